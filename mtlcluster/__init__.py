@@ -1,0 +1,35 @@
+"""mtlcluster: compare multi-task-learning methods, from a grid file to figures, on Slurm clusters and on this machine.
+
+The public names of the Python API load torch when they are first used, so that the command line stays quick.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+try:
+    __version__ = version("mtlcluster")
+except PackageNotFoundError:  # a code snapshot, or a checkout that was not installed
+    __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mtlcluster.training.data import TensorData as TensorData
+    from mtlcluster.problem import MultiTaskModel as MultiTaskModel
+    from mtlcluster.problem import Problem as Problem
+    from mtlcluster.problem import Task as Task
+    from mtlcluster.training.train import train as train
+
+PUBLIC = {
+    "MultiTaskModel": "mtlcluster.problem",
+    "Problem": "mtlcluster.problem",
+    "Task": "mtlcluster.problem",
+    "TensorData": "mtlcluster.training.data",
+    "train": "mtlcluster.training.train",
+}
+__all__ = ["MultiTaskModel", "Problem", "Task", "TensorData", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'mtlcluster' has no attribute '{name}'")
+    return getattr(import_module(PUBLIC[name]), name)

@@ -1,0 +1,3 @@
+from mtlcluster.cli import main
+
+main()

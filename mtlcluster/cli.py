@@ -1,0 +1,357 @@
+"""The command line: parses, calls, prints. What is heavy is imported inside the verb that needs it.
+
+Exit codes: 0; 1 where a run failed (`submit --wait`, `train`) or Slurm refused; 2 for a mistake in the call or a file;
+130 after Ctrl-C, which never stops a submitted run.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from mtlcluster.errors import SchedulerError, UserError
+
+if TYPE_CHECKING:
+    from mtlcluster.launch.status import RunStatus
+    from mtlcluster.launch.submit import Submitted
+    from mtlcluster.sweep.folder import Sweep
+
+DEFAULT_RUNS = "runs"
+INTERRUPTED = 130
+SHOWN = 10                  # failed runs that `--wait` names at its end
+
+
+class Verbs(TyperGroup):
+    """Turns what a user can mend into one message and an exit code; anything else is a bug, and shows its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _fail(str(error), 2)
+        except SchedulerError as error:
+            _fail(str(error), 1)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or not error.filename:
+                raise
+            _fail(f"{error.filename}: {error.strerror}", 2)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    help="Compare multi-task-learning methods: a grid file in, figures and tables out, on Slurm or on this machine.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+RunsFolder = Annotated[Path, typer.Option("--runs", envvar="MTLCLUSTER_RUNS", help="Where the sweeps are.")]
+SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="The name of the grid.")]
+RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or parts of names.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"mtlcluster: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mtlcluster import __version__
+
+        typer.echo(f"mtlcluster {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of one run, in YAML.")],
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where its results go.")] = None,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+) -> None:
+    """Train one run, here and now.
+
+    Called again, it goes on from its last checkpoint. Without --folder the results go into the runs folder, under the
+    name of the file.
+    """
+    from mtlcluster.training.console import train_file
+
+    raise typer.Exit(train_file(config, folder or runs / config.stem))
+
+
+@app.command()
+def submit(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A grid file, in YAML.")],
+    cluster: Annotated[
+        str | None, typer.Option(help="local, slurm, or a name from clusters.yaml; by default Slurm where it answers.")
+    ] = None,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs and batch script; write nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress until every run has ended.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="First make one training step of every method, here.")] = False,
+    max_runs: Annotated[int, typer.Option("--max-runs", min=1, help="Refuse a grid of more points.")] = 10_000,
+) -> None:
+    """Train every run of a grid that is not there yet.
+
+    With --wait, Ctrl-C leaves the runs going (exit code 130), and a run that failed makes the exit code 1.
+    """
+    from mtlcluster.config.grid import read_grid
+    from mtlcluster.launch import submit as launch
+
+    planned = read_grid(grid, max_runs)
+    if dry_run:
+        typer.echo(launch.preview(planned, runs, cluster))
+        return
+    if check:
+        from mtlcluster.launch.check import check as check_methods
+
+        check_methods(planned, typer.echo)
+    submitted = launch.submit(planned, runs, cluster, typer.echo)
+    _tell_there(submitted, runs)
+    _tell(submitted, runs)
+    if wait:
+        _wait(submitted, runs)
+
+
+@app.command()
+def status(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="By default all of them.")] = None,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+    everything: Annotated[bool, typer.Option("--all", help="Every run, however many there are.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Redraw in place until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs; docs/status-json.md explains it.")] = False,
+) -> None:
+    """Show state, progress and values of runs."""
+    from mtlcluster.launch import live, view
+    from mtlcluster.launch.status import observe
+    from mtlcluster.sweep.folder import find_sweep, sweeps
+
+    def look() -> "list[RunStatus]":
+        return observe([find_sweep(runs, sweep)] if sweep else sweeps(runs))
+
+    if as_json:
+        typer.echo(view.as_json(look()))
+    elif watch:
+        if not sys.stdout.isatty():
+            raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
+        live.watch(look, until_ended=False)
+    elif found := look():
+        _print(view.overview(found, _width(), everything, _again(runs)))
+    else:
+        typer.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+
+
+@app.command()
+def collect(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="By default all of them.")] = None,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+) -> None:
+    """Make figures, tables and a page of what has finished so far."""
+    from mtlcluster.collect.collect import collect as collect_sweep
+    from mtlcluster.sweep.folder import find_sweep, sweeps
+
+    chosen = [find_sweep(runs, sweep)] if sweep else sweeps(runs)
+    if not chosen:
+        raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
+    for one in chosen:
+        typer.echo(collect_sweep(one, typer.echo))
+
+
+@app.command()
+def cancel(sweep: SweepName, names: RunNames = None, yes: Yes = False, runs: RunsFolder = Path(DEFAULT_RUNS)) -> None:
+    """Stop runs that have not ended.
+
+    They save a checkpoint first, so that `retry` can go on from there.
+    """
+    from mtlcluster.launch import control
+
+    chosen = _sweep(sweep, runs)
+    stopping = control.to_cancel(chosen, control.select(chosen, names or []))
+    if not stopping:
+        typer.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
+        return
+    _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
+    control.cancel(chosen, stopping, typer.echo)
+    typer.echo(f"cancelled {_runs(len(stopping))} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+
+
+@app.command()
+def retry(
+    sweep: SweepName,
+    names: RunNames = None,
+    restart: Annotated[bool, typer.Option("--restart", help="From scratch, with today's code.")] = False,
+    yes: Yes = False,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+) -> None:
+    """Submit failed, lost and cancelled runs once more.
+
+    They go on from their last checkpoint, with the code that they began with.
+    """
+    from mtlcluster.launch import control
+    from mtlcluster.launch.submit import resubmit
+
+    chosen = _sweep(sweep, runs)
+    again = control.to_retry(chosen, control.select(chosen, names or []), restart)
+    if not again:
+        typer.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled")
+        return
+    if restart:
+        _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
+    _tell(resubmit(chosen, again, restart, typer.echo), runs)
+
+
+@app.command()
+def logs(
+    sweep: SweepName,
+    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A name, or a part of one.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 50,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+) -> None:
+    """Show what a run printed.
+
+    Without RUN: the only one that runs, or that failed.
+    """
+    from mtlcluster.launch import logs as reading
+
+    chosen = _sweep(sweep, runs)
+    run = reading.choose(chosen, name)
+    log = chosen.run(run.run).log
+    text, position = reading.tail(log, lines) if log.exists() else ("", 0)
+    _write(text)
+    if follow:
+        reading.follow(chosen, run.run, position, _write)
+    elif not log.exists():
+        typer.echo(reading.no_log(chosen, run))
+
+
+@app.command()
+def methods(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="All about this one.")] = None) -> None:
+    """List the methods with their papers, options and defaults."""
+    from mtlcluster.methods import listing
+
+    width = min(_width() or 100, 100)
+    for line in listing.one_method(name, width) if name else listing.all_methods(width):
+        typer.echo(line)
+
+
+def _sweep(name: str, runs: Path) -> "Sweep":
+    from mtlcluster.sweep.folder import find_sweep
+
+    return find_sweep(runs, name)
+
+
+def _again(runs: Path) -> str:
+    """What a command to type next needs so that it finds the same runs folder."""
+    usual = os.environ.get("MTLCLUSTER_RUNS") or DEFAULT_RUNS
+    return "" if str(runs) == usual else f" --runs {runs}"
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run" if count == 1 else f"{count:,} runs"
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _print(lines: Any) -> None:
+    from mtlcluster.launch import live, view
+
+    if sys.stdout.isatty():
+        live.print_lines(list(lines))
+    else:
+        for line in lines:
+            typer.echo(view.plain(line))
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} Say --yes where there is no terminal to ask")
+    if not typer.confirm(question):
+        raise typer.Exit(1)
+
+
+def _tell(submitted: "Submitted", runs: Path) -> None:
+    """What a submission did, and what to type next."""
+    name, again = submitted.sweep.name, _again(runs)
+    if submitted.submitted:
+        jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
+        typer.echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+    for note in submitted.notes:
+        typer.echo(note)
+    typer.echo("next:")
+    for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
+        typer.echo(f"  mtlcluster {command}{again}")
+
+
+def _tell_there(submitted: "Submitted", runs: Path) -> None:
+    """Of a grid that was submitted before: what was there, and what was left alone although it never finished."""
+    from mtlcluster.launch.status import TO_RETRY
+
+    if not submitted.there:
+        return
+    there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
+    typer.echo(f"{there:,} of {total:,} runs are already there")
+    unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
+    if unfinished:
+        command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
+        typer.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+
+
+def _wait(submitted: "Submitted", runs: Path) -> None:
+    """Shows progress until the grid's runs have ended. A run that failed or was lost makes the exit code 1."""
+    from mtlcluster.launch import live, view
+    from mtlcluster.launch.status import observe
+
+    sweep, names = submitted.sweep, {*submitted.new, *submitted.there}
+    try:
+        if sys.stdout.isatty():
+            live.watch(lambda: observe([sweep], names), until_ended=True)
+        else:
+            live.wait_plainly(lambda: observe([sweep], names), typer.echo)
+    except KeyboardInterrupt:
+        typer.echo(f"\nthe runs go on; to look at them: mtlcluster status {sweep.name}{_again(runs)}")
+        raise typer.Exit(INTERRUPTED) from None
+    ended = observe([sweep], names)
+    failed = [run for run in ended if run.state in ("failed", "lost")]
+    for run in failed[:SHOWN]:
+        typer.echo(f"{run.state}: {run.run}: {view.remark(run)}")
+        typer.echo(f"  mtlcluster logs {sweep.name} {run.run}{_again(runs)}")
+    if len(failed) > SHOWN:
+        typer.echo(f"… and {len(failed) - SHOWN:,} more")
+    _print(view.advice(sweep.name, ended, _again(runs)))
+    raise typer.Exit(1 if failed else 0)
+
+
+def main() -> None:
+    app(prog_name="mtlcluster")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""mtlcluster collect: from the histories of whatever has finished to `report/`, if anything is new."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from mtlcluster import __version__
+from mtlcluster.collect.gather import Absent, FinishedRun, Seen, gather, survey
+from mtlcluster.collect.settings import settings, tasks_of
+from mtlcluster.errors import UserError
+from mtlcluster.sweep.files import locked, replace_text
+from mtlcluster.sweep.folder import Sweep
+
+PAGE = "index.html"
+PARTS = ("figures", "tables")
+MADE = ".made.json"             # what the report was made of, and which files belong to it
+NAMED = 10                      # runs that are named in a message
+PATIENCE = 2.0                  # seconds before a progress bar is worth showing
+
+
+def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
+    """Makes `report/` of all runs that have finished and returns the path of its page.
+
+    notify: gets lines for the user: how many runs were collected and which were not. Where no input has changed since
+    the last time nothing is read or drawn again. Raises UserError where nothing has finished or nothing can be written.
+    """
+    seen = survey(sweep)
+    if not any(entry.state == "done" for entry in seen):
+        raise UserError(_nothing_yet(sweep, Counter(entry.state for entry in seen)))
+    try:
+        with locked(sweep.folder / ".report.lock", lambda owner: notify(f"waiting for another collect ({owner})")):
+            inputs = _fingerprint(seen)
+            lines = _lines_if_current(sweep.report, inputs)
+            if lines is None:
+                lines = _make(sweep, seen, inputs)
+            else:
+                lines = [*lines, "nothing new since the report was made"]
+    except OSError as error:
+        raise UserError(f"{error.filename or sweep.report}: {error.strerror or error}; no report was made") from error
+    for line in lines:
+        notify(line)
+    return sweep.report / PAGE
+
+
+def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "it has no runs"
+    return f"sweep '{sweep.name}': nothing has finished yet ({counts}); see `mtlcluster status {sweep.name}`"
+
+
+def _fingerprint(seen: list[Seen]) -> str:
+    """Of all that decides the report: the histories' sizes and times, the runs' states, and the library itself."""
+    code = hashlib.sha256(__version__.encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(file.read_bytes())
+    inputs = [(entry.run.name, entry.state, entry.error, entry.stamp) for entry in seen]
+    return hashlib.sha256(json.dumps([code.hexdigest(), inputs]).encode()).hexdigest()
+
+
+def _lines_if_current(report: Path, inputs: str) -> list[str] | None:
+    """What was said of the report that is there, or None where it is not of these inputs or not whole."""
+    try:
+        made = json.loads((report / MADE).read_bytes())
+        whole = made["inputs"] == inputs and all((report / name).is_file() for name in made["files"])
+        return [str(line) for line in made["lines"]] if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _make(sweep: Sweep, seen: list[Seen], inputs: str) -> list[str]:
+    from mtlcluster.collect import report
+    from mtlcluster.collect.figures import FIGURES
+
+    with _progress(len(seen) + len(FIGURES)) as advance:
+        finished, absent = gather(seen, advance)
+        lines = [f"collected {report.summary(len(finished), absent)}"]
+        unreadable = [run for run in absent if run.state in ("unreadable", "unfinished")]
+        lines += [f"passed over {run.name}: {run.reason}" for run in unreadable[:NAMED]]
+        lines += [f"and {len(unreadable) - NAMED} more"] if len(unreadable) > NAMED else []
+        if not finished:
+            raise UserError(f"sweep '{sweep.name}': no history can be read; {'; '.join(lines[1:])}")
+        beside = sweep.folder / ".report.new"
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            _write(sweep.name, finished, absent, beside, advance)
+            files = _put_in_place(beside, sweep.report)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    replace_text(sweep.report / MADE, json.dumps({"inputs": inputs, "lines": lines, "files": files}, indent=1))
+    return lines
+
+
+def _write(
+    name: str, finished: list[FinishedRun], absent: list[Absent], folder: Path, advance: Callable[[], object]
+) -> None:
+    """Writes the whole report into `folder`."""
+    from mtlcluster.collect import figures, report, tables
+
+    for part in PARTS:
+        (folder / part).mkdir(parents=True)
+    found, tasks = settings(finished), tasks_of(finished)
+    made = tables.tables(found, tasks)
+    drawn = figures.Figures(found, tasks, made[0]).draw(folder / "figures", advance)
+    for table in made:
+        (folder / "tables" / f"{table.name}.csv").write_text(tables.as_csv(table))
+        (folder / "tables" / f"{table.name}.md").write_text(tables.as_markdown(table))
+    (folder / "tables" / "runs.csv").write_text(tables.runs_csv(found))
+    (folder / PAGE).write_text(report.report(name, found, absent, made, drawn))
+
+
+def _put_in_place(beside: Path, report: Path) -> list[str]:
+    """Moves the new files over the former ones, the page last, and removes what a former report had and this has not.
+
+    Whoever is killed on the way leaves every file whole, and no MADE, so that the next collect makes all of it again.
+    """
+    (report / MADE).unlink(missing_ok=True)
+    names = sorted(str(path.relative_to(beside)) for path in beside.rglob("*") if path.is_file() and path.name != PAGE)
+    for part in PARTS:
+        (report / part).mkdir(parents=True, exist_ok=True)
+    for name in [*names, PAGE]:
+        with open(beside / name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside / name, report / name)
+    for path in [path for part in PARTS for path in (report / part).iterdir()]:
+        if path.is_file() and str(path.relative_to(report)) not in names:
+            path.unlink()
+    return [*names, PAGE]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], object]]:
+    """Gives what is to be called after each of `total` parts. A bar on stderr appears once it takes longer."""
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task("collecting", total=total)
+    start = time.monotonic()
+
+    def advance() -> None:
+        bar.advance(task)
+        if time.monotonic() - start > PATIENCE and not bar.live.is_started:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

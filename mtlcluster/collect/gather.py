@@ -1,0 +1,199 @@
+"""What the runs of a sweep left behind: who is done, who is not, and of each history what figures and tables need."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.history import UnsafePickle, read_history
+from mtlcluster.sweep.status import Status, read_status
+
+Array = NDArray[np.float64]
+POINTS = 256            # kept of each curve: no figure shows more, and a thousand histories stay small
+DRAWN = ("train/", "weight/", "active/", "learning_rate/", "cosine/", "validation/")
+ACROSS_TASKS = ("train/total_loss", "validation/mean_loss", "test/mean_loss")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One run's folder at first sight. stamp: size in bytes and time in nanoseconds of its history, if there is one."""
+
+    run: Run
+    state: str
+    error: str
+    stamp: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run that is not part of the report, and why."""
+
+    name: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A series, thinned. x: optimizer steps or finished epochs [K]; y: values [K], NaN where there was none."""
+
+    axis: str
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    kind: str
+    metrics: dict[str, str]         # "min" or "max" by metric
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished history. A single-task run holds its own task only: the others' heads were never trained."""
+
+    name: str
+    seed: int
+    method: str
+    single_task: str | None
+    config: dict[str, Any]
+    varied: dict[str, Any]
+    tasks: list[Task]
+    best: dict[str, Any] | None
+    epoch: int | None               # whose validation values count: the best one, or the last where none was chosen
+    attempts: int
+    device: str
+    versions: dict[str, str]
+    curves: dict[str, Curve]
+    values: dict[str, float]        # `validation/…` at that epoch, `test/…`, `measured/…`
+
+
+def survey(sweep: Sweep) -> list[Seen]:
+    """All runs of the sweep by name, without opening a history."""
+    return [_look_at(run) for run in sweep.runs()]
+
+
+def _look_at(run: Run) -> Seen:
+    try:
+        status = read_status(run.status) or Status()
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return Seen(run, "unreadable", f"status.json: {error}", None)
+    state = "cancelled" if status.state == "queued" and run.cancel.exists() else status.state
+    try:
+        stat = run.history.stat()
+    except OSError:
+        return Seen(run, state, status.error, None)
+    return Seen(run, state, status.error, (stat.st_size, stat.st_mtime_ns))
+
+
+def gather(seen: Iterable[Seen], advance: Callable[[], object]) -> tuple[list[FinishedRun], list[Absent]]:
+    """Reads the histories of the runs that are done. What can't be read is named among the absent; nothing raises."""
+    finished, absent = [], []
+    for entry in seen:
+        found = _finished_or_absent(entry)
+        if isinstance(found, FinishedRun):
+            finished.append(found)
+        else:
+            absent.append(found)
+        advance()
+    return finished, absent
+
+
+def _finished_or_absent(seen: Seen) -> FinishedRun | Absent:
+    name = seen.run.name
+    if seen.state != "done":
+        return Absent(name, seen.state, seen.error)
+    if seen.stamp is None:
+        return Absent(name, "unreadable", "is done, but has no history.pkl")
+    try:
+        history = read_history(seen.run.history)
+        if not history["info"]["finished"]:
+            return Absent(name, "unfinished", "is done by its status, but its history has no end")
+        return finished_run(name, history)
+    except (UnsafePickle, ValueError, OSError) as error:
+        return Absent(name, "unreadable", str(error).removeprefix(f"{seen.run.history}: "))
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        return Absent(name, "unreadable", f"history.pkl lacks what a history has ({type(error).__name__}: {error})")
+
+
+def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
+    """Raises KeyError, TypeError, ValueError or AttributeError where `history` is not made as histories are."""
+    info, series = history["info"], history["series"]
+    tasks = [Task(t["name"], t["kind"], dict(t["metrics"])) for t in info["tasks"]]
+    schedule = info["config"]["method"]["schedule"]
+    single = schedule.get("task") if schedule["name"] == "single" else None
+    if single is not None:
+        others = {task.name for task in tasks} - {single}
+        tasks = [task for task in tasks if task.name == single]
+        series = {k: s for k, s in series.items() if k not in ACROSS_TASKS and not others & set(k.split("/"))}
+    epoch = _selected_epoch(info["best"], series)
+    return FinishedRun(
+        name=name,
+        seed=int(info["seed"]),
+        method=str(info["method"]),
+        single_task=single,
+        config=dict(info["config"]),
+        varied=dict(info["varied"]),
+        tasks=tasks,
+        best=info["best"],
+        epoch=epoch,
+        attempts=len(info["attempts"]),
+        device=str(info["device"]),
+        versions={str(k): str(v) for k, v in info["versions"].items()},
+        curves={k: _curve(s) for k, s in series.items() if k.startswith(DRAWN)},
+        values=_values(series, epoch) | _costs(history["measured"]),
+    )
+
+
+def _selected_epoch(best: dict[str, Any] | None, series: dict[str, Any]) -> int | None:
+    if best is not None:
+        return int(best["epoch"])
+    epochs = [s["epoch"][-1] for k, s in series.items() if k.startswith("validation/") and len(s["epoch"])]
+    return int(max(epochs)) if epochs else None
+
+
+def _values(series: dict[str, Any], epoch: int | None) -> dict[str, float]:
+    values = {}
+    for name, entry in series.items():
+        numbers = np.asarray(entry["value"], dtype=float)
+        if name.startswith("test/") and len(numbers):
+            values[name] = float(numbers[-1])
+        elif name.startswith("validation/"):
+            at = np.flatnonzero(np.asarray(entry["epoch"]) == epoch)
+            values |= {name: float(numbers[at[-1]])} if len(at) else {}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def _costs(measured: dict[str, Any]) -> dict[str, float]:
+    ways: dict[str, tuple[str, Callable[[Array], Any], float]] = {
+        "samples_per_second": ("samples_per_second", np.median, 1.0),
+        "epoch_seconds": ("epoch_seconds", np.median, 1.0),
+        "peak_memory": ("peak_memory_mib", np.max, 2.0**-20),
+    }
+    costs = {}
+    for name, (shown, over_epochs, unit) in ways.items():
+        numbers = np.asarray(measured.get(name, {}).get("value", []), dtype=float)
+        numbers = numbers[np.isfinite(numbers)]
+        if len(numbers):
+            costs[f"measured/{shown}"] = float(over_epochs(numbers)) * unit
+    return costs
+
+
+def _curve(entry: dict[str, Any]) -> Curve:
+    axis = "step" if "step" in entry else "epoch"
+    x, y = np.asarray(entry[axis], dtype=float), np.asarray(entry["value"], dtype=float)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"a series has {x.shape} places and {y.shape} values")
+    y = np.where(np.isfinite(y), y, np.nan)
+    if len(x) <= POINTS:
+        return Curve(axis, x, y)
+    starts = np.arange(0, len(x), -(-len(x) // POINTS))
+    present = ~np.isnan(y)
+    counts = np.add.reduceat(present.astype(float), starts)
+    sums = np.add.reduceat(np.where(present, y, 0.0), starts)
+    means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    return Curve(axis, np.add.reduceat(x, starts) / np.diff(np.append(starts, len(x))), means)

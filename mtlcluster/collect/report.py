@@ -1,0 +1,176 @@
+"""index.html: what ran, the results, the figures, every number, and how to read them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from itertools import groupby
+
+from mtlcluster.collect.figures import Drawn
+from mtlcluster.collect.gather import Absent, FinishedRun
+from mtlcluster.collect.page import page, plain_table
+from mtlcluster.collect.settings import Setting, selection
+from mtlcluster.collect.tables import Column, Table, decimals, delta_column, rank_column, seeds_note, seeds_shown, shown
+
+LISTED = 20             # names that are listed openly; more are folded away
+RUNS_LISTED = 200       # on the page; runs.csv has all
+
+
+def report(name: str, found: list[Setting], absent: list[Absent], made: Sequence[Table], figures: Sequence[Drawn]) -> str:
+    """The whole page. Names of sweeps, runs, tasks and whatever else a user chose are escaped."""
+    runs = [run for setting in found for run in setting.runs]
+    results, *others = made
+    parts = [
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="soft">{escape(summary(len(runs), absent))}</p>',
+        '<nav><a href="#results">Results</a><a href="#figures">Figures</a><a href="#tables">All values</a>'
+        '<a href="#runs">Runs</a><a href="#configuration">Configuration</a><a href="#reading">How to read this</a></nav>',
+        _absent(absent),
+        '<h2 id="results">Results</h2>',
+        *_table(results),
+        *(f"<p class='soft'>{escape(text)}</p>" for text in _about_results(found, results)),
+        '<h2 id="figures">Figures</h2>',
+        *map(_figure, figures),
+        '<h2 id="tables">All values</h2>',
+        *(f"<h3>{escape(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
+        '<h2 id="runs">Runs</h2>',
+        _runs(runs),
+        '<h2 id="configuration">Configuration</h2>',
+        _configuration(runs),
+        '<h2 id="reading">How to read this</h2>',
+        *(f"<p>{escape(text)}</p>" for text in notes(found)),
+    ]
+    return page(f"{name} · mtlcluster", "\n".join(part for part in parts if part))
+
+
+def summary(finished: int, absent: Sequence[Absent]) -> str:
+    """'12 of 14 runs; 1 failed, 1 running'."""
+    counts = Counter(run.state for run in absent)
+    rest = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    total = finished + len(absent)
+    return f"{finished} of {total} run{'s' if total != 1 else ''}" + (f"; not in this report: {rest}" if rest else "")
+
+
+def _absent(absent: list[Absent]) -> str:
+    if not absent:
+        return ""
+    lines = []
+    ordered = sorted(absent, key=lambda run: (run.state, run.name))
+    for state, runs in groupby(ordered, key=lambda run: run.state):
+        of_state = list(runs)
+        names = "".join(
+            f"<li>{escape(run.name)}{': ' + escape(run.reason) if run.reason else ''}</li>" for run in of_state
+        )
+        opened = " open" if len(of_state) <= LISTED else ""
+        lines.append(f"<details{opened}><summary>{len(of_state)} {escape(state)}</summary><ul>{names}</ul></details>")
+    return f'<div class="warn"><strong>Not in this report:</strong> {"".join(lines)}</div>'
+
+
+def _table(table: Table) -> list[str]:
+    digits = [decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    lines = []
+    for r, (setting, row) in enumerate(zip(table.settings, table.rows, strict=True)):
+        cells = []
+        for i, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
+            mean, std = shown(cell, digits[i])
+            note = "" if column == rank_column() else seeds_note(cell, setting)
+            extra = f' <span class="std">{" ".join(filter(None, (std, note)))}</span>' if std or note else ""
+            cells.append(f"<td{' class=best' if (r, i) in table.best else ''}>{mean}{extra}</td>")
+        label = f"<th scope=row>{escape(setting.label)}</th><td>{seeds_shown(setting)}</td>"
+        lines.append(f"<tr>{label}{''.join(cells)}</tr>")
+    links = f'<a href="tables/{table.name}.csv">CSV</a> · <a href="tables/{table.name}.md">Markdown</a>'
+    head = _head(table.columns)
+    body = "\n".join(lines)
+    return [
+        f'<div class="scroll"><table id="table-{table.name}"><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>',
+        f'<p class="soft">{escape(_caption(table))} {links}</p>',
+    ]
+
+
+def _head(columns: list[Column]) -> str:
+    groups = [(name, len(list(found))) for name, found in groupby(columns, key=lambda column: column.group)]
+    above = "".join(f"<th colspan={n}>{escape(name)}</th>" if name else "<th></th>" * n for name, n in groups)
+    below = "".join(f"<th>{escape(column.heading)}</th>" for column in columns)
+    return f'<tr class="groups"><th></th><th></th>{above}</tr><tr><th>setting</th><th>n</th>{below}</tr>'
+
+
+def _caption(table: Table) -> str:
+    if table.name == "cost":
+        return "Means over seeds ± standard deviation; comparable only between runs on the same hardware with equal load."
+    text = f"{table.title}: mean over n seeds ± standard deviation over seeds, each run at its best validation epoch."
+    if table.best:
+        text += " Bold: the best mean of a column, and every mean within two standard errors of the difference from it."
+    elif all(setting.seeds[1] == 1 for setting in table.settings):
+        text += " Nothing is bold: with one seed there is no telling a lead from noise."
+    return text
+
+
+def _about_results(found: list[Setting], results: Table) -> list[str]:
+    texts = []
+    if delta_column() in results.columns:
+        texts.append(
+            "Δm % is the mean relative change of all metrics against the single-task baselines (their mean over seeds); "
+            "negative is better than single-task training."
+        )
+    else:
+        texts.append(
+            "Δm % is left out, since it needs single-task baselines: add {schedule: {name: single, task: …}} to the grid's "
+            "methods, once for every task, and submit and collect again."
+        )
+    if rank_column() in results.columns:
+        texts.append("Mean rank: among the multi-task settings, averaged over the metrics; 1 is best.")
+    if not any(s.method == "equal" for s in found):
+        texts.append("The plain sum of the losses (equal) is missing: without it a comparison of methods means little.")
+    return texts
+
+
+def _figure(figure: Drawn) -> str:
+    width, height = (round(96 * side) for side in figure.size)
+    source = f"figures/{figure.name}"
+    return (
+        f'<figure id="figure-{figure.name}"><h3>{escape(figure.title)}</h3><a class="paper" href="{source}.png">'
+        f'<img src="{source}.png" width="{width}" height="{height}" alt="{escape(figure.title)}"></a>'
+        f'<figcaption>{escape(figure.caption)} <a href="{source}.pdf">PDF</a></figcaption></figure>'
+    )
+
+
+def _runs(runs: list[FinishedRun]) -> str:
+    lines = []
+    for run in sorted(runs, key=lambda run: run.name)[:RUNS_LISTED]:
+        best = f"{run.best['value']} {run.best['number']:.5g}" if run.best else "–"
+        lines.append([run.name, run.method, str(run.seed), str(run.epoch), best, run.device, str(run.attempts)])
+    table = plain_table(["run", "method", "seed", "best epoch", "best value", "device", "attempts"], lines)
+    rest = f" The first {RUNS_LISTED} of {len(runs)} are listed." if len(runs) > RUNS_LISTED else ""
+    opened = " open" if len(runs) <= LISTED else ""
+    link = '<a href="tables/runs.csv">runs.csv</a>'
+    return f"<p>Every value of every run is in {link}.{rest}</p><details{opened}><summary>{len(runs)} runs</summary>{table}</details>"
+
+
+def _configuration(runs: list[FinishedRun]) -> str:
+    """What all runs have in common; what varies is in the names of the settings."""
+    first = runs[0].config
+    same = {k: v for k, v in first.items() if k != "origin" and all(run.config.get(k) == v for run in runs)}
+    lines = [[key, json.dumps(value, default=str, ensure_ascii=False)] for key, value in same.items()]
+    versions = {f"{k} {v}" for run in runs for k, v in run.versions.items()}
+    lines += [["versions", ", ".join(sorted(versions))], ["devices", ", ".join(sorted({run.device for run in runs}))]]
+    return f"<details><summary>What all runs have in common</summary>{plain_table([], lines)}</details>"
+
+
+def notes(found: list[Setting]) -> list[str]:
+    """How the numbers came about, in plain words."""
+    way = selection(found)
+    chosen = f"{'lowest' if way[1] == 'min' else 'highest'} validation/{way[0]}" if way else "best value that its configuration names"
+    return [
+        f"Epochs: each run's values are those of the epoch with the {chosen}. Test data play no part in that choice; they "
+        "are evaluated once, with the checkpoint of that epoch. A run that names no best value counts with its last validation.",
+        "Order: baselines come first, the others by that validation value. The best of many settings looks better than it "
+        "is: a lead found by trying many deserves fresh seeds.",
+        "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest to the "
+        "highest seed. Both show how far seeds lie apart, neither is a confidence interval of the mean. One seed has neither. "
+        "Two standard errors, the margin of what is bold, hold 95 % of chance differences with many seeds, fewer with two or three.",
+        "Seeds of different length: means are over the seeds that have a value. A line goes on, pale and without a band, "
+        "where some seeds have ended, and ends where more than half have.",
+        "Missing values: steps at which a task was not active have no loss; values that are not finite are left out.",
+        "Single-task baselines: one run per task and seed with the schedule `single`, shown together as `single-task`; each "
+        "task's values come from its own runs, and values across tasks are left out.",
+    ]

@@ -1,0 +1,155 @@
+"""Settings: runs that differ only in the seed. A setting is a line in every figure and a row in every table."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtlcluster.collect.gather import Curve, FinishedRun, Task
+from mtlcluster.config.run import NOT_IDENTITY, without_place
+
+SINGLE = "single-task"
+NOT_A_SETTING = NOT_IDENTITY | {"seed", "method"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One method with one choice of everything else that the grid varied.
+
+    The single-task baselines of all tasks together are one setting too: each task's values come from its own runs.
+    """
+
+    method: str
+    values: dict[str, Any]          # what else differs between settings, by shortened key
+    runs: list[FinishedRun]
+
+    @property
+    def label(self) -> str:
+        return " ".join([self.method, *(f"{key}={_plain(value)}" for key, value in self.values.items())])
+
+    @property
+    def single(self) -> bool:
+        return self.runs[0].single_task is not None
+
+    @property
+    def baseline(self) -> bool:
+        return self.single or self.method == "equal"
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The fewest and the most seeds that any task has."""
+        counts = Counter(run.single_task for run in self.runs).values()
+        return min(counts), max(counts)
+
+    def curves(self, series: str) -> list[Curve]:
+        """One curve for each run that has this series at all."""
+        found = [run.curves[series] for run in self.runs if series in run.curves]
+        return [curve for curve in found if np.isfinite(curve.y).any()]
+
+    def numbers(self, key: str) -> list[float]:
+        """One number for each run that has this value."""
+        return [run.values[key] for run in self.runs if key in run.values]
+
+
+def settings(runs: list[FinishedRun]) -> list[Setting]:
+    """Groups the runs: baselines first, then by the validation value that chose the best epochs, best first."""
+    keys = _differing_keys(runs)
+    short = dict(zip(keys, _shortened(keys), strict=True))
+    groups: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        identity = {key: _comparable(key, value) for key, value in _flat(run.config) if key in short}
+        groups.setdefault(json.dumps([_method(run), identity], sort_keys=True, default=str), []).append(run)
+    found = []
+    for group in groups.values():
+        config = dict(_flat(group[0].config))
+        found.append(Setting(_method(group[0]), {short[key]: config.get(key) for key in keys}, group))
+    return _ordered(found)
+
+
+def tasks_of(runs: list[FinishedRun]) -> list[Task]:
+    """Every task that some run trained, in the order of the run that has most of them."""
+    tasks: dict[str, Task] = {}
+    for run in sorted(runs, key=lambda run: -len(run.tasks)):
+        for task in run.tasks:
+            known = tasks.get(task.name, task)
+            tasks[task.name] = Task(task.name, known.kind, {**task.metrics, **known.metrics})
+    return list(tasks.values())
+
+
+def selection(found: list[Setting]) -> tuple[str, str] | None:
+    """The value and direction by which the multi-task runs chose their best epochs, where they all agree on one."""
+    ways = {(r.best["value"], r.best["direction"]) if r.best else None for s in found if not s.single for r in s.runs}
+    return ways.pop() if len(ways) == 1 else None
+
+
+def _method(run: FinishedRun) -> str:
+    if run.single_task is None:
+        return run.method
+    rest = run.method.replace(f"single(task={run.single_task})", "", 1).strip("+")
+    return f"{SINGLE}+{rest}" if rest else SINGLE
+
+
+def _differing_keys(runs: list[FinishedRun]) -> list[str]:
+    """The keys, other than method and seed, in which the configurations differ.
+
+    A key that some configurations lack counts only where the grid varied it: otherwise it is an option that a newer
+    version of the library added, with a default that changes nothing.
+    """
+    varied = {key for run in runs for key in run.varied}
+    texts: dict[str, Counter[str]] = {}
+    for run in runs:
+        for key, value in _flat(run.config):
+            texts.setdefault(key, Counter())[json.dumps(_comparable(key, value), default=str)] += 1
+    return [
+        key
+        for key, counts in texts.items()
+        if len(counts) > 1 or (counts.total() < len(runs) and any(f"{key}.".startswith(f"{v}.") for v in varied))
+    ]
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if prefix or key not in NOT_A_SETTING:
+            if isinstance(value, dict) and value:
+                yield from _flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+
+def _comparable(key: str, value: Any) -> Any:
+    """The same data in another place, as on another cluster, is the same data."""
+    return without_place(value) if key.startswith("data.") else value
+
+
+def _shortened(keys: list[str]) -> list[str]:
+    """The last part of each dotted key, or as many parts as tell it from the others."""
+    names = []
+    for key in keys:
+        parts = key.split(".")
+        tails = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        clashes = [{".".join(other.split(".")[-count:]) for other in keys if other != key} for count in range(1, 9)]
+        names.append(next((tail for tail, taken in zip(tails, clashes, strict=False) if tail not in taken), key))
+    return names
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(_plain(v) for v in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
+def _ordered(found: list[Setting]) -> list[Setting]:
+    way = selection(found)
+
+    def place(setting: Setting) -> tuple[Any, ...]:
+        numbers = [run.best["number"] for run in setting.runs if run.best]
+        mean = float(np.mean(numbers)) if way and numbers and not setting.single else 0.0
+        rank = -mean if way and way[1] == "max" else mean
+        return (not setting.single, not setting.baseline, rank if np.isfinite(rank) else np.inf, setting.label)
+
+    return sorted(found, key=place)

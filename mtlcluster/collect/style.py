@@ -1,0 +1,170 @@
+"""How figures look: one colour per method everywhere, safe for the colour-blind, readable at a paper's column width."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from mtlcluster.collect.settings import Setting
+
+COLUMN, PAGE = 3.3, 6.9         # inches: one column of a paper and its whole width
+DPI = 250
+# Okabe and Ito's colours without yellow, which vanishes on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+EQUAL, SINGLE, OTHERS = "#000000", "#808080", "#C8C8C8"
+SETTINGS_IN_COLOUR = 10         # with more, the best ones and the baselines stand out before the others in grey
+BEST_IN_COLOUR = 6
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#444444",
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.labelcolor": "#000000",
+    "ytick.labelcolor": "#000000",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "text.parse_math": False,           # a name with a dollar sign is no formula
+    "pdf.fonttype": 42,                 # fonts as TrueType, as publishers ask
+    "savefig.dpi": DPI,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    colour: Any
+    dash: Any
+    width: float
+    in_front: bool      # has a colour, a band and an entry of its own in the legend
+
+    @property
+    def order(self) -> float:
+        return 3.0 if self.in_front else 1.5
+
+
+def looks(found: Sequence[Setting]) -> list[Look]:
+    """One look per setting, in order. Settings of one method share its colour and differ in dashes and lightness.
+
+    Where the grid holds one method only, each setting has a colour of its own.
+    """
+    in_front = _in_front(found)
+    methods = {setting.method for setting in found}
+    groups = [setting.method if len(methods) > 1 else setting.label for setting in found]
+    coloured = sorted({g for g, s, front in zip(groups, found, in_front, strict=True) if front and not _grey(g, s)})
+    seen: dict[str, int] = {}
+    made = []
+    for setting, group, front in zip(found, groups, in_front, strict=True):
+        if not front:
+            made.append(Look(OTHERS, "-", 0.5, False))
+            continue
+        variant = seen[group] = seen.get(group, -1) + 1
+        if _grey(group, setting):
+            colour, offset = (SINGLE, 1) if setting.single else (EQUAL, 0)
+        else:
+            place = coloured.index(group)
+            colour, offset = COLOURS[place % len(COLOURS)], place // len(COLOURS)
+        lighter = _lighter(colour, 0.35 * (variant // len(DASHES)))
+        made.append(Look(lighter, DASHES[(variant + offset) % len(DASHES)], 1.1, True))
+    return made
+
+
+def _grey(group: str, setting: Setting) -> bool:
+    return setting.baseline and group == setting.method
+
+
+def _in_front(found: Sequence[Setting]) -> list[bool]:
+    if len(found) <= SETTINGS_IN_COLOUR:
+        return [True] * len(found)
+    others = [i for i, setting in enumerate(found) if not setting.baseline]
+    chosen = set(others[:BEST_IN_COLOUR])
+    for kind in (True, False):
+        chosen |= set([i for i, s in enumerate(found) if s.baseline and s.single is kind][:1])
+    return [i in chosen for i in range(len(found))]
+
+
+def _lighter(colour: str, share: float) -> tuple[float, ...]:
+    return tuple(part + (1 - part) * min(share, 0.7) for part in to_rgb(colour))
+
+
+def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
+    """One axis per title, and how many stand in a row: at most four, a single one at the width of a column."""
+    rows = math.ceil(len(titles) / 4)
+    across = math.ceil(len(titles) / rows)
+    width = COLUMN if len(titles) == 1 else PAGE * min(1.0, (across + 1) / 4)
+    figure = Figure(figsize=(width, (1.55 if len(titles) > 1 else 1.9) * rows + 0.2), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, wspace=0.03, hspace=0.05)
+    axes = figure.subplots(rows, across, squeeze=False).flatten().tolist()
+    for axis in axes[len(titles) :]:
+        axis.remove()
+    room = 46 if len(titles) == 1 else int(width / across / 0.062)
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set_title(wrapped(title, room), loc="left")
+    return figure, axes[: len(titles)], across
+
+
+def wrapped(text: str, room: int, lines: int = 2) -> str:
+    return "\n".join(textwrap.wrap(text, room, max_lines=lines, placeholder=" …")) or text
+
+
+def logarithmic(axis: Axes, which: str = "y") -> None:
+    """A logarithmic axis whose ticks read 0.2, 0.5, 1, 2 …"""
+    (axis.set_yscale if which == "y" else axis.set_xscale)("log")
+    low, high = axis.get_ylim() if which == "y" else axis.get_xlim()
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 3 else (1.0,)
+    shown = axis.yaxis if which == "y" else axis.xaxis
+    shown.set_major_locator(LogLocator(subs=subs))
+    shown.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    shown.set_minor_formatter(NullFormatter())
+
+
+def horizontal(axis: Axes, kind: str, end: float, whole: bool) -> None:
+    axis.set_xlim(0, end)
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if end >= 10_000 and value else f"{value:g}"))
+    axis.set_xlabel(kind if whole else "")
+
+
+def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn: set[int]) -> None:
+    """Below the panels and outside of them: the settings in front that were drawn, and the others as one entry."""
+    front = [i for i in sorted(drawn) if made[i].in_front]
+    handles = [Line2D([], [], color=made[i].colour, linestyle=made[i].dash, linewidth=1.4) for i in front]
+    labels = [wrapped(found[i].label, 44, 3) for i in front]
+    if behind := len(drawn) - len(front):
+        handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
+        labels.append(f"{behind} other settings")
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.062 * longest + 0.55))))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """As PNG and PDF, the same bytes for the same figure."""
+    figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+    figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})

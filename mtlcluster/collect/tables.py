@@ -1,0 +1,208 @@
+"""Tables: the values at the best validation epoch, mean and spread over seeds, as CSV, Markdown and for the page."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtlcluster.collect.gather import FinishedRun, Task
+from mtlcluster.collect.settings import Setting
+from mtlcluster.collect.statistics import Spread, delta_m, leaders, mean_ranks, spread
+
+ARROWS = {"min": "↓", "max": "↑", "": ""}
+DATA = {"validation": "validation data", "test": "test data"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """key: as in the history, `test/left/accuracy`; group: the task; direction: which is better, or "" for neither."""
+
+    key: str
+    group: str
+    name: str
+    direction: str
+
+    @property
+    def heading(self) -> str:
+        return " ".join(part for part in (self.name, ARROWS[self.direction]) if part)
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: for each setting one cell a column. best: the (row, column) that are shown in bold."""
+
+    name: str
+    title: str
+    columns: list[Column]
+    settings: list[Setting]
+    rows: list[list[Spread]]
+    best: set[tuple[int, int]]
+
+
+def measures(task: Task) -> dict[str, str]:
+    """What a task is judged by, with the better direction: its metrics, or its loss where it has none."""
+    return task.metrics or {"loss": "min"}
+
+
+def metric_columns(data: str, tasks: list[Task]) -> list[Column]:
+    return [Column(f"{data}/{t.name}/{m}", t.name, m, way) for t in tasks for m, way in measures(t).items()]
+
+
+def tables(found: list[Setting], tasks: list[Task]) -> list[Table]:
+    """The results (metrics only, on test data where there are any), then every value, then what a step costs."""
+    has_test = any(key.startswith("test/") for s in found for run in s.runs for key in run.values)
+    data = "test" if has_test else "validation"
+    made = [_table("results", f"Results on {DATA[data]}", found, metric_columns(data, tasks), data)]
+    for part in ("validation", "test")[: 1 + has_test]:
+        columns = [
+            Column(f"{part}/{t.name}/{name}", t.name, name, way)
+            for t in tasks
+            for name, way in {**t.metrics, "loss": "min"}.items()
+        ]
+        columns.append(Column(f"{part}/mean_loss", "", "mean loss", "min"))
+        made.append(_table(part, f"Every value on {DATA[part]}", found, columns, ""))
+    costs = [
+        Column("measured/samples_per_second", "", "samples/s", ""),
+        Column("measured/epoch_seconds", "", "seconds/epoch", ""),
+        Column("measured/peak_memory_mib", "", "peak memory (MiB)", ""),
+    ]
+    made.append(_table("cost", "Cost", found, costs, ""))
+    return [made[0], *(table for table in made[1:] if table.columns)]
+
+
+def _table(name: str, title: str, found: list[Setting], columns: list[Column], summed_up: str) -> Table:
+    """summed_up: the data whose columns are followed by Δm and mean rank, or ""."""
+    by_column = [[spread(setting.numbers(column.key)) for setting in found] for column in columns]
+    kept = [i for i, cells in enumerate(by_column) if any(cell.n for cell in cells)]
+    columns, by_column = [columns[i] for i in kept], [by_column[i] for i in kept]
+    if summed_up:
+        for column, cells in ((delta_column(), deltas(found, columns)), (rank_column(), ranks(by_column, found, columns))):
+            if any(cell.n for cell in cells):
+                columns, by_column = [*columns, column], [*by_column, cells]
+    best = {
+        (row, i)
+        for i, (column, cells) in enumerate(zip(columns, by_column, strict=True))
+        for row in leaders(cells, column.direction)
+    }
+    rows = [[cells[row] for cells in by_column] for row in range(len(found))]
+    return Table(name, title, columns, found, rows, best)
+
+
+def delta_column() -> Column:
+    return Column("delta_m_percent", "", "Δm %", "min")
+
+
+def rank_column() -> Column:
+    return Column("mean_rank", "", "mean rank", "min")
+
+
+def deltas(found: list[Setting], columns: list[Column]) -> list[Spread]:
+    return [spread(deltas_of(setting, found, columns)) for setting in found]
+
+
+def deltas_of(setting: Setting, found: list[Setting], columns: list[Column]) -> list[float]:
+    """Δm of each run of `setting`, against the mean of the single-task baselines with the same other values.
+
+    Empty where a baseline is missing or at 0, and for the baselines themselves. Columns of no task are passed over.
+    """
+    columns = [column for column in columns if column.group]
+    plain = [s for s in found if s.single and not setting.single]
+    same = [s for s in plain if s.values == setting.values] or (plain if len(plain) == 1 else [])
+    if not same or not columns:
+        return []
+    baseline = [spread(same[0].numbers(column.key)).mean for column in columns]
+    if not all(math.isfinite(number) and number != 0 for number in baseline):
+        return []
+    directions = [column.direction for column in columns]
+    complete = [run for run in setting.runs if all(column.key in run.values for column in columns)]
+    return [delta_m([run.values[c.key] for c in columns], baseline, directions) for run in complete]
+
+
+def ranks(by_column: list[list[Spread]], found: list[Setting], columns: list[Column]) -> list[Spread]:
+    """The mean rank among the multi-task settings that have every metric; n is the number of metrics."""
+    nothing = Spread(math.nan, math.nan, 0)
+    ranked = [i for i, s in enumerate(found) if not s.single and all(cells[i].n for cells in by_column)]
+    if len(ranked) < 2 or not columns:
+        return [nothing] * len(found)
+    means = [[cells[i].mean for cells in by_column] for i in ranked]
+    numbers = dict(zip(ranked, mean_ranks(means, [c.direction for c in columns]), strict=True))
+    return [Spread(numbers[i], math.nan, 1) if i in numbers else nothing for i in range(len(found))]
+
+
+def decimals(cells: Sequence[Spread]) -> int | None:
+    """How many decimals show two digits of the column's typical spread, or four digits of its values; None: too small."""
+    spreads = sorted(cell.std for cell in cells if cell.n > 1 and cell.std > 0)
+    sizes = sorted(abs(cell.mean) for cell in cells if cell.n and cell.mean != 0)
+    if not sizes:
+        return 2
+    digits = 1 - math.floor(math.log10(spreads[len(spreads) // 2])) if spreads else 3 - math.floor(math.log10(sizes[-1]))
+    digits = max(digits, 1 - math.floor(math.log10(sizes[len(sizes) // 2])))
+    return None if digits > 6 or sizes[-1] >= 1e7 else max(digits, 0)
+
+
+def shown(cell: Spread, digits: int | None) -> tuple[str, str]:
+    """The mean and the spread (or "" where there is none) as texts."""
+    if not cell.n:
+        return "–", ""
+    form = ".3g" if digits is None else f".{digits}f"
+    return format(cell.mean, form), "" if math.isnan(cell.std) else f"± {cell.std:{form}}"
+
+
+def seeds_shown(setting: Setting) -> str:
+    fewest, most = setting.seeds
+    return str(fewest) if fewest == most else f"{fewest}–{most}"
+
+
+def seeds_note(cell: Spread, setting: Setting) -> str:
+    """Said in a cell for which fewer seeds have a value than the setting has."""
+    return f"(n = {cell.n})" if 0 < cell.n < setting.seeds[0] else ""
+
+
+def as_markdown(table: Table) -> str:
+    digits = [decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    headings = ["setting", "n", *(f"{c.group} {c.heading}".strip() for c in table.columns)]
+    lines = [headings, ["---", "--:", *("--:" for _ in table.columns)]]
+    for r, (setting, row) in enumerate(zip(table.settings, table.rows, strict=True)):
+        cells = []
+        for i, cell in enumerate(row):
+            note = "" if table.columns[i] == rank_column() else seeds_note(cell, setting)
+            text = " ".join(part for part in (*shown(cell, digits[i]), note) if part)
+            cells.append(f"**{text}**" if (r, i) in table.best else text)
+        lines.append([setting.label, seeds_shown(setting), *cells])
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join("| " + " | ".join(line) + " |\n" for line in escaped)
+
+
+def as_csv(table: Table) -> str:
+    """One row a setting at full precision: for each column its mean, standard deviation and number of seeds."""
+    varied = list(table.settings[0].values) if table.settings else []
+    headings = ["setting", "method", *varied]
+    for column in table.columns:
+        headings += [column.key] if column == rank_column() else [f"{column.key} {part}" for part in ("mean", "std", "n")]
+    lines: list[list[object]] = [list(headings)]
+    for setting, row in zip(table.settings, table.rows, strict=True):
+        line: list[object] = [setting.label, setting.method, *setting.values.values()]
+        for column, cell in zip(table.columns, row, strict=True):
+            numbers = [number if math.isfinite(number) else "" for number in (cell.mean, cell.std)]
+            line += numbers[:1] if column == rank_column() else [*numbers, cell.n]
+        lines.append(line)
+    return _csv(lines)
+
+
+def runs_csv(found: list[Setting]) -> str:
+    """One row a run at full precision: what it is, its best epoch, and every validation, test and measured value."""
+    runs: list[tuple[Setting, FinishedRun]] = [(setting, run) for setting in found for run in setting.runs]
+    varied = sorted({key for _, run in runs for key in run.varied} - {"seed", "method"})
+    keys = list(dict.fromkeys(key for _, run in runs for key in run.values))
+    lines: list[list[object]] = [["run", "setting", "method", "seed", *varied, "best_epoch", *keys]]
+    for setting, run in runs:
+        origin = [run.name, setting.label, run.method, run.seed]
+        lines.append([*origin, *(run.varied.get(k, "") for k in varied), run.epoch, *(run.values.get(k, "") for k in keys)])
+    return _csv(lines)
+
+
+def _csv(lines: list[list[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

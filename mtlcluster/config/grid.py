@@ -1,0 +1,265 @@
+"""A grid file: read, checked and expanded into runs, each with its name and its identity."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pydantic
+from pydantic import Field
+
+from mtlcluster.config.check import Checked, first_mistake, shown
+from mtlcluster.config.job_file import JobFile, find_job
+from mtlcluster.config.run import Resources, RunConfig, run_hash
+from mtlcluster.config.yaml_file import Key, YamlFile
+from mtlcluster.errors import UserError
+from mtlcluster.methods.catalog import check_method, method_label, sparse_method
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LONGEST_NAME = 100
+
+
+class Range(Checked):
+    range: int | list[int]
+
+    def values(self) -> list[int]:
+        """As Python's range: a count, or start and stop and possibly step."""
+        bounds = [self.range] if isinstance(self.range, int) else self.range
+        if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] == 0):
+            raise ValueError(f"range should be a count or [start, stop] or [start, stop, step], found {self.range}")
+        return list(range(*bounds))
+
+
+class GridFile(Checked):
+    name: str
+    job: str | None = None
+    base: str | None = None
+    set: dict[str, Any] = {}
+    grid: dict[str, list[Any] | Range] = {}
+    zip: list[dict[str, list[Any]]] = []
+    include: list[dict[str, Any]] = []
+    exclude: list[dict[str, Any]] = []
+    resources: Resources = Resources()
+    runs_per_job: int = Field(default=1, gt=0)
+    at_once: int = Field(default=1, gt=0)
+    cluster: str | None = None
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"name should be at most 100 letters, digits, '.', '_' and '-', first a letter or digit, not {name!r}"
+            )
+        return name
+
+    @pydantic.model_validator(mode="after")
+    def _packs_fit(self) -> "GridFile":
+        if self.at_once > self.runs_per_job:
+            raise ValueError(f"at_once ({self.at_once}) should be at most runs_per_job ({self.runs_per_job})")
+        return self
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One point of a grid."""
+
+    name: str                   # of its folder, if it is new: the varied values and the hash
+    hash: str
+    config: RunConfig
+    varied: dict[str, Any]      # by dotted key; `method` in its sparse form
+
+
+@dataclass
+class Grid:
+    """A grid file that has been checked, and its runs in the order in which the file gives them."""
+
+    path: Path
+    file: GridFile
+    job: JobFile
+    runs: list[PlannedRun]
+    repeated: int = 0           # points that are the same run as another point
+    resolved: dict[str, Any] = field(default_factory=dict)      # what goes into sweep.yaml
+
+
+@dataclass
+class _Source:
+    """Which file and line a value of a point comes from."""
+
+    file: YamlFile
+    key: Key
+
+
+def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
+    """Reads and expands a grid. Raises UserError, naming file and line, for whatever is wrong with it."""
+    yaml_file = YamlFile(path)
+    try:
+        file = GridFile(**yaml_file.data)
+    except pydantic.ValidationError as error:
+        yaml_file.refuse(*first_mistake(error, GridFile))
+    base = _read_base(yaml_file, file)
+    job_name = file.job or (base.data.get("job") if base else None) or file.set.get("job")
+    if not isinstance(job_name, str):
+        raise UserError(f"{path}:1: missing key 'job': which file in jobs/ describes the experiment")
+    try:
+        job = find_job(job_name, path.parent)
+    except UserError as error:
+        yaml_file.refuse(("job",), str(error))
+    points, count = _points(yaml_file, file)
+    if count > max_runs:
+        yaml_file.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
+    runs: dict[str, PlannedRun] = {}
+    repeated = 0
+    for point in _without_excluded(yaml_file, file, points):
+        run = _plan(yaml_file, file, base, job, point)
+        repeated += run.hash in runs
+        runs.setdefault(run.hash, run)
+    if not runs:
+        yaml_file.refuse(("grid",), "the grid has no points")
+    resolved = {**file.model_dump(exclude_defaults=True), "job": job.reference}
+    if base:
+        resolved["base"] = base.data
+    return Grid(path, file, job, list(runs.values()), repeated, resolved)
+
+
+def _read_base(grid: YamlFile, file: GridFile) -> YamlFile | None:
+    if file.base is None:
+        return None
+    path = grid.path.parent / file.base
+    if not path.is_file():
+        grid.refuse(("base",), f"base: there is no file {path}")
+    return YamlFile(path)
+
+
+Point = list[tuple[str, Any, Key]]          # dotted key, value, and where in the grid file it stands
+
+
+def _points(grid: YamlFile, file: GridFile) -> tuple[Iterator[Point], int]:
+    """Every combination of `grid` and of the groups of `zip`, then the points of `include`; and how many they are."""
+    axes: list[list[Point]] = []
+    for key, given in file.grid.items():
+        try:
+            values = given.values() if isinstance(given, Range) else given
+        except ValueError as error:
+            grid.refuse(("grid", key), str(error))
+        where: Key = ("grid", key)
+        axes.append([[(key, v, where if isinstance(given, Range) else (*where, i))] for i, v in enumerate(values)])
+        if not values:
+            grid.refuse(where, f"grid.{key} has no values")
+    for i, group in enumerate(file.zip):
+        lengths = {key: len(values) for key, values in group.items()}
+        if len(set(lengths.values())) != 1:
+            grid.refuse(("zip", i), f"lists that advance together should be equally long, found {lengths}")
+        rows = range(next(iter(lengths.values())))
+        axes.append([[(key, values[j], ("zip", i, key, j)) for key, values in group.items()] for j in rows])
+    if not file.grid and not file.zip and not file.include:
+        grid.refuse(("grid",), "the grid is empty: give at least one key with a list of values")
+    product = itertools.product(*axes) if axes else iter(())
+    included: list[Point] = [
+        [(key, v, ("include", i, key)) for key, v in point.items()] for i, point in enumerate(file.include)
+    ]
+    count = len(included)
+    if axes:
+        combinations = 1
+        for axis in axes:
+            combinations *= len(axis)
+        count += combinations
+    return itertools.chain((list(itertools.chain(*parts)) for parts in product), included), count
+
+
+def _without_excluded(grid: YamlFile, file: GridFile, points: Iterator[Point]) -> Iterator[Point]:
+    used = [False] * len(file.exclude)
+    for point in points:
+        values = {key: value for key, value, _ in point}
+        matching = [i for i, left_out in enumerate(file.exclude) if left_out.items() <= _Items(values)]
+        for i in matching:
+            used[i] = True
+        if not matching:
+            yield point
+    for i, was_used in enumerate(used):
+        if not was_used:
+            grid.refuse(("exclude", i), f"exclude matches no point: {shown(file.exclude[i])}")
+
+
+class _Items:
+    """The items of a dict whose values need not be hashable, for `<=`."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __ge__(self, other: Any) -> bool:
+        return all(key in self.values and self.values[key] == value for key, value in other)
+
+
+def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, point: Point) -> PlannedRun:
+    values: dict[str, Any] = {}
+    sources: dict[Key, _Source] = {}
+    settings: list[tuple[str, Any, _Source]] = []
+    if base:
+        settings += [(key, value, _Source(base, (key,))) for key, value in base.data.items()]
+    settings += [(key, value, _Source(grid, ("set", key))) for key, value in file.set.items()]
+    if "resources" in file.model_fields_set:
+        settings.append(("resources", file.resources.model_dump(exclude_unset=True), _Source(grid, ("resources",))))
+    # A shallow key before a deeper one: `method` before `method.weighting`.
+    by_depth = sorted(point, key=lambda setting: setting[0].count("."))
+    settings += [(key, value, _Source(grid, where)) for key, value, where in by_depth]
+    for dotted_key, value, source in settings:
+        _set(values, dotted_key, value, source)
+        sources[tuple(dotted_key.split("."))] = source
+    values["job"] = job.reference
+    try:
+        config = RunConfig(**values)
+    except pydantic.ValidationError as error:
+        key, message = first_mistake(error, RunConfig)
+        _refuse(grid, sources, key, message)
+    for section in ("data", "model"):
+        if mistake := job.check(section, getattr(config, section)):
+            _refuse(grid, sources, (section, mistake[0]), mistake[1])
+    varied = {key: value for key, value, _ in point}
+    if "method" in varied:
+        varied["method"] = sparse_method(config.method)
+    run_id = run_hash(config)
+    return PlannedRun(_run_name(varied, config, run_id), run_id, config, varied)
+
+
+def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -> None:
+    *parents, last = dotted_key.split(".")
+    inner = values
+    for depth, part in enumerate(parents):
+        existing = inner.get(part, {})
+        if not isinstance(existing, dict):
+            if (part, depth) == ("method", 0) and isinstance(existing, str):
+                existing = sparse_method(check_method(existing))
+            else:
+                source.file.refuse(source.key, f"{dotted_key}: '{part}' is {shown(existing)}, which has no keys inside")
+        inner[part] = inner = dict(existing)
+    inner[last] = value
+
+
+def _refuse(grid: YamlFile, sources: dict[Key, _Source], key: Key, message: str) -> NoReturn:
+    """Reports a mistake of one point where the offending value stands: in the grid, in `set` or in the base."""
+    for length in range(len(key), 0, -1):
+        if source := sources.get(tuple(str(part) for part in key[:length])):
+            source.file.refuse((*source.key, *key[length:]), message)
+    grid.refuse((), message)
+
+
+def _run_name(varied: dict[str, Any], config: RunConfig, run_id: str) -> str:
+    """`pcgrad-seed=2-3f9a1c5e20`: the varied values and the hash, in characters that every file system takes."""
+    parts = []
+    for key, value in varied.items():
+        text = method_label(config.method) if key == "method" else f"{key.split('.')[-1]}={_short(value)}"
+        parts.append(re.sub(r"[^A-Za-z0-9._=+,()-]+", "_", text))
+    name = "-".join(parts)[: LONGEST_NAME - len(run_id) - 1].replace("(", ",").replace(")", "").strip("-.")
+    return f"{name}-{run_id}" if name else run_id
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ",".join(f"{k}={_short(v)}" for k, v in value.items())
+    return "+".join(_short(v) for v in value) if isinstance(value, list) else str(value).rsplit("/", 1)[-1]
+

@@ -1,0 +1,167 @@
+"""The configuration of one run, and its identity: a hash over what decides the result."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from mtlcluster.config.check import Checked, first_mistake
+from mtlcluster.config.units import Duration, Size
+from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.methods.catalog import check_method, sparse_method
+
+Positive = Field(gt=0)
+NotNegative = Field(ge=0)
+
+
+class GroupOptions(Checked):
+    """What the trunk or the heads have of their own; what is left out is as in `optimizer`."""
+
+    lr: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+
+
+class Groups(Checked):
+    trunk: GroupOptions = GroupOptions()
+    heads: GroupOptions = GroupOptions()
+
+
+class Optimizer(Checked):
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)         # never on biases and norms
+    momentum: float = Field(default=0.9, ge=0, lt=1)        # sgd
+    betas: list[float] = Field(default=[0.9, 0.999], min_length=2, max_length=2)       # adam, adamw
+    groups: Groups = Groups()
+
+
+class Scheduler(Checked):
+    """Of the learning rate. Warm-up and the lengths of `step` are shares of the whole training."""
+
+    name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    every: float = Field(default=0.33, gt=0, le=1)          # step: times `factor` after each such share
+    factor: float = Field(default=0.1, gt=0, lt=1)          # step, plateau
+    patience: int = Field(default=3, ge=1)                  # plateau: validations without a better `best` value
+
+
+class Best(Checked):
+    """Which validation value decides the best checkpoint: `mean_loss`, `<task>/loss` or `<task>/<metric>`."""
+
+    value: str = "mean_loss"
+    direction: Literal["min", "max"] = "min"
+
+
+class EarlyStopping(Checked):
+    patience: int = Field(ge=1)                             # validations without a better `best` value
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class Resources(Checked):
+    """What one run asks of the machine that it runs on. Not part of its identity."""
+
+    gpus: int = Field(default=0, ge=0)
+    cpus: int = Field(default=1, ge=1)
+    memory: Size = "2G"
+    time: Duration = "1h"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+
+class RunConfig(Checked):
+    """One run, with every default filled in. `method` is in its full form: three slots, each a name and options."""
+
+    job: str = Field(min_length=1)
+    data: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    tasks: list[str] | None = Field(default=None, min_length=1)
+    method: dict[str, dict[str, Any]] = Field(default="equal", validate_default=True)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    epochs: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0)           # instead of epochs
+    batch_size: int = Field(default=64, gt=0)               # of one forward; a step takes `accumulate` of them
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler = Scheduler()
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    deterministic: bool = False
+    best: Best = Best()
+    early_stopping: EarlyStopping | None = None
+    validate_every: int = Field(default=1, gt=0)            # epochs
+    checkpoint_every: Duration = "10m"
+    resources: Resources = Resources()
+
+    @pydantic.field_validator("method", mode="before")
+    @classmethod
+    def _full_method(cls, value: Any) -> dict[str, dict[str, Any]]:
+        return check_method(value)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_length(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+            values = {**values, "epochs": 20}
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _agree(self) -> "RunConfig":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("either epochs or steps, not both")
+        if self.tasks is not None and len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks names one twice: {', '.join(self.tasks)}")
+        return self
+
+
+class Origin(Checked):
+    """Where a run of a sweep comes from."""
+
+    sweep: str
+    code: str                           # which code/<hash>/ it uses
+    cluster: str
+    varied: dict[str, Any]              # the values that the grid varied, by dotted key
+
+
+class SweepRunConfig(RunConfig):
+    """A run's config.yaml in a sweep folder."""
+
+    origin: Origin
+
+
+NOT_IDENTITY = {"resources", "checkpoint_every", "origin"}
+
+
+def run_hash(config: RunConfig) -> str:
+    """Ten hexadecimal digits over what decides the result of a run.
+
+    What stands at its default is left out, so that a new option with a neutral default keeps every identity. Of a data
+    option that is a path only the last part counts: the same file elsewhere is the same data.
+    """
+    decisive = config.model_dump(exclude=NOT_IDENTITY, exclude_defaults=True)
+    decisive["method"] = sparse_method(config.method)
+    decisive["epochs"], decisive["steps"] = config.epochs, config.steps
+    decisive["data"] = {key: without_place(value) for key, value in config.data.items()}
+    text = json.dumps(decisive, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def without_place(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("/", "~", "./", "../", "$")):
+        return Path(value).name
+    return value
+
+
+def read_run_config(path: Path) -> RunConfig:
+    """Reads a run's own file or one out of a sweep folder. Raises UserError naming file and line."""
+    file = YamlFile(path)
+    model = SweepRunConfig if "origin" in file.data else RunConfig
+    try:
+        return model(**file.data)
+    except pydantic.ValidationError as error:
+        file.refuse(*first_mistake(error, model))

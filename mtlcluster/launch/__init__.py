@@ -1,0 +1,1 @@
+"""Many runs: the code snapshot, packing, submission, the worker on the other side, and what became of them."""

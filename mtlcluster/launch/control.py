@@ -1,0 +1,94 @@
+"""Steering runs that were submitted: which ones are meant, stopping them, and which can be started once more."""
+
+import getpass
+import time
+from collections.abc import Callable, Iterable
+
+from mtlcluster.errors import UserError
+from mtlcluster.launch.scheduler import is_local, scancel
+from mtlcluster.launch.status import TO_RETRY, RunStatus, observe
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.folder import Sweep
+
+GRACE = 10.0                # seconds that running runs get to save a checkpoint before their job is cancelled
+LISTED = 10
+
+
+def select(sweep: Sweep, parts: Iterable[str]) -> list[str]:
+    """The names of the runs that `parts` mean: each a name or a part of one that only one name has.
+
+    Raises UserError for a part that no name has or that several have.
+    """
+    names = [run.name for run in sweep.runs()]
+    return list(dict.fromkeys(_one(sweep, names, part) for part in parts))
+
+
+def _one(sweep: Sweep, names: list[str], part: str) -> str:
+    found = [part] if part in names else [name for name in names if part in name]
+    if not found:
+        raise UserError(f"no run of {sweep.name} has '{part}' in its name:{listing(names)}")
+    if len(found) > 1:
+        raise UserError(f"'{part}' could mean {len(found)} runs of {sweep.name}:{listing(found)}")
+    return found[0]
+
+
+def listing(names: list[str]) -> str:
+    """Names, one a line, each on its own; of very many the first."""
+    more = [f"… and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
+    return "".join(f"\n  {name}" for name in [*names[:LISTED], *more])
+
+
+def to_cancel(sweep: Sweep, names: list[str]) -> list[RunStatus]:
+    """Those of `names` (all where it is empty) that have not ended."""
+    return [run for run in observe([sweep], names or None) if not run.ended]
+
+
+def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object]) -> None:
+    """Asks the workers of `runs` to stop, and takes jobs out of Slurm that have nothing else to do.
+
+    A job that waits goes at once. One that runs gets GRACE seconds to save and end by itself.
+    Raises SchedulerError; the workers have been asked even then.
+    """
+    asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by {getpass.getuser()}\n"
+    for run in runs:
+        replace_text(sweep.run(run.run).cancel, asked)
+    jobs = _needless_jobs(sweep, runs)
+    scancel(job for job, state in jobs.items() if state != "running")
+    busy = {job for job, state in jobs.items() if state == "running"}
+    if busy:
+        notify(f"running ones get up to {GRACE:.0f} seconds to save a checkpoint …")
+    deadline = time.monotonic() + GRACE
+    while busy and time.monotonic() < deadline:
+        time.sleep(0.5)
+        now = observe([sweep], {run.run for run in runs})
+        busy = {run.job_id for run in now if run.job_id in busy and not run.ended}
+    scancel(busy)
+
+
+def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:
+    """The jobs of Slurm of which every run has ended or is in `cancelled`, each with `running` or `queued`."""
+    jobs: dict[str, list[RunStatus]] = {}
+    for run in observe([sweep]):
+        jobs.setdefault(run.job_id, []).append(run)
+    names = {run.run for run in cancelled}
+    mine = {run.job_id for run in cancelled if run.job_id and not is_local(run.job_id)}
+    return {
+        job: "running" if any(run.state == "running" for run in jobs[job]) else "queued"
+        for job in mine
+        if all(run.ended or run.run in names for run in jobs[job])
+    }
+
+
+def to_retry(sweep: Sweep, names: list[str], restart: bool) -> list[str]:
+    """Those of `names` that failed, were lost or cancelled; without names, all that did.
+
+    Raises UserError for a named run that has no need of it, unless it is done and to be trained from scratch.
+    """
+    admitted = (*TO_RETRY, "done") if restart and names else TO_RETRY
+    runs = observe([sweep], names or None)
+    refused = [run for run in runs if run.state not in admitted]
+    if names and refused:
+        reasons = {"done": "is done; --restart trains it from scratch"}
+        why = [f"{run.run} {reasons.get(run.state, f'is {run.state}; cancel it first')}" for run in refused]
+        raise UserError(f"not to be retried:{listing(why)}")
+    return [run.run for run in runs if run.state in admitted]

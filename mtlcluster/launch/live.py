@@ -1,0 +1,89 @@
+"""Runs while they run: redrawn in place on a terminal, or a plain line now and then."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mtlcluster.launch.scheduler import is_local
+from mtlcluster.launch.status import RunStatus
+from mtlcluster.launch.view import Line, by_sweep, is_active, plain, summary, table
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+NEWS = 30.0             # seconds between two plain lines about the same state of affairs
+Look = Callable[[], list[RunStatus]]
+
+
+def print_lines(lines: list[Line]) -> None:
+    """On a terminal in colours; names and errors that are too long are left to it to wrap."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*line), soft_wrap=True)
+
+
+def watch(look: Look, until_ended: bool) -> list[RunStatus]:
+    """Redraws the table in place until all runs have ended, or, where that is not asked for, until Ctrl-C."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            began = time.monotonic()
+            runs = look()
+            live.update(_frame(runs, console), refresh=True)
+            if until_ended and all(run.ended for run in runs):
+                return runs
+            time.sleep(pause(runs, time.monotonic() - began))
+
+
+def wait_plainly(look: Look, say: Callable[[str], object]) -> list[RunStatus]:
+    """Until all runs have ended: a line for each that ended, and now and then one about the others."""
+    known: set[str] = set()
+    last, said_at = "", -NEWS
+    while True:
+        began = time.monotonic()
+        runs = look()
+        for run in runs:
+            if run.ended and run.run not in known:
+                known.add(run.run)
+                say(f"{run.state}: {run.run}{': ' + run.error if run.error else ''}")
+        news = _news(runs)
+        if news != last and (began - said_at >= NEWS or all(run.ended for run in runs)):
+            say(news)
+            last, said_at = news, began
+        if all(run.ended for run in runs):
+            return runs
+        time.sleep(pause(runs, time.monotonic() - began))
+
+
+def _news(runs: list[RunStatus]) -> str:
+    heads = [plain(line) for sweep in by_sweep(runs).items() for line in summary(*sweep)]
+    running = [f"{run.run} epoch {run.epoch}/{run.epochs}" for run in runs if run.state == "running"]
+    return "; ".join(heads + running[:3])
+
+
+def pause(runs: list[RunStatus], took: float) -> float:
+    """Seconds until the next look: a busy controller is asked less often."""
+    asks_slurm = any(not run.ended and run.job_id and not is_local(run.job_id) for run in runs)
+    return max(5.0 if asks_slurm else 1.0, 10 * took)
+
+
+def _frame(runs: list[RunStatus], console: "Console") -> "RenderableType":
+    """An overall bar, the summaries, and the runs that there is room for: first those that are active or failed."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    overall = Table.grid(padding=(0, 2))
+    overall.add_row("overall", ProgressBar(max(1, len(runs)), sum(1.0 if run.ended else run.share for run in runs), 40))
+    heads = [line for sweep in by_sweep(runs).items() for line in summary(*sweep)]
+    room = max(3, console.height - len(heads) - 5)
+    shown = runs if len(runs) <= room else [run for run in runs if is_active(run)][:room]
+    lines = [*heads, [], *(table(shown, console.width) if shown else [])]
+    return Group(overall, *(Text.assemble(*line, overflow="fold") for line in lines))

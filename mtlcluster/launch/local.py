@@ -1,0 +1,57 @@
+"""This machine as an executor: one detached worker a submission, which shares the cores and GPUs with all others.
+
+`python -m mtlcluster.launch.local SWEEP_FOLDER SUBMISSION` is that worker. It begins when its standard input ends:
+`submit` has then noted that the submission was accepted, or has died before it could.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mtlcluster.launch.slots import Machine
+from mtlcluster.launch.worker import Listener, Worker, accepted
+from mtlcluster.sweep.folder import Sweep
+
+
+def start(sweep: Sweep, submission: str, code: str) -> "subprocess.Popen[bytes]":
+    """Starts the worker, in a session of its own so that it outlives the terminal; `release` lets it begin."""
+    folder = sweep.submission_folder(submission)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "worker.log", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mtlcluster.launch.local", str(sweep.folder), submission],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=sweep.code / code,
+            env={**os.environ, "PYTHONPATH": str(sweep.code / code)},
+            start_new_session=True,
+        )
+
+
+def release(worker: "subprocess.Popen[bytes]") -> None:
+    assert worker.stdin is not None
+    worker.stdin.close()
+
+
+def job_id(pid: int) -> str:
+    """`local:<host>:<pid>:<start time>`; the start time, in clock ticks since boot, tells apart who had that pid."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return f"local:{os.uname().nodename}:{pid}:{fields[19]}"
+
+
+def main() -> None:
+    listener = Listener()
+    sweep, submission = Sweep(Path(sys.argv[1])), sys.argv[2]
+    sys.stdin.buffer.read()
+    found = accepted(sweep, submission)
+    if found is None:
+        sys.exit(f"submission {submission} was not completed: its runs are another worker's")
+    worker = Worker(sweep, found, job_id(os.getpid()), found.jobs[0], Machine())
+    worker.work(listener)
+    sys.exit(1 if worker.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

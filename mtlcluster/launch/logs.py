@@ -1,0 +1,83 @@
+"""What runs printed: the end of a log, and what comes after it while the run goes on."""
+
+import codecs
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mtlcluster.errors import UserError
+from mtlcluster.launch.control import listing, select
+from mtlcluster.launch.live import pause
+from mtlcluster.launch.status import RunStatus, observe
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.folder import Sweep
+
+BLOCK = 2**16
+
+
+def choose(sweep: Sweep, part: str | None) -> RunStatus:
+    """The run that `part` means; without it the sweep's only run, or the only one that runs, or that failed.
+
+    Raises UserError that lists what there is to choose from.
+    """
+    names = select(sweep, [part]) if part else None
+    runs = observe([sweep], names)
+    if not runs:
+        raise UserError(f"{sweep.name} has no runs")
+    if len(runs) == 1:
+        return runs[0]
+    running = [run for run in runs if run.state == "running"]
+    interesting = running or [run for run in runs if run.state in ("failed", "lost")] or runs
+    if len(interesting) == 1:
+        return interesting[0]
+    which = listing([f"{run.run} ({run.state})" for run in interesting])
+    raise UserError(f"which run of {sweep.name}? Name one, or a part of its name:{which}")
+
+
+def tail(path: Path, lines: int) -> tuple[str, int]:
+    """The last `lines` lines of a text file, and the position in bytes after them. Reads no more than it needs."""
+    with open(path, "rb") as file:
+        end = start = file.seek(0, os.SEEK_END)
+        text = b""
+        while start > 0 and text.count(b"\n") <= lines:
+            start = max(0, start - BLOCK)
+            file.seek(start)
+            text = file.read(end - start)
+    return b"".join(text.splitlines(keepends=True)[-lines:] if lines else []).decode(errors="replace"), end
+
+
+def no_log(sweep: Sweep, run: RunStatus) -> str:
+    """Why a run has no log yet, and where its job's own output is, if there is any."""
+    words = f"{run.run} has printed nothing: it is {run.state}{f' ({run.scheduler})' if run.scheduler else ''}"
+    submission, job_id = submissions.latest(submissions.read(sweep.submissions)).get(run.run, (None, ""))
+    if submission is None:
+        return words
+    folder = sweep.submission_folder(submission.id)
+    outputs = [*folder.glob(f"{job_id}_*log.out"), *folder.glob("worker.log")]
+    return "\n".join([words, *(f"what its job printed: {path}" for path in outputs if path.stat().st_size)])
+
+
+def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object]) -> RunStatus:
+    """Writes what is added to the log after `position` until the run has ended; returns how it ended."""
+    log = sweep.run(name).log
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace")      # a read may end inside a character
+    next_look = 0.0
+    ended: RunStatus | None = None
+    while True:
+        if log.exists():
+            if log.stat().st_size < position:       # it was removed, for a fresh start
+                position = 0
+            with open(log, "rb") as file:
+                file.seek(position)
+                added = file.read()
+            position += len(added)
+            write(text.decode(added))
+        if ended:
+            return ended
+        if (now := time.monotonic()) >= next_look:
+            [run] = observe([sweep], {name})
+            ended = run if run.ended else None      # what it wrote last is read in the next round
+            next_look = time.monotonic() + pause([run], time.monotonic() - now)
+        if not ended:
+            time.sleep(0.3)

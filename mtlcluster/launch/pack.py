@@ -1,0 +1,59 @@
+"""Which runs share a job, and which jobs share an array."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mtlcluster.config.run import Resources
+from mtlcluster.config.units import memory_bytes, seconds
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run that is to be submitted, and what decides which others it may share an array with."""
+
+    name: str
+    resources: Resources
+    code: str
+
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs that one call of the scheduler submits: the runs of each, and what each asks for."""
+
+    code: str
+    resources: Resources        # of one run
+    at_once: int
+    jobs: list[list[str]]
+
+    @property
+    def cpus(self) -> int:
+        return self.at_once * self.resources.cpus
+
+    @property
+    def gpus(self) -> int:
+        return self.at_once * self.resources.gpus
+
+    @property
+    def megabytes(self) -> int:
+        return math.ceil(self.at_once * memory_bytes(self.resources.memory) / 2**20)
+
+    @property
+    def minutes(self) -> int:
+        rounds = math.ceil(max(map(len, self.jobs)) / self.at_once)
+        return math.ceil(seconds(self.resources.time) * rounds / 60)
+
+
+def pack(units: Iterable[Unit], runs_per_job: int, at_once: int, largest_array: int) -> list[Array]:
+    """Fills jobs with runs of the same code and resources, in their order, and arrays with such jobs."""
+    alike: dict[tuple[str, str], list[Unit]] = {}
+    for unit in units:
+        alike.setdefault((unit.code, unit.resources.model_dump_json()), []).append(unit)
+    arrays = []
+    for group in alike.values():
+        names = [unit.name for unit in group]
+        jobs = [names[i : i + runs_per_job] for i in range(0, len(names), runs_per_job)]
+        for i in range(0, len(jobs), largest_array):
+            chunk = jobs[i : i + largest_array]
+            arrays.append(Array(group[0].code, group[0].resources, min(at_once, len(chunk[0])), chunk))
+    return arrays

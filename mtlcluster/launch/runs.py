@@ -1,0 +1,148 @@
+"""The runs of a sweep as they stand in its folder: which are there, which still need a job, and writing new ones."""
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.config.grid import Grid, PlannedRun
+from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
+from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.errors import UserError
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.status import ENDED, read_status
+
+
+@dataclass
+class Sorted:
+    """A grid's runs, by what is to be done about them. Keys are folder names."""
+
+    new: dict[str, PlannedRun] = field(default_factory=dict)            # no folder yet
+    unsent: dict[str, PlannedRun] = field(default_factory=dict)         # a folder, but no job ever took it
+    interrupted: dict[str, PlannedRun] = field(default_factory=dict)    # trained before; its last submission failed
+    left: dict[str, PlannedRun] = field(default_factory=dict)           # has or had its job: left alone
+
+
+def sort(sweep: Sweep, grid: Grid) -> Sorted:
+    """Compares the grid with the folder. A run's identity is the hash that ends its folder's name."""
+    folders = {run.name.rpartition("-")[2]: run for run in sweep.runs()}
+    history = submissions.read(sweep.submissions)
+    taken = submissions.latest(history).keys()
+    last = {run: submission for submission in history for job in submission.jobs for run in job}
+    result = Sorted()
+    for planned in grid.runs:
+        run = folders.get(planned.hash)
+        if run is None:
+            result.new[planned.name] = planned
+        elif not _needs_job(run, last.get(run.name)):
+            result.left[run.name] = planned
+        elif run.name in taken or run.status.exists():
+            result.interrupted[run.name] = planned
+        else:
+            result.unsent[run.name] = planned
+    return result
+
+
+def _needs_job(run: Run, last: submissions.Submission | None) -> bool:
+    if last is None:
+        return True
+    if last.accepted:
+        return False
+    # The job of a killed `submit` may have trained it nevertheless.
+    status = read_status(run.status)
+    return status is None or status.submission != last.id or status.state not in ENDED
+
+
+def refuse_other_job(sweep: Sweep, grid: Grid) -> None:
+    """One sweep is of one job. Raises UserError."""
+    if not sweep.grid.exists():
+        return
+    job = YamlFile(sweep.grid).data.get("job")
+    if job != grid.job.reference:
+        raise UserError(
+            f"{grid.path}: {sweep.folder} is a sweep of job {job}, this grid is of {grid.job.reference}; "
+            "give the grid another name"
+        )
+
+
+def write_grid(sweep: Sweep, grid: Grid) -> None:
+    """sweep.yaml: the grid, resolved, and where it and its job come from: `retry --restart` takes the code there."""
+    source = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
+    replace_text(sweep.grid, dump({**grid.resolved, "source": source}))
+
+
+def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
+    """Makes the runs' folders. Each appears whole: written in a hidden folder, flushed together, renamed."""
+    beside = sweep.folder / ".new"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        pieces: dict[str, str] = {}
+        for name, run in planned.items():
+            (beside / name).mkdir()
+            (beside / name / "config.yaml").write_text(_config_text(sweep, run, code, cluster, pieces))
+        os.sync()
+        for name in planned:
+            (beside / name).rename(sweep.folder / name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
+    """Writes config.yaml anew for runs that no job has ever taken: resources or code may have been mended since."""
+    for name, run in planned.items():
+        replace_text(sweep.run(name).config, _config_text(sweep, run, code, cluster, {}))
+
+
+def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
+    """config.yaml. pieces: the text of key and value that were met before, for most runs of a grid are mostly alike."""
+    origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
+    values: dict[str, Any] = {**run.config.model_dump(), "origin": origin.model_dump()}
+    text = []
+    for key, value in values.items():
+        piece = f"{key}: {value!r}"
+        if piece not in pieces:
+            pieces[piece] = dump({key: value})
+        text.append(pieces[piece])
+    return "".join(text)
+
+
+def read_config(run: Run) -> SweepRunConfig:
+    config = read_run_config(run.config)
+    if not isinstance(config, SweepRunConfig):
+        raise UserError(f"{run.config}: no key 'origin': not a run of a sweep")
+    return config
+
+
+def write_config(run: Run, config: RunConfig) -> None:
+    replace_text(run.config, dump(config.model_dump()))
+
+
+def take_over_resources(run: Run, resources: Resources) -> bool:
+    """Gives a run that has ended the grid's present resources, for its retry. Returns whether they were others."""
+    config = read_config(run)
+    if config.resources == resources:
+        return False
+    write_config(run, config.model_copy(update={"resources": resources}))
+    return True
+
+
+def start_over(run: Run, code: str) -> None:
+    """Removes what a run has computed, and gives it other code."""
+    config = read_config(run)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    for path in (run.history, run.status):
+        path.unlink(missing_ok=True)
+    write_config(run, config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})}))
+
+
+def source(sweep: Sweep) -> tuple[dict[str, Any], Path, Path]:
+    """sweep.yaml, the folder of the grid file that it came from, and the root that its job is relative to."""
+    grid = YamlFile(sweep.grid)
+    places = grid.data.get("source") or {}
+    if not {"grid", "root"} <= places.keys():
+        grid.refuse(("source",), "missing key 'source': where the grid and its job come from")
+    return grid.data, Path(places["grid"]).parent, Path(places["root"])

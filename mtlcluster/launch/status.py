@@ -1,0 +1,167 @@
+"""What has become of each run: derived from the worker's status.json, the cancel file and the scheduler's answer.
+
+A worker's word about an end (done, failed, cancelled) stands. Of a run that has not ended the scheduler is asked first
+and the file is read afterwards, so that a run which ends in between is not called lost. A file that an earlier
+submission's worker wrote tells how far the run is, not its state: the new worker has not begun yet. A run without an
+accepted submission (`submit` was killed) is queued, without a job.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtlcluster.launch.scheduler import Answer, ask
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.status import ENDED, State, Status, read_status
+
+TO_RETRY: tuple[State, ...] = ("failed", "lost", "cancelled")
+
+
+@dataclass
+class RunStatus:
+    """One run as `status` shows it; these are the fields of `status --json`, which docs/status-json.md explains.
+
+    Times are Unix seconds, durations seconds.
+    """
+
+    sweep: str
+    run: str
+    state: State
+    verified: bool                  # False: the scheduler could not be asked, `state` is the last that is known
+    cancelling: bool                # cancelled by the user, and not ended yet
+    epoch: int                      # finished epochs
+    epochs: int                     # of how many; 0 until known
+    step: int
+    steps: int
+    seconds_left: float | None      # None unless running and known
+    elapsed: float                  # spent training, all attempts together
+    started: float | None
+    heartbeat: float | None         # when the worker last wrote
+    attempt: int
+    cluster: str
+    job_id: str                     # "" where no submission of the run was accepted yet
+    host: str
+    device: str
+    latest: dict[str, float]        # newest values by series name
+    best: dict[str, Any] | None
+    error: str                      # one line, for a failed run
+    scheduler: str                  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def share(self) -> float:
+        """How much of the training is behind it, from 0 to 1."""
+        if self.state == "done":
+            return 1.0
+        return self.step / self.steps if self.steps else self.epoch / self.epochs if self.epochs else 0.0
+
+
+def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> list[RunStatus]:
+    """All runs of `sweeps` (of them only those called `names`, where given), in the order of sweeps and names."""
+    looks = [look for sweep in sweeps for look in _first_look(sweep, names)]
+    unsettled = [look for look in looks if not look.settled]
+    answers = ask({look.job_id for look in unsettled if look.job_id}, {look.owner for look in unsettled})
+    for look in unsettled:
+        look.answer = answers.get(look.job_id)
+        look.read()
+    return [look.conclude() for look in looks]
+
+
+def count(runs: Iterable[RunStatus]) -> Counter[State]:
+    return Counter(run.state for run in runs)
+
+
+@dataclass
+class _Look:
+    """A run's file and jobs, as far as they have been looked at."""
+
+    sweep: Sweep
+    run: Run
+    submission: str                 # the last one that was accepted
+    cluster: str
+    job_id: str                     # in it
+    owner: int
+    file: Status = field(default_factory=Status)
+    unreadable: str = ""
+    answer: Answer | None = None
+
+    def read(self) -> None:
+        if self.answer and self.answer.state == "gone":
+            list(self.run.folder.iterdir())     # a network file system looks beyond its cache then
+        try:
+            self.file, self.unreadable = read_status(self.run.status) or Status(), ""
+        except (OSError, ValueError) as error:
+            self.file, self.unreadable = Status(), f"status.json can't be read: {error}"
+
+    @property
+    def current(self) -> bool:
+        """Whether the file is from the worker of the last accepted submission."""
+        return bool(self.submission) and self.file.submission == self.submission
+
+    @property
+    def settled(self) -> bool:
+        return self.current and self.file.state in ENDED
+
+    def state(self) -> tuple[State, bool]:
+        """The state, and whether it is verified."""
+        said = self.file.state if self.current else "queued"
+        if self.settled:
+            return said, True
+        if self.answer is None:             # it has no job
+            return ("cancelled" if self.run.cancel.exists() else "queued"), True
+        if self.answer.state == "unknown":
+            return said, False
+        if self.answer.state == "gone":
+            cancelled = self.answer.said == "CANCELLED" or self.run.cancel.exists()
+            return ("cancelled" if cancelled else "lost"), True
+        # In a job that runs, a run that does not is waiting for its turn.
+        return ("running" if self.answer.state == said == "running" else "queued"), True
+
+    def conclude(self) -> RunStatus:
+        file, (state, verified) = self.file, self.state()
+        notes = [*file.notes, self.unreadable] if self.unreadable else file.notes
+        return RunStatus(
+            sweep=self.sweep.name,
+            run=self.run.name,
+            state=state,
+            verified=verified,
+            cancelling=state not in ENDED and self.run.cancel.exists(),
+            epoch=file.epoch,
+            epochs=file.epochs,
+            step=file.step,
+            steps=file.steps,
+            seconds_left=file.seconds_left if state == "running" else None,
+            elapsed=file.elapsed,
+            started=file.started or None,
+            heartbeat=file.heartbeat or None,
+            attempt=file.attempt,
+            cluster=self.cluster,
+            job_id=self.job_id,
+            host=file.host,
+            device=file.device,
+            latest=file.latest,
+            best=file.best,
+            error=file.error if state == "failed" else "",
+            scheduler=self.answer.said if self.answer else "",
+            notes=notes,
+        )
+
+
+def _first_look(sweep: Sweep, names: Collection[str] | None) -> list[_Look]:
+    runs = [run for run in sweep.runs() if names is None or run.name in names]
+    latest = submissions.latest(submissions.read(sweep.submissions))
+    owner = sweep.folder.stat().st_uid
+    looks = []
+    for run in runs:
+        submission, job_id = latest.get(run.name, (None, ""))
+        chosen = (submission.id, submission.cluster) if submission else ("", "")
+        look = _Look(sweep, run, *chosen, job_id, owner)
+        look.read()
+        looks.append(look)
+    return looks

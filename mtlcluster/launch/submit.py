@@ -1,0 +1,231 @@
+"""`mtlcluster submit` and what `retry` needs of it: from a checked grid to runs that have their jobs.
+
+Everything happens under the sweep's lock, and every step leaves the folder such that the next `submit` completes what
+a killed one began: code and runs appear whole, and submissions.jsonl says before each sbatch call what was meant.
+"""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
+from mtlcluster.config.grid import Grid
+from mtlcluster.config.job_file import parse_job
+from mtlcluster.errors import SchedulerError, UserError
+from mtlcluster.launch import local, runs, slurm, snapshot
+from mtlcluster.launch.pack import Array, Unit, pack
+from mtlcluster.launch.slots import visible_gpus
+from mtlcluster.launch.status import TO_RETRY, observe
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import locked
+from mtlcluster.sweep.folder import Sweep
+
+Notify = Callable[[str], object]
+INTERRUPTED = "submit was killed before it was completed"
+
+
+@dataclass
+class Submitted:
+    """What a submission did. Names are those of the runs' folders."""
+
+    sweep: Sweep
+    cluster: str
+    new: list[str] = field(default_factory=list)                # folders made now
+    there: list[str] = field(default_factory=list)              # runs of the grid that were there already
+    submitted: list[str] = field(default_factory=list)          # given a job now: the new ones, and unsent ones
+    left: dict[str, list[str]] = field(default_factory=dict)    # of those that were there and left alone: by state
+    job_ids: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def choose_cluster(name: str | None, grid: Grid) -> Cluster:
+    """The cluster called `name`, else the grid's own, else Slurm where it answers, else this machine."""
+    name = name or grid.file.cluster
+    return _find_cluster(name or (SLURM if slurm.answers() else LOCAL), grid.path.parent, chosen=name is not None)
+
+
+def _find_cluster(name: str, grid_folder: Path, chosen: bool = True) -> Cluster:
+    cluster = find_cluster(name, grid_folder)
+    if chosen and not cluster.is_local and not slurm.answers():
+        raise UserError(f"cluster '{name}': Slurm does not answer here (is sbatch installed, and its controller up?)")
+    return cluster
+
+
+def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -> Submitted:
+    """Writes what is new of the grid into the sweep's folder and gives every run a job that has none.
+
+    Raises UserError for a folder that can't be written or is of another job, SchedulerError when Slurm refuses.
+    """
+    chosen = choose_cluster(cluster, grid)
+    sweep = sweep_of(grid, runs_folder)
+    with _disk_errors(sweep), locked(sweep.lock, notify):
+        runs.refuse_other_job(sweep, grid)
+        _close_interrupted(sweep)
+        found = runs.sort(sweep, grid)
+        _refuse_missing_gpus(chosen, grid)
+        code = snapshot.take(grid.job)
+        result = Submitted(sweep, chosen.name, new=list(found.new))
+        if found.new or found.unsent:
+            snapshot.keep(code, sweep.code)
+        runs.write_grid(sweep, grid)
+        runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
+        runs.write_runs(sweep, found.new, code.hash, chosen.name)
+        for name, run in found.interrupted.items():
+            runs.take_over_resources(sweep.run(name), run.config.resources)
+        _look_at_left(found, result)
+        units = _units(found, sweep, code.hash)
+        _hand_over(sweep, chosen, units, grid.file.runs_per_job, grid.file.at_once, result)
+    return result
+
+
+def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
+    """What `submit` would do: the runs, and the very script that sbatch would be given. Writes nothing anywhere."""
+    chosen = choose_cluster(cluster, grid)
+    sweep = sweep_of(grid, runs_folder)
+    runs.refuse_other_job(sweep, grid)
+    _refuse_missing_gpus(chosen, grid)
+    found = runs.sort(sweep, grid)
+    units = _units(found, sweep, snapshot.take(grid.job).hash)
+    there = len(grid.runs) - len(found.new)
+    lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}:"]
+    lines += [f"  {unit.name}" for unit in units]
+    arrays = _arrays(chosen, units, grid.file.runs_per_job, grid.file.at_once)
+    first = len(submissions.read(sweep.submissions))
+    for number, array in enumerate(arrays, first + 1):
+        if chosen.is_local:
+            lines += ["", "on this machine: one worker, which starts as many at once as there are cores and GPUs"]
+            continue
+        lines += ["", f"--- sbatch script {number}, for {len(array.jobs)} job{'s' * (len(array.jobs) != 1)} ---"]
+        lines.append(slurm.script(sweep, _submission_id(number), array, chosen))
+    return "\n".join(lines)
+
+
+def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> Submitted:
+    """Gives the runs a job again: they go on from their checkpoints with the code they have, or, with `restart`, begin
+    anew with the code as it is now. The caller has made sure that no job has them."""
+    with _disk_errors(sweep), locked(sweep.lock, notify):
+        grid, grid_folder, root = runs.source(sweep)
+        _close_interrupted(sweep)
+        if restart:
+            place, _, function = grid["job"].partition(":")
+            code = snapshot.take(parse_job(root, Path(place), function))
+            snapshot.keep(code, sweep.code)
+            for name in names:
+                runs.start_over(sweep.run(name), code.hash)
+        result = Submitted(sweep, "", there=list(names))
+        by_cluster: dict[str, list[Unit]] = {}
+        for name in names:
+            config = runs.read_config(sweep.run(name))
+            by_cluster.setdefault(config.origin.cluster, []).append(Unit(name, config.resources, config.origin.code))
+            sweep.run(name).cancel.unlink(missing_ok=True)
+        for cluster, units in by_cluster.items():
+            chosen = _find_cluster(cluster, grid_folder)
+            _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
+        result.cluster = ", ".join(by_cluster)
+    return result
+
+
+def sweep_of(grid: Grid, runs_folder: Path) -> Sweep:
+    return Sweep(runs_folder.expanduser().absolute() / grid.file.name)
+
+
+@contextmanager
+def _disk_errors(sweep: Sweep) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{sweep.folder}: the disk is full; make room and submit again") from None
+        where = error.filename or sweep.folder
+        raise UserError(f"{where}: {error.strerror or error}; the sweep's folder can't be written") from None
+
+
+def _refuse_missing_gpus(cluster: Cluster, grid: Grid) -> None:
+    wanted = max(run.config.resources.gpus for run in grid.runs)
+    if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
+        raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")
+
+
+def _close_interrupted(sweep: Sweep) -> None:
+    """Ends the submissions of a `submit` that was killed: what it has left in Slurm's queue is cancelled.
+
+    A local worker needs no cancelling: it finds that its submission was never accepted, and goes.
+    """
+    for submission in submissions.read(sweep.submissions):
+        if not submission.ended:
+            cancelled = []
+            if submission.cluster != LOCAL:
+                cancelled = slurm.cancel_orphans(sweep, submission.id)
+            note = f"; cancelled {', '.join(cancelled)}" if cancelled else ""
+            submissions.append(sweep.submissions, "end", submission.id, error=INTERRUPTED + note)
+
+
+def _look_at_left(found: runs.Sorted, result: Submitted) -> None:
+    """Notes the states of the runs that are left alone; those that ended badly take over the grid's resources."""
+    result.there = [*found.left, *found.unsent, *found.interrupted]
+    if not found.left:
+        return
+    changed = 0
+    for run in observe([result.sweep], found.left):
+        result.left.setdefault(run.state, []).append(run.run)
+        if run.state in TO_RETRY:
+            resources = found.left[run.run].config.resources
+            changed += runs.take_over_resources(result.sweep.run(run.run), resources)
+    if changed:
+        result.notes.append(f"{changed} of them will be retried with the grid's new resources")
+
+
+def _units(found: runs.Sorted, sweep: Sweep, code: str) -> list[Unit]:
+    """The runs that need a job. One that was trained before keeps its code."""
+    units = [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()]
+    for name, run in found.interrupted.items():
+        units.append(Unit(name, run.config.resources, runs.read_config(sweep.run(name)).origin.code))
+    return units
+
+
+def _arrays(cluster: Cluster, units: list[Unit], runs_per_job: int, at_once: int) -> list[Array]:
+    if cluster.is_local:
+        by_code: dict[str, list[Unit]] = {}
+        for unit in units:
+            by_code.setdefault(unit.code, []).append(unit)
+        return [Array(code, same[0].resources, len(same), [[u.name for u in same]]) for code, same in by_code.items()]
+    return pack(units, runs_per_job, at_once, slurm.largest_array() if len(units) > 1 else 1)
+
+
+def _submission_id(number: int) -> str:
+    return f"{number:04d}"
+
+
+def _hand_over(
+    sweep: Sweep, cluster: Cluster, units: list[Unit], runs_per_job: int, at_once: int, result: Submitted
+) -> None:
+    for array in _arrays(cluster, units, runs_per_job, at_once):
+        submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
+        details: dict[str, Any] = {"cluster": cluster.name, "code": array.code, "jobs": array.jobs}
+        submissions.append(sweep.submissions, "begin", submission, **details)
+        result.job_ids += _submit_local(sweep, submission, array) if cluster.is_local else (
+            _submit_slurm(sweep, submission, array, cluster, already=len(result.submitted))
+        )
+        result.submitted += [run for job in array.jobs for run in job]
+
+
+def _submit_local(sweep: Sweep, submission: str, array: Array) -> list[str]:
+    worker = local.start(sweep, submission, array.code)
+    job = local.job_id(worker.pid)
+    submissions.append(sweep.submissions, "end", submission, jobs=[job])
+    local.release(worker)
+    return [job]
+
+
+def _submit_slurm(sweep: Sweep, submission: str, array: Array, cluster: Cluster, already: int) -> list[str]:
+    try:
+        jobs = slurm.submit(sweep, submission, array, cluster)
+    except SchedulerError as error:
+        submissions.append(sweep.submissions, "end", submission, error=str(error))
+        done = f" ({already} runs were submitted before)" if already else ""
+        raise SchedulerError(f"{error}{done}") from None
+    submissions.append(sweep.submissions, "end", submission, jobs=jobs)
+    return jobs

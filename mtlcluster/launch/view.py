@@ -1,0 +1,232 @@
+"""Runs as text: a table that fits the terminal, a summary, what to type next; and as JSON.
+
+A line is a list of pieces, each a text and a style of rich's, so that a pipe gets the same words without rich.
+"""
+
+import json
+import math
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mtlcluster.launch.status import TO_RETRY, RunStatus, count
+from mtlcluster.sweep.status import State
+
+Piece = tuple[str, str]
+Line = list[Piece]
+
+STYLES: dict[State, str] = {
+    "running": "cyan", "queued": "dim", "done": "green", "failed": "red", "lost": "magenta", "cancelled": "yellow",
+}
+MANY = 40                   # more runs than that, and only those that are active or failed are shown
+MOST = 100                  # of which no more than that
+GAP = "  "
+INDENT = "    "
+BAR = 10
+
+
+@dataclass
+class Column:
+    title: str
+    cells: list[Piece]
+    rank: int               # the column of the lowest rank goes first where the terminal is narrow
+    right: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(len(self.title), *(len(text) for text, _ in self.cells))
+
+    def cell(self, row: int) -> Piece:
+        text, style = self.cells[row]
+        return (text.rjust(self.width) if self.right else text.ljust(self.width)), style
+
+    def head(self) -> Piece:
+        return (self.title.rjust(self.width) if self.right else self.title.ljust(self.width)), "bold"
+
+
+def as_json(runs: Iterable[RunStatus]) -> str:
+    """What `status --json` prints; see docs/status-json.md. A value that is not finite is null."""
+    return json.dumps({"runs": [_finite(asdict(run)) for run in runs]}, indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def overview(runs: list[RunStatus], width: int | None, everything: bool, options: str = "") -> Iterator[Line]:
+    """All that `status` prints: for each sweep its table, its summary and the commands that come next.
+
+    width: of the terminal in characters; None where there is none. options: what those commands need, as ` --runs DIR`.
+    """
+    few = everything or len(runs) <= MANY
+    for i, (sweep, members) in enumerate(by_sweep(runs).items()):
+        if i:
+            yield []
+        shown = members if few else [run for run in members if is_active(run)][:MOST]
+        if shown:
+            yield from table(shown, width)
+            yield []
+        yield from summary(sweep, members, len(members) - len(shown))
+        yield from advice(sweep, members, options)
+    if unverified := [run for run in runs if not run.verified]:
+        reason = unverified[0].scheduler or "no answer"
+        yield []
+        yield [(f"?  the last known state: the scheduler could not be asked ({reason})", "yellow")]
+
+
+def by_sweep(runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
+    sweeps: dict[str, list[RunStatus]] = {}
+    for run in runs:
+        sweeps.setdefault(run.sweep, []).append(run)
+    return sweeps
+
+
+def plain(line: Line) -> str:
+    return "".join(text for text, _ in line).rstrip()
+
+
+def is_active(run: RunStatus) -> bool:
+    """Whether a table that has no room for every run shows this one."""
+    return run.state in ("running", "failed", "lost") or run.cancelling
+
+
+def summary(sweep: str, runs: list[RunStatus], hidden: int = 0) -> Iterator[Line]:
+    """`NAME: 3 running, 8 done, 1 failed of 12`."""
+    counts = count(runs)
+    line: Line = [(f"{sweep}: ", "bold")]
+    for state, style in STYLES.items():
+        if counts[state]:
+            line += [(f"{counts[state]:,} {state}", style), (", ", "")]
+    yield [*line[:-1], (f" of {len(runs):,}", ""), (f"; {hidden:,} not shown (--all)" if hidden else "", "dim")]
+
+
+def advice(sweep: str, runs: list[RunStatus], options: str) -> Iterator[Line]:
+    """The commands that are worth typing next."""
+    if any(run.state == "queued" and not run.job_id for run in runs):
+        yield _next("some were never submitted; to complete them", f"mtlcluster submit GRID{options}")
+    failed = [run.run for run in runs if run.state in ("failed", "lost")]
+    if failed:
+        yield _next("what went wrong", f"mtlcluster logs {sweep} {failed[0] if len(failed) == 1 else 'RUN'}{options}")
+    if any(run.state in TO_RETRY for run in runs):
+        yield _next("once more, from the last checkpoint", f"mtlcluster retry {sweep}{options}")
+    if all(run.ended for run in runs) and any(run.state == "done" for run in runs):
+        yield _next("figures and tables", f"mtlcluster collect {sweep}{options}")
+
+
+def _next(what: str, command: str) -> Line:
+    return [(f"  {what}: ", "dim"), (command, "")]
+
+
+def table(runs: list[RunStatus], width: int | None) -> Iterator[Line]:
+    """One line per run, and one below it where there is something to say: why it failed, or what it noted.
+
+    Columns are left out where the terminal is narrow; a name that leaves no room for the rest has a line of its own.
+    """
+    name, *rest = [column for column in _columns(runs, width) if any(text for text, _ in column.cells)]
+    needed = name.width + sum(len(GAP) + column.width for column in rest if column.title in ("state", "epoch"))
+    apart = width is not None and needed > width
+    room = math.inf if width is None else width - (len(INDENT) if apart else name.width + len(GAP))
+    rest = _fitting(rest, room)
+
+    def lines(first: Piece, others: list[Piece]) -> Iterator[Line]:
+        spaced = [piece for other in others for piece in ((GAP, ""), other)]
+        if apart:
+            yield [(first[0].rstrip(), first[1])]
+            yield [(INDENT, ""), *spaced[1:]]
+        else:
+            yield [first, *spaced]
+
+    yield from lines(name.head(), [column.head() for column in rest])
+    for row, run in enumerate(runs):
+        yield from lines(name.cell(row), [column.cell(row) for column in rest])
+        for line in _wrapped(remark(run), width):
+            yield [(line, STYLES[run.state])]
+
+
+def _fitting(columns: list[Column], room: float) -> list[Column]:
+    """As many as there is room for, those of a high rank first."""
+    kept: list[Column] = []
+    for column in sorted(columns, key=lambda column: -column.rank):
+        if sum(len(GAP) + other.width for other in kept) + column.width <= room or not kept:
+            kept.append(column)
+    return [column for column in columns if column in kept]
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    if width is None:
+        return [INDENT + text] if text else []
+    return textwrap.wrap(
+        text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
+    def column(title: str, texts: Iterable[str], rank: int, right: bool = True) -> Column:
+        return Column(title, [(text, "") for text in texts], rank, right)
+
+    values = {str(run.best["value"]) for run in runs if run.best and "value" in run.best}
+    return [
+        column("run", [run.run for run in runs], 9, right=False),
+        Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
+        Column("", [(_bar(run) if width else "", STYLES[run.state]) for run in runs], 3),
+        column("epoch", [f"{run.epoch}/{run.epochs}" if run.epochs else "" for run in runs], 7),
+        column("left", [duration(run.seconds_left) for run in runs], 5),
+        column("train loss", [_number(run.latest.get("train/total_loss")) for run in runs], 0),
+        column("val. loss", [_number(run.latest.get("validation/mean_loss")) for run in runs], 4),
+        column(" ".join(["best", *values]) if len(values) == 1 else "best", [best(run) for run in runs], 6),
+        column("took", [duration(run.elapsed or None) for run in runs], 2),
+        column("where", [_where(run) for run in runs], 1, right=False),
+    ]
+
+
+def _state(run: RunStatus) -> str:
+    return ("cancelling" if run.cancelling else run.state) + ("" if run.verified else "?")
+
+
+def _bar(run: RunStatus) -> str:
+    if run.state == "queued" and not run.step:
+        return ""
+    filled = round(run.share * BAR)
+    return "━" * filled + "╌" * (BAR - filled)
+
+
+def _where(run: RunStatus) -> str:
+    if run.state == "queued":
+        _, _, reason = run.scheduler.partition(" ")         # PENDING (Priority)
+        return f"{run.cluster} {reason}".strip() if run.verified else run.cluster
+    return f"{run.cluster} {run.host}".strip()
+
+
+def remark(run: RunStatus) -> str:
+    """What there is to say of a run beside its columns: above all why it failed."""
+    if run.state == "failed":
+        return run.error or "failed without a word; see its log"
+    if run.state == "lost":
+        said = f" ({run.scheduler})" if run.scheduler else ""
+        return f"its job is gone{said}, and it never ended"
+    return "" if run.state == "done" or not run.notes else str(run.notes[-1])
+
+
+def best(run: RunStatus) -> str:
+    return _number(run.best.get("number")) if run.best else ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:#.4g}" if isinstance(value, int | float) else ""
+
+
+def duration(seconds: float | None) -> str:
+    """`48s`, `3m12s`, `1h05m`, `2d03h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"

@@ -1,0 +1,219 @@
+"""The worker: looks after the runs of one job, each in a training process of its own. The same for every executor.
+
+It owns the signals. USR2 (a time limit that draws near, or a preemption that says so): every run saves and stops, and
+the job asks to be requeued. TERM (a preemption that says no more, or the job's end): they save and stop as well, and
+the job is requeued unless it has been cancelled. Whatever comes after the first signal changes nothing.
+
+It imports nothing heavy, so that it is ready soon, and reads status.json, so that a requeued job goes on where it was.
+"""
+
+import contextlib
+import functools
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtlcluster.launch.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
+from mtlcluster.launch.slots import JobRoom, Room, try_lock
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.status import ENDED, Status, read_status, write_status
+from mtlcluster.sweep.submissions import Submission
+
+TURN = 0.5                  # seconds: how soon a cancel file or a free slot is seen
+ACCEPTANCE = 60.0           # seconds to wait until `submit` has noted that the job was accepted
+SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
+
+
+class Listener:
+    """Takes the signals over from submitit, lets in what start.sh held back, and keeps the first that comes."""
+
+    def __init__(self) -> None:
+        self.heard: signal.Signals | None = None
+        for number in SIGNALS:
+            signal.signal(number, self._hear)
+        for number in (signal.SIGCONT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def _hear(self, number: int, _: object) -> None:
+        self.heard = self.heard or signal.Signals(number)
+
+
+class Worker:
+    """Trains `runs` of a submission as there is room for them, until all have ended or the listener hears a signal."""
+
+    def __init__(self, sweep: Sweep, submission: Submission, job_id: str, runs: list[str], room: Room) -> None:
+        self.sweep, self.submission, self.job_id, self.room = sweep, submission, job_id, room
+        self.code = sweep.code / submission.code
+        self.waiting = [sweep.run(name) for name in runs]
+        self.active: list[Attempt] = []
+        self.selector = selectors.DefaultSelector()
+        self.failed = False
+        self.unfinished = False                         # a run was stopped, or never begun
+
+    def work(self, listener: Listener) -> None:
+        self._leave_out_ended()
+        while self.waiting or self.active:
+            if listener.heard:
+                self._stop_all()
+            else:
+                self._start()
+            self._look_for_cancels()
+            for key, _ in self.selector.select(TURN):
+                if not key.data.read():
+                    self.selector.unregister(key.fileobj)
+            for attempt in list(self.active):
+                if attempt.process.poll() is None:
+                    attempt.tend()
+                else:
+                    self._finish(attempt)
+
+    def _leave_out_ended(self) -> None:
+        """Of a requeued job, the runs that have ended; and those that a later submission has taken over."""
+        latest = submissions.latest(submissions.read(self.sweep.submissions))
+        for run in list(self.waiting):
+            status = self._status(run)
+            if latest[run.name][0].id != self.submission.id:
+                self.waiting.remove(run)
+            elif status.state in ENDED:
+                self.waiting.remove(run)
+                self.failed |= status.state == "failed"
+            elif status.stops_without_progress >= MOST_STOPS:
+                self._end_unbegun(run, status, "failed", STOPPED_AT_START)
+
+    def _status(self, run: Run) -> Status:
+        """The run's status as this submission's; what an earlier one left of it goes on, but not how it ended."""
+        status = read_status(run.status) or Status()
+        if status.submission != self.submission.id:
+            status.state, status.error, status.stops_without_progress = "queued", "", 0
+        status.submission, status.job_id = self.submission.id, self.job_id
+        return status
+
+    def _end_unbegun(self, run: Run, status: Status, state: Any, error: str = "") -> None:
+        status.state, status.error, status.heartbeat = state, error, time.time()
+        write_status(run.status, status)
+        self.waiting.remove(run)
+        self.failed |= state == "failed"
+
+    def _start(self) -> None:
+        """Starts what there is room for, in order."""
+        for run in list(self.waiting):
+            resources = read_resources(run)
+            share = self.room.take(resources["cpus"], resources["gpus"])
+            if share is None:
+                return
+            lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            if not try_lock(lock):          # an earlier job's worker, or its child, is still at it
+                os.close(lock)
+                share.free()
+                continue
+            try:
+                attempt = Attempt(run, self.code, self._status(run), resources, share, lock)
+            except OSError as error:
+                os.close(lock)
+                share.free()
+                self._end_unbegun(run, self._status(run), "failed", f"could not be started: {error}")
+                continue
+            self.waiting.remove(run)
+            self.active.append(attempt)
+            self.selector.register(attempt.reports, selectors.EVENT_READ, attempt)
+
+    def _look_for_cancels(self) -> None:
+        for attempt in self.active:
+            if attempt.run.cancel.exists():
+                attempt.stop()
+        for run in list(self.waiting):
+            if run.cancel.exists():
+                self._end_unbegun(run, self._status(run), "cancelled")
+
+    def _stop_all(self) -> None:
+        self.unfinished |= bool(self.waiting)
+        self.waiting.clear()
+        for attempt in self.active:
+            attempt.stop()
+
+    def _finish(self, attempt: Attempt) -> None:
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(attempt.reports)
+        attempt.conclude()
+        self.active.remove(attempt)
+        self.failed |= attempt.status.state == "failed"
+        self.unfinished |= attempt.status.state == "queued"
+
+
+@functools.cache
+def read_resources(run: Run) -> dict[str, Any]:
+    """What the run's config.yaml asks for."""
+    config = yaml.load(run.config.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    resources: dict[str, Any] = config["resources"]
+    return resources
+
+
+def accepted(sweep: Sweep, submission: str) -> Submission | None:
+    """The submission, once `submit` has noted that it was accepted; None if it was killed before it could.
+
+    A job of a killed `submit` must not train: the next `submit` gives its runs to another job.
+    """
+    deadline = time.monotonic() + ACCEPTANCE
+    while time.monotonic() < deadline:
+        found = next((s for s in submissions.read(sweep.submissions) if s.id == submission), None)
+        if found is None or found.ended:
+            return found if found and found.accepted else None
+        time.sleep(TURN)
+    return None
+
+
+def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) -> None:
+    """What a Slurm job does, called by submitit: trains the runs of the submission's job number `job`.
+
+    Exits with 1 if a run has failed, and asks Slurm for a requeue if some are unfinished.
+    """
+    listener = Listener()
+    sweep = Sweep(Path(sweep_folder))
+    found = accepted(sweep, submission)
+    if found is None:
+        sys.exit(f"submission {submission} was not completed: its runs are another job's")
+    worker = Worker(sweep, found, slurm_job_id(), found.jobs[job], JobRoom(at_once))
+    worker.work(listener)
+    if worker.unfinished:
+        requeue(listener.heard)
+    if worker.failed:
+        sys.exit(1)
+
+
+def slurm_job_id() -> str:
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def requeue(cause: signal.Signals | None) -> None:
+    """Puts this job back into the queue. After a TERM only if it still runs: one that was cancelled shall stay so.
+
+    (A job that ends by itself after a TERM has completed, for Slurm: it requeues only those that it has to kill.)
+    """
+    job = slurm_job_id()
+    if cause == signal.SIGTERM and _slurm("squeue", "--noheader", f"--jobs={job}", "--format=%T") != "RUNNING":
+        return
+    for patience in (2, 5, 10):
+        if _slurm("scontrol", "requeue", job) is not None:
+            return
+        time.sleep(patience)
+
+
+def _slurm(*command: str) -> str | None:
+    """What it answers; None, and a line in the job's output, if it refuses."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    except subprocess.CalledProcessError as error:
+        print(f"{' '.join(command)}: {error.stderr.strip()}", flush=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{' '.join(command)}: {error}", flush=True)
+    return None

@@ -1,0 +1,94 @@
+"""The interface of the three slots. A method's state is its buffers and parameters, so that a checkpoint carries it.
+
+T is the number of the run's tasks, A ≤ T that of the tasks active at a step. `active` is what indexes a per-task tensor
+down to them: a slice where all are active, an index tensor else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtlcluster.errors import nearest
+from mtlcluster.problem import Task
+
+Active = slice | Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may know of its run: the tasks, and the random generator that belongs to the methods alone."""
+
+    tasks: Sequence[Task]
+    generator: torch.Generator
+
+    def index(self, name: str) -> int:
+        """The position of the task `name`. Raises ValueError with the nearest name."""
+        names = [task.name for task in self.tasks]
+        if name not in names:
+            raise ValueError(f"there is no task '{name}'{nearest(name, names)}")
+        return names.index(name)
+
+
+class Slot(nn.Module):
+    """A method's options are the keyword-only parameters of its `__init__`; `paper` is what it implements."""
+
+    paper: ClassVar[str] = ""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
+
+
+class Schedule(Slot):
+    """Which tasks train at a step."""
+
+    def active(self, step: int) -> Sequence[int]:
+        """The positions of the tasks that train at optimizer step `step` (from 0), ascending; may be none."""
+        raise NotImplementedError
+
+    def trained(self) -> Sequence[int]:
+        """The tasks that ever train: the others are neither validated nor counted."""
+        return range(len(self.context.tasks))
+
+    def observe_validation(self, values: Mapping[str, float]) -> None:
+        """Learns what a validation found, by `<task>/loss` and `<task>/<metric>`."""
+
+
+class Weighting(Slot):
+    """How much each loss counts: a scalar function F of the losses. A task's weight is ∂F/∂L_i, held constant.
+
+    Parameters are trained by the run's optimizer, without weight decay; F must be linear in the losses.
+    """
+
+    needs_gradient_norms: ClassVar[bool] = False
+
+    def forward(self, losses: Tensor, active: Active) -> Tensor:
+        """losses: [A], each positive. Returns F, a scalar."""
+        raise NotImplementedError
+
+    def observe_gradients(self, losses: Tensor, norms: Tensor, active: Active) -> None:
+        """With `needs_gradient_norms`, after each step: losses [A] and the norms [A] of their own, unweighted gradients
+        with respect to the last shared layer."""
+
+    def observe_epoch(self, mean_losses: Tensor) -> None:
+        """After each epoch: the mean training losses [T], float64; NaN for a task that did not train."""
+
+
+class Gradient(Slot):
+    """Which direction the shared parameters take, from the gradients of the weighted losses (the rows of the Jacobian).
+
+    needs: "nothing" is one plain backward of the weighted sum; "gramian" calls `weights`, "jacobian" `direction`.
+    """
+
+    needs: ClassVar[Literal["nothing", "gramian", "jacobian"]] = "gramian"
+
+    def weights(self, gramian: Tensor, active: Active) -> Tensor:
+        """gramian: [A, A], float64, on the CPU. Returns a [A]: the direction is Σ a_i g_i."""
+        raise NotImplementedError
+
+    def direction(self, jacobian: Tensor, active: Active) -> Tensor:
+        """jacobian: [A, n]. Returns the direction, [n]."""
+        raise NotImplementedError

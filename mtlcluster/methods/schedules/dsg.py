@@ -1,0 +1,59 @@
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from mtlcluster.methods.base import Context, Schedule
+from mtlcluster.methods.options import Count, NotNegative
+
+
+class DynamicStopAndGo(Schedule):
+    """A task that no longer improves stops, trains only now and then, and goes again once it gets worse.
+
+    After each validation: a task whose score improved by less than `tolerance` over its best in `patience` validations
+    in a row stops. Stopped, it trains every `every`-th step only, until its score is worse than its best by `worse`.
+    Both are relative to |best|, absolute where best = 0. The best may still improve while stopped. A step at which all
+    tasks have stopped and none is due trains nothing.
+    """
+
+    paper = "Lu et al., 12-in-1: Multi-Task Vision and Language Representation Learning, CVPR 2020, section 3.2"
+    best: torch.Tensor
+    misses: torch.Tensor
+    stopped: torch.Tensor
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        score: str = "loss",
+        tolerance: NotNegative = 0.001,
+        patience: Count = 2,
+        worse: NotNegative = 0.005,
+        every: Count = 4,
+    ) -> None:
+        super().__init__(context)
+        self.score, self.tolerance, self.patience, self.worse, self.every = score, tolerance, patience, worse, every
+        self.signs = [1.0 if task.direction(score) == "max" else -1.0 for task in context.tasks]
+        tasks = len(context.tasks)
+        self.register_buffer("best", torch.full((tasks,), float("nan"), dtype=torch.float64))
+        self.register_buffer("misses", torch.zeros(tasks, dtype=torch.int64))
+        self.register_buffer("stopped", torch.zeros(tasks, dtype=torch.bool))
+
+    def active(self, step: int) -> Sequence[int]:
+        due = step % self.every == 0
+        return [i for i, stopped in enumerate(self.stopped.tolist()) if due or not stopped]
+
+    def observe_validation(self, values: Mapping[str, float]) -> None:
+        for i, task in enumerate(self.context.tasks):
+            score, best = values[f"{task.name}/{self.score}"], float(self.best[i])
+            if best != best:  # the first validation
+                self.best[i] = score
+                continue
+            gain = self.signs[i] * (score - best) / (abs(best) or 1.0)
+            if self.stopped[i]:
+                self.stopped[i] = gain > -self.worse
+                self.misses[i] *= self.stopped[i]
+            else:
+                self.misses[i] = 0 if gain >= self.tolerance else self.misses[i] + 1
+                self.stopped[i] = self.misses[i] >= self.patience
+            if gain > 0:
+                self.best[i] = score

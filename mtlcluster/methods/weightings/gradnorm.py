@@ -1,0 +1,57 @@
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mtlcluster.methods.base import Active, Context, Weighting
+from mtlcluster.methods.options import NotNegative, Positive
+
+
+class GradNorm(Weighting):
+    """Learns weights by which all tasks train at similar rates.
+
+    Minimises Σ |w_i n_i − Ḡ r_i^alpha| over w with an Adam of its own, where n_i = ‖∇L_i‖ at the last shared layer's
+    weight, Ḡ the mean of the w_i n_i and r_i = (L_i / L_i(0)) over its mean; the target is held constant, and since
+    ‖∇(w_i L_i)‖ = w_i n_i, the gradient is n_i · sign(w_i n_i − Ḡ r_i^alpha). After each step the active weights are
+    scaled back to the sum that they had, so that Σ w = T; they stay above 1e-6. L_i(0) is the first loss seen.
+    """
+
+    paper = "Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing, ICML 2018, algorithm 1"
+    needs_gradient_norms: ClassVar[bool] = True
+    weights: Tensor
+    initial: Tensor
+
+    def __init__(self, context: Context, *, alpha: NotNegative = 1.5, lr: Positive = 0.025) -> None:
+        super().__init__(context)
+        self.alpha, self.lr = alpha, lr
+        self.register_buffer("weights", torch.ones(len(context.tasks)))
+        self.register_buffer("initial", torch.full((len(context.tasks),), float("nan")))
+        self.optimizer: torch.optim.Adam | None = None
+
+    def forward(self, losses: Tensor, active: Active) -> Tensor:
+        return (self.weights[active] * losses).sum()
+
+    def observe_gradients(self, losses: Tensor, norms: Tensor, active: Active) -> None:
+        initial = self.initial[active]
+        initial = torch.where(initial.isnan(), losses, initial)
+        self.initial[active] = initial
+        before, total = self.weights.clone(), self.weights[active].sum()
+        rate = losses / initial.clamp_min(1e-12)
+        target = (before[active] * norms).mean() * (rate / rate.mean().clamp_min(1e-12)) ** self.alpha
+        self.weights.grad = torch.zeros_like(before)
+        self.weights.grad[active] = norms * torch.sign(before[active] * norms - target)
+        self._adam().step()
+        learned = self.weights[active].clamp_min(1e-6)
+        self.weights.copy_(before)      # Adam's momentum moves the tasks that are not active, too
+        self.weights[active] = learned * (total / learned.sum())
+
+    def _adam(self) -> torch.optim.Adam:
+        if self.optimizer is None:      # made late: moving the module to its device replaces the buffers
+            self.optimizer = torch.optim.Adam([self.weights], lr=self.lr)
+        return self.optimizer
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self._adam().state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._adam().load_state_dict(state)

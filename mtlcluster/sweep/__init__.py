@@ -1,0 +1,16 @@
+"""The sweep folder: all that the user's side and the job's side share. Nothing here imports torch or pydantic.
+
+    runs/<sweep>/                 one per grid file (its `name`)
+      sweep.yaml                  the grid as submitted, resolved
+      code/<hash>/                the code as it was at a submission
+      submissions.jsonl           one line before and one after each submission
+      submissions/<id>/           what submitit keeps of it: batch script, pickles, output of the jobs
+      <run>/                      one per point of the grid
+        config.yaml               everything that the run needs; written once
+        status.json               written by the worker alone
+        cancel                    written by the user's side: this run is to stop
+        history.pkl               plain containers and numpy arrays
+        checkpoints/
+        log.txt
+      report/                     what collect wrote
+"""

@@ -1,0 +1,70 @@
+"""Files that are whole or absent: replaced atomically, checked by their SHA-256, locked while their owner lives."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes beside `path`, flushes to disk and renames, so that a reader sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    replace(path, lambda file: file.write(text.encode()))
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_file(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def write_checksum(path: Path) -> None:
+    """Puts `path`'s checksum beside it, in the form that `sha256sum -c` reads."""
+    replace_text(checksum_file(path), f"{sha256(path)}  {path.name}\n")
+
+
+def has_valid_checksum(path: Path) -> bool:
+    try:
+        return checksum_file(path).read_text().split()[0] == sha256(path)
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[str], object] | None = None) -> Iterator[bool]:
+    """Holds an exclusive lock on `path`, which the kernel lets go when its owner dies, however it dies.
+
+    With `on_wait`, waits for the present owner after telling it who that is; without, yields False at once if taken.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if on_wait is None:
+                yield False
+                return
+            file.seek(0)
+            on_wait(file.read().strip() or "another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield True

@@ -1,0 +1,104 @@
+"""Where everything lies in a runs folder, and what there is."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtlcluster.errors import UserError, nearest
+
+NOT_RUNS = {"code", "submissions", "report"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def cancel(self) -> Path:
+        return self.folder / "cancel"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.pkl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep's folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def grid(self) -> Path:
+        return self.folder / "sweep.yaml"
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "code"
+
+    @property
+    def submissions(self) -> Path:
+        return self.folder / "submissions.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / ".lock"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report"
+
+    def submission_folder(self, submission: str) -> Path:
+        return self.folder / "submissions" / submission
+
+    def run(self, name: str) -> Run:
+        return Run(self.folder / name)
+
+    def runs(self) -> list[Run]:
+        """All runs, by name. A run's folder appears whole, by a rename, so its name alone tells."""
+        if not self.folder.is_dir():
+            return []
+        with os.scandir(self.folder) as entries:
+            names = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
+        return [self.run(name) for name in sorted(names)]
+
+
+def sweeps(runs_folder: Path) -> list[Sweep]:
+    """All sweeps of a runs folder, by name; none where the folder is empty or missing."""
+    if not runs_folder.is_dir():
+        return []
+    return [Sweep(path.parent) for path in sorted(runs_folder.glob("*/sweep.yaml"))]
+
+
+def find_sweep(runs_folder: Path, name: str) -> Sweep:
+    """The sweep called `name`. Raises UserError with the nearest name where there is none."""
+    known = {sweep.name: sweep for sweep in sweeps(runs_folder)}
+    if name not in known:
+        raise UserError(f"no sweep '{name}' in {runs_folder}{nearest(name, known) if known else ', which holds none'}")
+    return known[name]

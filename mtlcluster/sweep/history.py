@@ -1,0 +1,61 @@
+"""history.pkl: what a run computed, in plain containers and numpy arrays, so that any later version can read it.
+
+    {"format": 1,
+     "series":   {name: {"step" or "epoch": int array [K], "value": float64 array [K]}},     what the training computed
+     "measured": {name: the same},                                                           speeds, seconds, memory
+     "info":     {…}}                                                                        see training/recorder.py
+
+Names of series: `train/<task>/loss`, `train/total_loss`, `weight/<task>`, `active/<task>` (share of the steps),
+`learning_rate/trunk`, `learning_rate/heads`, `gradient_norm`, `cosine/<task>/<task>` by step, each value the mean of
+the steps since the one before; `validation/<task>/loss`, `validation/<task>/<metric>`, `validation/mean_loss` by epoch;
+`test/…` likewise, one value. A task that was not active in any of those steps has NaN.
+"""
+
+import importlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.sweep.files import replace
+
+FORMAT = 1
+# What numpy's own pickles name, under the module names of numpy 1 and 2: nothing here can run code.
+ADMITTED = {
+    (f"numpy.{core}.{module}", name)
+    for core in ("core", "_core")
+    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
+} | {("numpy", "ndarray"), ("numpy", "dtype")}
+
+
+class UnsafePickle(Exception):
+    """A pickle that names something other than plain containers and numpy arrays."""
+
+
+class PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ADMITTED:
+            raise UnsafePickle(f"refused '{module}.{name}': only plain containers and numpy arrays are admitted")
+        return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
+
+
+def write_history(path: Path, history: dict[str, Any]) -> None:
+    replace(path, lambda file: pickle.dump({"format": FORMAT, **history}, file, protocol=5))
+
+
+def read_history(path: Path) -> dict[str, Any]:
+    """Reads a history without ever executing code.
+
+    Raises UnsafePickle, naming what was refused, and ValueError for a file that is torn or of another format.
+    """
+    try:
+        history = PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+    except UnsafePickle as error:
+        raise UnsafePickle(f"{path}: {error}") from None
+    except OSError:
+        raise
+    except Exception as error:  # a torn or foreign pickle raises almost anything
+        raise ValueError(f"{path}: not a history ({type(error).__name__}: {error})") from error
+    if not isinstance(history, dict) or history.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a history of format {FORMAT}")
+    return history

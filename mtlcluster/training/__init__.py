@@ -1,0 +1,1 @@
+"""One run: its problem, the loop, validation, checkpoints, and the history of it all."""

@@ -1,0 +1,31 @@
+"""One training step of each given configuration, before anything is submitted:
+`python -m mtlcluster.training.check CONFIG.yaml …`, in the folder that the configurations' `job` is relative to.
+
+Prints a line per file, `ok` or `failed: one line`; exit status 1 where one failed.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from mtlcluster.config.run import read_run_config
+from mtlcluster.training.control import Control
+from mtlcluster.training.train import load_build, prepare
+
+
+def main(paths: list[Path]) -> int:
+    failed = False
+    for path in paths:
+        try:
+            config = read_run_config(path)
+            with tempfile.TemporaryDirectory() as folder:
+                prepare(load_build(config.job, Path.cwd(), config), config, Path(folder), Control()).try_one_step()
+            print("ok", flush=True)
+        except Exception as error:  # whatever the user's code raises is what this is here to find
+            failed = True
+            print(f"failed: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main([Path(argument) for argument in sys.argv[1:]]))

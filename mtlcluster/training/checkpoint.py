@@ -1,0 +1,88 @@
+"""Checkpoints: the two newest and the best, each with a checksum; loading never executes code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtlcluster.sweep.files import checksum_file, has_valid_checksum, replace, write_checksum
+
+KEEP = 2
+State = dict[str, Any]
+
+
+def save(path: Path, state: State) -> None:
+    """Writes `state`, then its checksum: whatever lacks one that fits was not finished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checksum_file(path).unlink(missing_ok=True)
+    replace(path, lambda file: torch.save(state, file))
+    write_checksum(path)
+
+
+def check(path: Path) -> None:
+    """Raises ValueError for a file whose checksum does not fit."""
+    if not has_valid_checksum(path):
+        raise ValueError(f"{path.name} is torn or corrupt: its checksum does not fit")
+
+
+def load(path: Path) -> State:
+    """Raises ValueError for a file whose checksum does not fit."""
+    check(path)
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+class Checkpoints:
+    """A run's checkpoints/: `step-<n>.pt`, to go on from, and `best-<n>.pt`, the model after the best validation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, state: State) -> None:
+        """Saves what to go on from at `step`, and removes what is neither newest nor the best of a newest."""
+        save(self._step(step), state)
+        kept, older = self._newest_first()[:KEEP], self._newest_first()[KEEP:]
+        # The best of a checkpoint is the last one before it, or the one at its own step.
+        bests = sorted((p for p in self.folder.glob("best-*.pt") if _number(p) < _number(kept[-1])), key=_number)
+        for path in (*older, *bests[:-1]):
+            self._remove(path)
+
+    def save_best(self, step: int, model: State) -> None:
+        save(self._best(step), {"step": step, "model": model})
+
+    def load_best(self, step: int) -> State:
+        """The model's state after the best validation. Raises ValueError for a torn or corrupt file."""
+        model: State = load(self._best(step))["model"]
+        return model
+
+    def newest(self) -> tuple[State | None, list[str]]:
+        """The newest state to go on from whose own and whose best checkpoint are whole, or None, and a note for each
+        newer one that had to be passed over.
+        """
+        notes: list[str] = []
+        for path in self._newest_first():
+            try:
+                state = load(path)
+                if state["best"] is not None:
+                    check(self._best(state["best"]["step"]))
+                return state, notes
+            except Exception as error:  # a file with a fitting checksum from another version can fail in any way
+                notes.append(f"passed over {path.name}: {error}")
+        return None, notes
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"), key=_number, reverse=True)
+
+    def _remove(self, path: Path) -> None:
+        checksum_file(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+    def _step(self, step: int) -> Path:
+        return self.folder / f"step-{step:09d}.pt"
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best-{step:09d}.pt"
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.split("-")[1])

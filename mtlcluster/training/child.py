@@ -1,0 +1,86 @@
+"""The process that trains one run, started by the worker: `python -m mtlcluster.training.child RUN_FOLDER REPORT_FD`.
+
+Standard output and error go to the run's log.txt. Standard input is the worker's voice: a line `stop` asks for a
+checkpoint at the next step boundary and an end; the end of input (a dead worker) asks the same. REPORT_FD is an open
+pipe to the worker, one JSON object a line:
+
+    {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"]}
+    {"event": "progress", "step": 95, "seconds_left": 12.0, "latest": {series name: value}}         at most one a second
+    {"event": "epoch", "epoch": 4, "step": 120, "seconds_left": 11.0, "latest": {…}, "best": {…} or null}
+    {"event": "saved", "step": 120}                                                                 a checkpoint
+    {"event": "done" | "stopped", "epoch": 4, "step": 120}
+    {"event": "failed", "error": "one line"}
+
+Exit status: 0 done, 3 stopped, 1 failed (the traceback is in the log). USR2 and TERM are ignored from the first
+instruction on (the worker starts it so): a stop comes from the worker only.
+"""
+
+import signal
+
+for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import traceback  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+DONE, FAILED, STOPPED = 0, 1, 3
+
+
+def main(folder: Path, report_fd: int) -> int:
+    reports = os.fdopen(report_fd, "w", buffering=1)
+
+    def report(event: str, **values: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):      # the worker is dead: the end of standard input says so, too
+            reports.write(json.dumps({"event": event, **values}) + "\n")
+
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(stop,), daemon=True).start()
+    try:
+        from mtlcluster.config.run import read_run_config
+        from mtlcluster.training.control import Control, StopRequested
+        from mtlcluster.training.train import load_build, train
+    except Exception as error:
+        return _fail(report, error)
+
+    class WorkerControl(Control):
+        def should_stop(self) -> bool:
+            return stop.is_set()
+
+        def report(self, event: str, **values: Any) -> None:
+            report(event, **values)
+
+    try:
+        config = read_run_config(folder / "config.yaml")
+        origin = getattr(config, "origin", None)
+        root = folder.parent / "code" / origin.code if origin else Path.cwd()
+        train(load_build(config.job, root, config), config, folder, WorkerControl())
+    except StopRequested as stopped:
+        print(stopped, flush=True)
+        return STOPPED
+    except Exception as error:
+        return _fail(report, error)
+    return DONE
+
+
+def _listen(stop: threading.Event) -> None:
+    sys.stdin.readline()        # `stop`, or the end of input
+    stop.set()
+
+
+def _fail(report: Any, error: Exception) -> int:
+    traceback.print_exc()
+    report("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
+    return FAILED
+
+
+if __name__ == "__main__":
+    status = main(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)        # not waiting for the thread that listens, nor for torch's teardown

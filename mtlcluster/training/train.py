@@ -1,0 +1,97 @@
+"""Training one run: from Python, from `mtlcluster train`, or as a run of a sweep."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+
+from mtlcluster.config.run import RunConfig
+from mtlcluster.errors import nearest
+from mtlcluster.problem import Problem
+from mtlcluster.training.control import Control
+from mtlcluster.training.seeding import seed_everything
+from mtlcluster.training.trainer import Trainer
+
+
+def train(
+    build: Callable[[], Problem],
+    config: RunConfig | Mapping[str, Any],
+    folder: str | Path,
+    control: Control | None = None,
+) -> dict[str, Any]:
+    """Trains the problem that `build` makes, and returns the history (see mtlcluster/sweep/history.py).
+
+    build: called after seeding, so that the initial weights depend on the seed alone. config: the keys of a run's file,
+    such as `{"method": "pcgrad", "epochs": 10}`. folder: gets history.pkl and checkpoints/; where it holds a checkpoint
+    of the same configuration, training goes on from there. Raises pydantic.ValidationError for an impossible
+    configuration and ValueError for one that does not fit the problem.
+    """
+    if not isinstance(config, RunConfig):
+        config = RunConfig(**{"job": "python", **config})
+    return prepare(build, config, Path(folder), control or Control()).run()
+
+
+def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, control: Control) -> Trainer:
+    """A trainer that is ready to run: generators seeded, threads and device as the configuration asks."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_precision(config.precision, device)
+    torch.set_num_threads(config.resources.cpus)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = False
+    seed_everything(config.seed)
+    return Trainer(config, build(), folder, device, control)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises ValueError where the device cannot compute in it."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
+
+
+def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Problem]:
+    """The function that makes the problem of a job file (`jobs/digits.py:build`, relative to `root`), with the
+    configuration's options of data and model. Raises ValueError for an option that the job does not know.
+    """
+    place, _, name = reference.partition(":")
+    path = root / place
+    sys.path.insert(0, str(root))
+    module_name = ".".join(Path(place).with_suffix("").parts)
+    spec = importlib.util.spec_from_file_location(
+        module_name, path, submodule_search_locations=[str(path.parent)] if path.name == "__init__.py" else None
+    )
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    function = getattr(module, name or "build")
+    hints = get_type_hints(function)
+    given = {"data": config.data, "model": config.model}
+    arguments = {s: _options(s, hints[s], given[s]) for s in given if s in hints}
+    if unwanted := [s for s in given if given[s] and s not in arguments]:
+        raise ValueError(f"{place}: {function.__name__} takes no options of {' and '.join(unwanted)}")
+    return lambda: function(**arguments)
+
+
+def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
+    if not is_dataclass(kind):
+        return given
+    known = [field.name for field in fields(kind)]
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{section} has no option '{key}'{nearest(key, known)}")
+    return kind(**{key: _expanded(value) for key, value in given.items()})  # type: ignore[operator]
+
+
+def _expanded(value: Any) -> Any:
+    """Paths with `~` or `$SCRATCH` in them become what they are on this machine."""
+    if isinstance(value, str) and value.startswith(("~", "$")):
+        return os.path.expandvars(Path(value).expanduser())
+    return value

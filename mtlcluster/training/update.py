@@ -1,0 +1,231 @@
+"""From a step's batches to the gradient of every parameter, by whatever weighting and gradient method.
+
+The batches of a step (several with `accumulate`) count as one: a task's loss is the mean over all its labelled samples
+in them, and all that a method sees is of the whole.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlcluster.methods.base import Active, Gradient, Weighting
+from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.training.data import map_tensors
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass
+class Update:
+    """What one computation of the gradients found, of the A tasks that had labels: losses [A], weights [A], F, and the
+    cosines [A, A] between their gradients where the method computed the Gramian.
+    """
+
+    active: list[int]
+    losses: Tensor
+    weights: Tensor
+    total: Tensor
+    cosines: Tensor | None = None
+
+
+@dataclass
+class Batch:
+    """A batch on the device; for each task at hand the positions of its labelled samples (None: all), and how many."""
+
+    inputs: Any
+    targets: dict[str, Tensor]
+    labelled: list[Tensor | None]
+    counts: list[int]
+
+
+class Updater:
+    """Fills the `.grad` of every trainable parameter of the model and of the weighting."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        tasks: Sequence[Task],
+        weighting: Weighting,
+        gradient: Gradient,
+        autocast: Autocast,
+        device: torch.device,
+    ) -> None:
+        self.model, self.tasks, self.weighting, self.gradient = model, tasks, weighting, gradient
+        self.autocast, self.device = autocast, device
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.shared = [p for name, p in named if not name.startswith("heads.")]
+        self.heads = [[p for p in model.heads[task.name].parameters() if p.requires_grad] for task in tasks]
+        self.last_layer = last_shared_layer(model) if weighting.needs_gradient_norms else None
+        self.indices: dict[tuple[int, ...], Active] = {}
+
+    def __call__(self, batches: list[Any], active: Sequence[int], scale: float = 1.0) -> Update | None:
+        """batches: pairs (inputs, targets) on the CPU. scale: what the losses are multiplied by before the backward
+        (fp16); the gradients keep it. Returns None, leaving no gradient, where no active task has a label.
+        """
+        prepared = [self._prepare(batch, active) for batch in batches]
+        totals = [sum(batch.counts[k] for batch in prepared) for k in range(len(active))]
+        present = [k for k, total in enumerate(totals) if total]
+        if not present:
+            return None
+        if len(present) < len(active):
+            return self(batches, [active[k] for k in present], scale)
+        shares = [[batch.counts[k] / totals[k] for k in present] for batch in prepared]
+        if self.gradient.needs == "nothing":
+            return self._plain(prepared, shares, list(active), scale)
+        return self._per_task(prepared, shares, list(active), scale)
+
+    def _prepare(self, batch: Any, active: Sequence[int]) -> Batch:
+        inputs, targets = batch
+        labelled = [self.tasks[i].labelled(targets[self.tasks[i].name]) for i in active]
+        counts = [
+            len(targets[self.tasks[i].name]) if positions is None else len(positions)
+            for i, positions in zip(active, labelled, strict=True)
+        ]
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(self.device, non_blocking=True)
+
+        names = {self.tasks[i].name for i in active}
+        return Batch(
+            map_tensors(inputs, move),
+            {name: move(target) for name, target in targets.items() if name in names},
+            [None if positions is None else move(positions) for positions in labelled],
+            counts,
+        )
+
+    def _plain(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
+        """One backward of the weighted sum per batch."""
+        whole = len(batches) == 1
+        weights = None if whole else self._weigh(torch.zeros(len(active), device=self.device), active, learn=False)[1]
+        total, last_rows = torch.zeros(len(active), device=self.device), None
+        for batch, share in zip(batches, shares, strict=True):
+            losses = self._losses(batch, active)
+            if not whole:
+                losses = losses * torch.tensor(share, device=self.device)
+            total = losses.detach() if whole else total + losses.detach()
+            if self.last_layer is not None:
+                rows = self._rows(losses, [self.last_layer], scale, keep_graph=True)
+                last_rows = rows if last_rows is None else last_rows + rows
+            if weights is None:
+                value, weights = self._weigh(total, active)
+            losses.backward(weights if scale == 1 else weights * scale)
+        assert weights is not None
+        if not whole:
+            value, weights = self._weigh(total, active)
+        if last_rows is not None:
+            self.weighting.observe_gradients(total, last_rows.norm(dim=1), self._index(active))
+        return Update(active, total, weights, value)
+
+    def _per_task(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
+        """A backward per task: the rows of the Jacobian over the shared parameters, and each head's own gradient."""
+        jacobian, total = None, torch.zeros(len(active), device=self.device)
+        for batch, share in zip(batches, shares, strict=True):
+            losses = self._losses(batch, active) * torch.tensor(share, device=self.device)
+            total = total + losses.detach()
+            rows = self._rows(losses, self.shared, scale, heads=[self.heads[i] for i in active])
+            jacobian = rows if jacobian is None else jacobian + rows
+        assert jacobian is not None
+        value, weights = self._weigh(total, active)
+        for i, weight in zip(active, weights, strict=True):
+            for parameter in self.heads[i]:
+                if parameter.grad is not None:
+                    parameter.grad *= weight
+        gramian = (jacobian @ jacobian.T).double().cpu()
+        self._combine(jacobian, gramian, weights, active, scale)
+        if self.last_layer is not None:
+            self.weighting.observe_gradients(total, self._last_part(jacobian).norm(dim=1), self._index(active))
+        norms = gramian.diagonal().clamp_min(0).sqrt()
+        return Update(active, total, weights, value, gramian / (norms[:, None] * norms))
+
+    def _combine(self, jacobian: Tensor, gramian: Tensor, weights: Tensor, active: list[int], scale: float) -> None:
+        """Puts the method's direction into the shared parameters' gradients."""
+        if self.gradient.needs == "gramian":
+            w = weights.double().cpu()
+            if bool(gramian.isfinite().all()):
+                chosen = self.gradient.weights(w[:, None] * gramian * w, self._index(active))
+            else:       # an overflow in fp16: the scaler will see it and leave out the step
+                chosen = torch.ones_like(w)
+            direction = (chosen * w).to(jacobian) @ jacobian
+        else:
+            direction = self.gradient.direction(jacobian * weights[:, None], self._index(active))
+        direction *= scale
+        for parameter, part in zip(self.shared, direction.split([p.numel() for p in self.shared]), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+    def _losses(self, batch: Batch, active: Sequence[int]) -> Tensor:
+        """The losses [A] of a batch, each the mean over its labelled samples; zero where it has none."""
+        with self.autocast():
+            outputs = self.model(batch.inputs, [self.tasks[i].name for i in active])
+        losses = []
+        for i, positions, count in zip(active, batch.labelled, batch.counts, strict=True):
+            task = self.tasks[i]
+            output, target = outputs[task.name].float(), batch.targets[task.name]
+            if positions is not None:
+                output, target = output[positions], target[positions]
+            losses.append(task.loss(output, target) if count else output.sum() * 0)
+        return torch.stack(losses)
+
+    def _weigh(self, losses: Tensor, active: list[int], learn: bool = True) -> tuple[Tensor, Tensor]:
+        """F and the loss weights ∂F/∂L [A]; what the weighting learns gets its gradient."""
+        leaf = losses.requires_grad_()
+        value = self.weighting(leaf, self._index(active))
+        learned = [p for p in self.weighting.parameters() if learn]
+        weights, *gradients = torch.autograd.grad(value, [leaf, *learned], allow_unused=True)
+        for parameter, gradient in zip(learned, gradients, strict=True):
+            parameter.grad = gradient
+        losses.requires_grad_(False)
+        return value.detach(), weights
+
+    def _rows(
+        self,
+        losses: Tensor,
+        parameters: list[nn.Parameter],
+        scale: float,
+        keep_graph: bool = False,
+        heads: list[list[nn.Parameter]] | None = None,
+    ) -> Tensor:
+        """Each loss's unscaled gradient [A, n]; with `heads`, each task's head gets its (scaled) gradient added."""
+        rows = losses.new_empty(len(losses), sum(p.numel() for p in parameters))
+        for k, loss in enumerate(losses):
+            head = heads[k] if heads else []
+            found = torch.autograd.grad(
+                loss * scale if scale != 1 else loss,
+                [*parameters, *head],
+                retain_graph=keep_graph or k < len(losses) - 1,
+                allow_unused=True,
+            )
+            for part, parameter, gradient in zip(
+                rows[k].split([p.numel() for p in parameters]), parameters, found[: len(parameters)], strict=True
+            ):
+                part.copy_(torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten())
+            for parameter, gradient in zip(head, found[len(parameters) :], strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return rows if scale == 1 else rows / scale
+
+    def _last_part(self, jacobian: Tensor) -> Tensor:
+        sizes = [p.numel() for p in self.shared]
+        position = next(i for i, p in enumerate(self.shared) if p is self.last_layer)
+        part: Tensor = jacobian.split(sizes, dim=1)[position]
+        return part
+
+    def _index(self, active: list[int]) -> Active:
+        if len(active) == len(self.tasks):
+            return slice(None)
+        key = tuple(active)
+        if key not in self.indices:
+            self.indices[key] = torch.tensor(active, device=self.device)
+        return self.indices[key]
+
+
+def last_shared_layer(model: MultiTaskModel) -> nn.Parameter:
+    """The weight of the last shared layer: the last trainable parameter outside the heads that is no vector."""
+    shared = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("heads.")]
+    matrices = [p for p in shared if p.ndim > 1]
+    if not matrices:
+        raise ValueError("gradnorm needs a trainable layer in the trunk: all of it is frozen")
+    return matrices[-1]
