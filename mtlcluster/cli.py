@@ -7,6 +7,7 @@ Exit codes: 0; 1 where a run failed (`submit --wait`, `train`) or Slurm refused;
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
-SHOWN = 10                  # failed runs that `--wait` names at its end
 
 
 class Verbs(TyperGroup):
@@ -152,7 +152,8 @@ def status(
     elif watch:
         if not sys.stdout.isatty():
             raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
-        live.watch(look, until_ended=False)
+        with suppress(KeyboardInterrupt):       # how one stops watching
+            live.watch(look, until_ended=False)
     elif found := look():
         _print(view.overview(found, _width(), everything, _again(runs)))
     else:
@@ -339,14 +340,8 @@ def _wait(submitted: "Submitted", runs: Path) -> None:
         typer.echo(f"\nthe runs go on; to look at them: mtlcluster status {sweep.name}{_again(runs)}")
         raise typer.Exit(INTERRUPTED) from None
     ended = observe([sweep], names)
-    failed = [run for run in ended if run.state in ("failed", "lost")]
-    for run in failed[:SHOWN]:
-        typer.echo(f"{run.state}: {run.run}: {view.remark(run)}")
-        typer.echo(f"  mtlcluster logs {sweep.name} {run.run}{_again(runs)}")
-    if len(failed) > SHOWN:
-        typer.echo(f"… and {len(failed) - SHOWN:,} more")
     _print(view.advice(sweep.name, ended, _again(runs)))
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
 
 
 def main() -> None:

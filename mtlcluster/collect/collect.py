@@ -40,10 +40,7 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
         with locked(sweep.folder / ".report.lock", lambda owner: notify(f"waiting for another collect ({owner})")):
             inputs = _fingerprint(seen)
             lines = _lines_if_current(sweep.report, inputs)
-            if lines is None:
-                lines = _make(sweep, seen, inputs)
-            else:
-                lines = [*lines, "nothing new since the report was made"]
+            lines = _make(sweep, seen, inputs) if lines is None else [*lines, "nothing new since the last report"]
     except OSError as error:
         raise UserError(f"{error.filename or sweep.report}: {error.strerror or error}; no report was made") from error
     for line in lines:

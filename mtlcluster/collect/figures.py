@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -29,7 +30,7 @@ FIGURES = {     # in the order of the page; each is a method of Figures
 }
 PAIRS_SHOWN = 12
 ROWS_SHOWN = 40
-STRIPS_SHOWN = 12
+STRIPS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,25 @@ class Figures:
 
     def training_losses(self) -> tuple[Figure, str] | None:
         panels = [Panel(task.name, f"train/{task.name}/loss") for task in self.tasks]
-        figure = self._lines(panels, "loss", log=True)
-        gaps = "Where a task was not active, its line goes straight on to the next step at which it was."
-        return figure and (figure, f"Each task's unweighted training loss. {SMOOTHED} {gaps} {self.seeds()}")
+        text = (
+            f"Each task's unweighted training loss. {SMOOTHED} Where a task was not active, its line goes straight on "
+            "to the next step at which it was."
+        )
+        return self._lines(panels, "loss", text, log=True)
 
     def total_loss(self) -> tuple[Figure, str] | None:
-        figure = self._lines([Panel("total loss", "train/total_loss")], "loss", log=True)
-        scales = "Methods weight the losses differently, so the heights of different methods can't be compared."
-        return figure and (figure, f"The total training loss as each method computes it. {scales} {SMOOTHED} {self.seeds()}")
+        text = (
+            "The total training loss as each method computes it. Methods weight the losses differently, so the heights "
+            f"of different methods can't be compared. {SMOOTHED}"
+        )
+        return self._lines([Panel("total loss", "train/total_loss")], "loss", text, log=True)
 
     def validation_losses(self) -> tuple[Figure, str] | None:
         panels = [Panel(task.name, f"validation/{task.name}/loss") for task in self.tasks]
         if len(panels) > 1:
             panels.append(Panel("mean of the tasks", "validation/mean_loss"))
-        figure = self._lines(panels, "loss", log=True)
-        return figure and (figure, f"Each task's loss on validation data, and the mean of the tasks. {self.seeds()}")
+        text = "Each task's loss on validation data, and the mean of the tasks."
+        return self._lines(panels, "loss", text, log=True)
 
     def metrics(self) -> tuple[Figure, str] | None:
         panels = [
@@ -94,33 +99,37 @@ class Figures:
             for task in self.tasks
             for metric, way in task.metrics.items()
         ]
-        figure = self._lines(panels, "", log=False)
-        arrows = "The arrow tells which direction is better."
-        return figure and (figure, f"Each task's metrics on validation data. {arrows} {self.seeds()}")
+        text = "Each task's metrics on validation data; the arrow tells which direction is better."
+        return self._lines(panels, "", text, log=False)
 
     def weights(self) -> tuple[Figure, str] | None:
         panels = [Panel(task.name, f"weight/{task.name}") for task in self.tasks]
         constant = [s for s in self.found if all(self._is_one(c.y) for p in panels for c in s.curves(p.series))]
         moving = [s for s in self.found if s not in constant]
-        figure = self._lines(panels, "weight", log=True, only=moving or None)
-        if not figure:
-            return None
-        for axis in figure.axes if moving else []:
-            axis.axhline(1.0, color=style.OTHERS, linewidth=0.8, zorder=1)
         names = ", ".join(s.label for s in constant[:8]) + (", …" if len(constant) > 8 else "")
-        left_out = f"Not drawn, since their weights are 1 throughout (the grey line): {names}." if moving and constant else ""
-        return figure, f"The weight of each task's loss. {SMOOTHED} {left_out} {self.seeds()}"
+        left_out = f"Not drawn, since their weights are 1 throughout (the grey line): {names}."
+        text = f"The weight of each task's loss. {SMOOTHED} {left_out if moving and constant else ''}"
+        if not moving:
+            text = "The weight of each task's loss: 1 throughout, in every setting."
+        made = self._lines(panels, "weight", text, log=True, only=moving or self.found[-1:])
+        for axis in made[0].axes if made else []:
+            axis.axhline(1.0, color=style.OTHERS, linewidth=0.8, zorder=1)
+        return made
 
     @staticmethod
     def _is_one(values: Array) -> bool:
         return bool(np.all(np.isnan(values) | (values == 1.0)))
 
     def learning_rate(self) -> tuple[Figure, str] | None:
-        panels = [Panel("trunk", "learning_rate/trunk")]
-        if any(self._differs(run.curves, "learning_rate/trunk", "learning_rate/heads") for s in self.found for run in s.runs):
-            panels.append(Panel("heads", "learning_rate/heads"))
-        figure = self._lines(panels if len(panels) > 1 else [Panel("learning rate", panels[0].series)], "", log=False)
-        return figure and (figure, f"The learning rate{' of trunk and heads' if len(panels) > 1 else ''}. {self.seeds()}")
+        trunk, heads = "learning_rate/trunk", "learning_rate/heads"
+        runs = [run for setting in self.found for run in setting.runs]
+        if any(self._differs(run.curves, trunk, heads) for run in runs):
+            panels = [Panel("trunk", trunk), Panel("heads", heads)]
+        else:
+            panels = [Panel("trunk and heads", trunk)]
+        alike = len({run.curves[key].y.tobytes() for run in runs for key in (trunk, heads) if key in run.curves}) == 1
+        text = f"The learning rate{', the same in every run' if alike else ''}."
+        return self._lines(panels, "learning rate", text, log=False, only=self.found[:1] if alike else None)
 
     @staticmethod
     def _differs(curves: dict[str, Curve], one: str, other: str) -> bool:
@@ -129,14 +138,15 @@ class Figures:
     def cosines(self) -> tuple[Figure, str] | None:
         names = dict.fromkeys(k for s in self.found for r in s.runs for k in r.curves if k.startswith("cosine/"))
         panels = [Panel(" · ".join(name.split("/")[1:]), name) for name in list(names)[:PAIRS_SHOWN]]
-        figure = self._lines(panels, "cosine", log=False)
-        if not figure:
-            return None
-        for axis in figure.axes:
-            axis.axhline(0, color="#444444", linewidth=0.6, zorder=1)
         more = f"The first {PAIRS_SHOWN} of {len(names)} pairs are shown." if len(names) > PAIRS_SHOWN else ""
-        text = "The cosine between two tasks' gradients of the trunk, below 0 where they conflict; only where a method computes it."
-        return figure, f"{text} {more} {SMOOTHED} {self.seeds()}"
+        text = (
+            "The cosine between two tasks' gradients of the trunk, below 0 where they conflict; only where a method "
+            f"computes it anyway. {more} {SMOOTHED}"
+        )
+        made = self._lines(panels, "cosine", text, log=False)
+        for axis in made[0].axes if made else []:
+            axis.axhline(0, color="#444444", linewidth=0.6, zorder=1)
+        return made
 
     def schedule(self) -> tuple[Figure, str] | None:
         strips = self._strips()
@@ -144,49 +154,47 @@ class Figures:
             return None
         shown = strips[:STRIPS_SHOWN]
         tasks = len(self.tasks)
-        size = (style.PAGE * 0.75, sum(0.3 + 0.12 * tasks for _ in shown) + 0.65)
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.02, hspace=0.04)
-        axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False).flatten().tolist()
+        height = (0.3 + 0.12 * tasks) * len(shown) + 0.65
+        figure, axes = style.new_figure(style.PAGE * 0.75, height, len(shown), 1, sharex=True)
         for axis, (label, activity, end) in zip(axes, shown, strict=True):
-            image = axis.imshow(activity, cmap="cividis_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
-                                extent=(0, end, tasks, 0))
+            place = (0, end, tasks, 0)
+            image = axis.imshow(activity, style.SHARES, aspect="auto", interpolation="none", extent=place)
+            image.set_clim(0, 1)
             axis.set_yticks(np.arange(tasks) + 0.5, [style.wrapped(t.name, 20, 1) for t in self.tasks])
-            axis.set_title(style.wrapped(label, 70), loc="left")
+            axis.set_title(style.wrapped(label, 76), loc="left")
             axis.grid(False)
             axis.hlines(np.arange(1, tasks), 0, end, color="white", linewidth=0.8)
             axis.tick_params(axis="y", length=0)
-        style.horizontal(axes[-1], "step", max(end for *_, end in shown), whole=True)
+        style.horizontal(axes[-1], "step", end, whole=True)
         bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=28, pad=0.02)
         bar.set_label("share of the steps at which the task was active")
         more = f"{STRIPS_SHOWN} of {len(strips)} are shown. " if len(strips) > STRIPS_SHOWN else ""
         return figure, (
             f"Which tasks were active when: the share of steps, in {BINS} parts of the training, mean over seeds. "
-            f"{more}Settings that train every task at every step share one strip; single-task baselines are left out."
+            f"{more}Settings of the same activity share one strip; single-task baselines are left out."
         )
 
     def _strips(self) -> list[tuple[str, Array, float]]:
-        """For each setting with a schedule of its own: label, activity [tasks, bins], last step."""
+        """For each schedule: the labels of its settings, activity [tasks, bins], last step of all."""
         names = [f"active/{task.name}" for task in self.tasks]
         with_schedule = [s for s in self.found if not s.single and any(s.curves(name) for name in names)]
         end = max((c.x[-1] for s in with_schedule for name in names for c in s.curves(name)), default=1.0)
-        strips, always = [], []
+        strips: dict[bytes, tuple[list[str], Array]] = {}
         for setting in with_schedule:
-            activity = np.full((len(names), BINS), np.nan)
-            for row, name in enumerate(names):
-                if curves := setting.curves(name):
-                    made = band(curves, end)
-                    activity[row] = np.interp((np.arange(BINS) + 0.5) * end / BINS, made.x, made.mean)
-                    activity[row, np.arange(BINS) * end / BINS >= made.x[-1]] = np.nan
-            if np.all(np.isnan(activity) | (activity > 0.999)):
-                always.append((setting.label, activity))
-            else:
-                strips.append((setting.label, activity, end))
-        if always:
-            label = always[0][0] if len(always) == 1 else ", ".join(name for name, _ in always)
-            longest = max((activity for _, activity in always), key=lambda a: int(np.isfinite(a).sum()))
-            strips.insert(0, (label, longest, end))
-        return strips
+            activity = np.array([self._activity(setting.curves(name), end) for name in names])
+            labels, _ = strips.setdefault(activity.round(2).tobytes(), ([], activity))
+            labels.append(setting.label)
+        return [(", ".join(labels), activity, end) for labels, activity in strips.values()]
+
+    @staticmethod
+    def _activity(curves: list[Curve], end: float) -> Array:
+        """One row of a strip [BINS]; NaN after the end of the training and for a task that the setting has not."""
+        row = np.full(BINS, np.nan)
+        if curves:
+            made = band(curves, end)
+            until = int(np.ceil(made.x[-1] / end * BINS - 0.5))
+            row[:until] = np.interp((np.arange(until) + 0.5) * end / BINS, made.x, made.mean)
+        return row
 
     def results(self) -> tuple[Figure, str] | None:
         """Rows of dots: every seed, and the mean, for each metric."""
@@ -194,11 +202,10 @@ class Figures:
         shown = list(range(len(self.found)))[:ROWS_SHOWN]
         if not columns:
             return None
-        across = min(4, len(columns))
+        across = len(columns) if len(columns) <= 5 else 4
         rows = -(-len(columns) // across)
-        figure = Figure(figsize=(style.PAGE, rows * (0.16 * len(shown) + 0.45) + 0.1), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.03, w_pad=0.02, wspace=0.02, hspace=0.04)
-        axes = figure.subplots(rows, across, squeeze=False, sharey=True).flatten().tolist()
+        height = rows * (0.16 * len(shown) + 0.6)
+        figure, axes = style.new_figure(style.PAGE, height, rows, across, sharey=True)
         for axis in axes[len(columns) :]:
             axis.remove()
         for axis, (i, column) in zip(axes, columns, strict=False):
@@ -206,11 +213,12 @@ class Figures:
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         for axis in axes[: len(columns) : across]:
             axis.set_yticks(range(len(shown)), [style.wrapped(self.found[r].label, 30, 1) for r in shown])
-        more = f"The first {ROWS_SHOWN} of {len(self.found)} settings are shown; the table has all. " if len(self.found) > ROWS_SHOWN else ""
+        all_shown = len(shown) == len(self.found)
+        more = "" if all_shown else f"The first {ROWS_SHOWN} of {len(self.found)} settings; the table has all."
         data = DATA["test" if columns[0][1].key.startswith("test/") else "validation"]
         return figure, (
-            f"Each metric on {data} at the best validation epoch: small dots are seeds, the large one is their mean, the "
-            f"bar goes from the lowest to the highest seed. The dashed line is the first row's mean. {more}"
+            f"Each metric on {data} at the best validation epoch: small dots are seeds, the large one is their mean, "
+            f"the bar goes from the lowest to the highest seed. The dashed line is the first row's mean. {more}"
         )
 
     def _dots(self, axis: Axes, i: int, column: Column, shown: list[int]) -> None:
@@ -218,16 +226,17 @@ class Figures:
             setting, look = self.found[row], self.looks[row]
             numbers = self._numbers(setting, column)
             if numbers:
-                colour = look.colour if look.in_front else "#8C8C8C"
+                colour = look.colour if look.in_front else "#B4B4B4"
                 axis.plot([min(numbers), max(numbers)], [row, row], color=colour, linewidth=1.0, alpha=0.6)
                 axis.plot(numbers, [row] * len(numbers), ".", color=colour, markersize=3, alpha=0.6)
                 axis.plot(spread(numbers).mean, row, "o", color=colour, markersize=4.2, zorder=4)
         reference = self.table.rows[0][i].mean if column != delta_column() else 0.0
         if np.isfinite(reference):
             axis.axvline(reference, color="#444444", linewidth=0.6, linestyle=(0, (3, 2)), zorder=1)
-        axis.set_title(style.wrapped(f"{column.group} {column.heading}".strip(), 26), loc="left")
+        lines = [style.wrapped(line, 20, 1) for line in (column.group, column.heading) if line]
+        axis.set_title("\n".join(lines), loc="left")
         axis.tick_params(axis="y", length=0)
-        axis.locator_params(axis="x", nbins=4)
+        axis.locator_params(axis="x", nbins=2)
         axis.spines["left"].set_visible(False)
 
     def _numbers(self, setting: Setting, column: Column) -> list[float]:
@@ -245,12 +254,17 @@ class Figures:
         return f"Line: mean over seeds; band: from the lowest to the highest seed ({n}).{behind}{self._lengths()}"
 
     def _lengths(self) -> str:
-        ends = [{run.curves[k].x[-1] for run in s.runs for k in run.curves if k.startswith("train/")} for s in self.found]
-        if all(len(places) <= 1 for places in ends):
-            return ""
-        return " A line is pale and without a band where some of its seeds have ended, and ends where more than half have."
+        def ends(setting: Setting) -> set[float]:
+            return {c.x[-1] for run in setting.runs for key, c in run.curves.items() if key.startswith("train/")}
 
-    def _lines(self, panels: list[Panel], ylabel: str, *, log: bool, only: list[Setting] | None = None) -> Figure | None:
+        if all(len(ends(setting)) <= 1 for setting in self.found):
+            return ""
+        return " A line is pale and has no band where some of its seeds have ended; it ends where more than half have."
+
+    def _lines(
+        self, panels: list[Panel], ylabel: str, text: str, *, log: bool, only: list[Setting] | None = None
+    ) -> tuple[Figure, str] | None:
+        """One panel per series, a line and a band per setting; the caption is `text` and what line and band are."""
         chosen = [i for i, s in enumerate(self.found) if only is None or s in only]
         panels = [p for p in panels if any(self.found[i].curves(p.series) for i in chosen)]
         if not panels:
@@ -271,18 +285,18 @@ class Figures:
             style.horizontal(axis, kind, end, whole=number + across >= len(panels))
             axis.set_ylabel(ylabel if number % across == 0 else "")
         style.legend(figure, self.found, self.looks, drawn)
-        return figure
+        return figure, f"{text} {self.seeds()}"
 
     @staticmethod
     def _line(axis: Axes, made: Band, look: style.Look) -> None:
-        options = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
+        options: Any = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
         whole = made.whole
-        axis.plot(made.x[whole], made.mean[whole], linestyle=look.dash, **options,
-                  marker="." if whole.sum() == 1 else "", markersize=4)
+        point = "." if whole.sum() == 1 else ""
+        axis.plot(made.x[whole], made.mean[whole], linestyle=look.dash, marker=point, **options)
         if not whole.all():
             rest = np.flatnonzero(~whole)
             beyond = slice(max(rest[0] - 1, 0), None)
             axis.plot(made.x[beyond], made.mean[beyond], linestyle=look.dash, alpha=0.4, **options)
         if made.n > 1 and look.in_front:
-            axis.fill_between(made.x[whole], made.low[whole], made.high[whole], color=look.colour, alpha=0.15, linewidth=0,
-                              zorder=look.order - 1)
+            edges = made.x[whole], made.low[whole], made.high[whole]
+            axis.fill_between(*edges, color=look.colour, alpha=0.15, linewidth=0, zorder=look.order - 1)

@@ -36,7 +36,7 @@ class Absent:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """A series, thinned. x: optimizer steps or finished epochs [K]; y: values [K], NaN where there was none."""
 
@@ -52,7 +52,7 @@ class Task:
     metrics: dict[str, str]         # "min" or "max" by metric
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FinishedRun:
     """One finished history. A single-task run holds its own task only: the others' heads were never trained."""
 
@@ -196,4 +196,4 @@ def _curve(entry: dict[str, Any]) -> Curve:
     counts = np.add.reduceat(present.astype(float), starts)
     sums = np.add.reduceat(np.where(present, y, 0.0), starts)
     means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
-    return Curve(axis, np.add.reduceat(x, starts) / np.diff(np.append(starts, len(x))), means)
+    return Curve(axis, x[np.append(starts[1:], len(x)) - 1], means)

@@ -1,4 +1,4 @@
-"""The frame and the looks of index.html: no scripts, nothing from a network, light and dark, narrow, wide and printed."""
+"""The frame and the looks of index.html: no scripts, nothing from a network; light, dark, narrow and printed."""
 
 from html import escape
 
@@ -8,7 +8,7 @@ CSS = """
 @media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9aa5b1; --line: #353c44; --back: #14181c;
   --raised: #1d2329; --best: #6fd6b3; --link: #7db9f0; --warn: #f1c37a; --warn-back: #33280f; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--back); color: var(--text);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; background: var(--back); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .5rem; }
@@ -24,24 +24,27 @@ nav { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; margin: 1rem 0 0; font-
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
-thead tr.groups th { border-bottom: 0; padding-bottom: 0; text-align: center; }
+thead tr.groups th { border-bottom: 0; padding-bottom: 0; }
 thead tr.groups th[colspan] { box-shadow: inset 0 -1px 0 var(--line); }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back); padding-left: 0; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back);
+  padding-left: 0; }
 tbody th { font-weight: 400; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: break-word; }
 tbody tr:hover > * { background: var(--raised); }
 td.best { font-weight: 700; color: var(--best); }
 td .std { color: var(--soft); font-weight: 400; font-size: .92em; }
 figure { margin: 1.75rem 0 2.25rem; }
-figure .paper { display: inline-block; max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 6px;
-  padding: .6rem; }
+figure .paper { display: inline-block; max-width: 100%; background: #fff; border: 1px solid var(--line);
+  border-radius: 6px; padding: .6rem; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; margin-top: .45rem; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; }
 table.plain td, table.plain th { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 @media (max-width: 34rem) { body { padding: 1.25rem .9rem 3rem; } th, td { padding: .3rem .5rem; }
+  figure .paper { display: block; overflow-x: auto; } figure img { max-width: 38rem; }
   tbody th { min-width: 6rem; max-width: 9.5rem; } }
-@media print { :root { --text: #000; --soft: #444; --back: #fff; --raised: #fff; --best: #000; --link: #000; --line: #bbb; }
+@media print { :root { --text: #000; --soft: #444; --back: #fff; --raised: #fff; --best: #000; --link: #000;
+  --line: #bbb; }
   body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; } .scroll { overflow: visible; }
   table { font-size: 7.5pt; } th, td { padding: .15rem .35rem; } figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; } figure .paper { border: 0; padding: 0; } }

@@ -12,11 +12,14 @@ from mtlcluster.collect.page import page, plain_table
 from mtlcluster.collect.settings import Setting, selection
 from mtlcluster.collect.tables import Column, Table, decimals, delta_column, rank_column, seeds_note, seeds_shown, shown
 
+PIXELS = 120            # of the page to an inch of a figure: a little larger than in print
 LISTED = 20             # names that are listed openly; more are folded away
 RUNS_LISTED = 200       # on the page; runs.csv has all
 
 
-def report(name: str, found: list[Setting], absent: list[Absent], made: Sequence[Table], figures: Sequence[Drawn]) -> str:
+def report(
+    name: str, found: list[Setting], absent: list[Absent], made: Sequence[Table], figures: Sequence[Drawn]
+) -> str:
     """The whole page. Names of sweeps, runs, tasks and whatever else a user chose are escaped."""
     runs = [run for setting in found for run in setting.runs]
     results, *others = made
@@ -24,7 +27,8 @@ def report(name: str, found: list[Setting], absent: list[Absent], made: Sequence
         f"<h1>{escape(name)}</h1>",
         f'<p class="soft">{escape(summary(len(runs), absent))}</p>',
         '<nav><a href="#results">Results</a><a href="#figures">Figures</a><a href="#tables">All values</a>'
-        '<a href="#runs">Runs</a><a href="#configuration">Configuration</a><a href="#reading">How to read this</a></nav>',
+        '<a href="#runs">Runs</a><a href="#configuration">Configuration</a><a href="#reading">How to read this</a>'
+        "</nav>",
         _absent(absent),
         '<h2 id="results">Results</h2>',
         *_table(results),
@@ -67,7 +71,7 @@ def _absent(absent: list[Absent]) -> str:
 
 
 def _table(table: Table) -> list[str]:
-    digits = [decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    digits = [decimals(table, i) for i in range(len(table.columns))]
     lines = []
     for r, (setting, row) in enumerate(zip(table.settings, table.rows, strict=True)):
         cells = []
@@ -75,14 +79,16 @@ def _table(table: Table) -> list[str]:
             mean, std = shown(cell, digits[i])
             note = "" if column == rank_column() else seeds_note(cell, setting)
             extra = f' <span class="std">{" ".join(filter(None, (std, note)))}</span>' if std or note else ""
-            cells.append(f"<td{' class=best' if (r, i) in table.best else ''}>{mean}{extra}</td>")
+            mark = " class=best" if (r, i) in table.best else ""
+            cells.append(f"<td{mark}>{mean.replace('-', '−')}{extra}</td>")
         label = f"<th scope=row>{escape(setting.label)}</th><td>{seeds_shown(setting)}</td>"
         lines.append(f"<tr>{label}{''.join(cells)}</tr>")
     links = f'<a href="tables/{table.name}.csv">CSV</a> · <a href="tables/{table.name}.md">Markdown</a>'
     head = _head(table.columns)
     body = "\n".join(lines)
+    whole = f'<table id="table-{table.name}"><thead>{head}</thead>\n<tbody>{body}</tbody></table>'
     return [
-        f'<div class="scroll"><table id="table-{table.name}"><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>',
+        f'<div class="scroll">{whole}</div>',
         f'<p class="soft">{escape(_caption(table))} {links}</p>',
     ]
 
@@ -96,7 +102,7 @@ def _head(columns: list[Column]) -> str:
 
 def _caption(table: Table) -> str:
     if table.name == "cost":
-        return "Means over seeds ± standard deviation; comparable only between runs on the same hardware with equal load."
+        return "Means over seeds ± standard deviation; comparable only between runs on equal, equally loaded machines."
     text = f"{table.title}: mean over n seeds ± standard deviation over seeds, each run at its best validation epoch."
     if table.best:
         text += " Bold: the best mean of a column, and every mean within two standard errors of the difference from it."
@@ -109,13 +115,13 @@ def _about_results(found: list[Setting], results: Table) -> list[str]:
     texts = []
     if delta_column() in results.columns:
         texts.append(
-            "Δm % is the mean relative change of all metrics against the single-task baselines (their mean over seeds); "
-            "negative is better than single-task training."
+            "Δm % is the mean relative change of all metrics against the single-task baselines (their mean over "
+            "seeds); negative is better than single-task training."
         )
     else:
         texts.append(
-            "Δm % is left out, since it needs single-task baselines: add {schedule: {name: single, task: …}} to the grid's "
-            "methods, once for every task, and submit and collect again."
+            "Δm % is left out, since it needs single-task baselines: add {schedule: {name: single, task: …}} to the "
+            "grid's methods, once for every task, and submit and collect again."
         )
     if rank_column() in results.columns:
         texts.append("Mean rank: among the multi-task settings, averaged over the metrics; 1 is best.")
@@ -125,7 +131,7 @@ def _about_results(found: list[Setting], results: Table) -> list[str]:
 
 
 def _figure(figure: Drawn) -> str:
-    width, height = (round(96 * side) for side in figure.size)
+    width, height = (round(PIXELS * side) for side in figure.size)
     source = f"figures/{figure.name}"
     return (
         f'<figure id="figure-{figure.name}"><h3>{escape(figure.title)}</h3><a class="paper" href="{source}.png">'
@@ -143,7 +149,8 @@ def _runs(runs: list[FinishedRun]) -> str:
     rest = f" The first {RUNS_LISTED} of {len(runs)} are listed." if len(runs) > RUNS_LISTED else ""
     opened = " open" if len(runs) <= LISTED else ""
     link = '<a href="tables/runs.csv">runs.csv</a>'
-    return f"<p>Every value of every run is in {link}.{rest}</p><details{opened}><summary>{len(runs)} runs</summary>{table}</details>"
+    folded = f"<details{opened}><summary>{len(runs)} runs</summary>{table}</details>"
+    return f"<p>Every value of every run is in {link}.{rest}</p>{folded}"
 
 
 def _configuration(runs: list[FinishedRun]) -> str:
@@ -159,18 +166,20 @@ def _configuration(runs: list[FinishedRun]) -> str:
 def notes(found: list[Setting]) -> list[str]:
     """How the numbers came about, in plain words."""
     way = selection(found)
-    chosen = f"{'lowest' if way[1] == 'min' else 'highest'} validation/{way[0]}" if way else "best value that its configuration names"
+    best = f"{'lowest' if way[1] == 'min' else 'highest'} validation/{way[0]}" if way else "best value that it names"
     return [
-        f"Epochs: each run's values are those of the epoch with the {chosen}. Test data play no part in that choice; they "
-        "are evaluated once, with the checkpoint of that epoch. A run that names no best value counts with its last validation.",
-        "Order: baselines come first, the others by that validation value. The best of many settings looks better than it "
-        "is: a lead found by trying many deserves fresh seeds.",
-        "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest to the "
-        "highest seed. Both show how far seeds lie apart, neither is a confidence interval of the mean. One seed has neither. "
-        "Two standard errors, the margin of what is bold, hold 95 % of chance differences with many seeds, fewer with two or three.",
-        "Seeds of different length: means are over the seeds that have a value. A line goes on, pale and without a band, "
-        "where some seeds have ended, and ends where more than half have.",
-        "Missing values: steps at which a task was not active have no loss; values that are not finite are left out.",
-        "Single-task baselines: one run per task and seed with the schedule `single`, shown together as `single-task`; each "
-        "task's values come from its own runs, and values across tasks are left out.",
+        f"Epochs: each run's values are those of the epoch with the {best}. Test data play no part in that choice; they "
+        "are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last validation.",
+        "Order: baselines come first, the others by that validation value. The best of many settings looks better than "
+        "it is: a lead found by trying many deserves fresh seeds.",
+        "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "
+        "to the highest seed. Both show how far seeds lie apart; neither is a confidence interval of the mean, and "
+        "one seed has neither. Two standard errors, the margin of what is bold, hold 95 % of chance differences with many "
+        "seeds, fewer with two or three.",
+        "Seeds of different length: a line goes on, pale and without a band, where some seeds have ended, as the mean "
+        "of those that go on, and ends where more than half have.",
+        "Missing values: steps at which a task was not active have no loss; values that are not finite are left out, "
+        "and n then counts the others.",
+        "Single-task baselines: one run per task and seed with the schedule `single`, shown together as `single-task`; "
+        "each task's values come from its own runs, and values across tasks are left out.",
     ]

@@ -15,7 +15,7 @@ SINGLE = "single-task"
 NOT_A_SETTING = NOT_IDENTITY | {"seed", "method"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One method with one choice of everything else that the grid varied.
 

@@ -1,8 +1,8 @@
 """Means over seeds, how far the seeds lie apart, and what a comparison of methods is summed up in.
 
 Tables show the standard deviation over seeds (n - 1 in the denominator), with n; one seed has none. Figures show the
-range from the lowest to the highest seed: with the two to five seeds that are usual here a t-interval is wider than the
-figure (12.7 standard errors at n = 2) and a standard deviation is hardly known, while the range is simply what was seen.
+range from the lowest to the highest seed: with the two to five seeds that are usual here a t-interval is wider than
+the figure (12.7 standard errors at n = 2) and a standard deviation hardly known, while the range is what was seen.
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtlcluster.collect.gather import Array, Curve
 
-BINS = 120              # of a figure's horizontal axis, at most
+BINS = 60               # of a figure's horizontal axis, at most
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Band:
 def spread(numbers: Sequence[float]) -> Spread:
     if not numbers:
         return Spread(math.nan, math.nan, 0)
-    return Spread(float(np.mean(numbers)), float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan, len(numbers))
+    std = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
+    return Spread(float(np.mean(numbers)), std, len(numbers))
 
 
 def band(curves: Sequence[Curve], end: float) -> Band:
@@ -78,7 +79,8 @@ def _binned_mean(x: Array, y: Array, bins: int, end: float) -> Array:
     index = np.clip(np.ceil(x * bins / end - 1e-9).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
     sums = np.bincount(index, weights=y, minlength=bins)
-    return np.divide(sums, counts, out=np.full(bins, np.nan), where=counts > 0)
+    means: Array = np.divide(sums, counts, out=np.full(bins, np.nan), where=counts > 0)
+    return means
 
 
 def delta_m(values: Sequence[float], baseline: Sequence[float], directions: Sequence[str]) -> float:

@@ -1,4 +1,4 @@
-"""How figures look: one colour per method everywhere, safe for the colour-blind, readable at a paper's column width."""
+"""How figures look: one colour per method everywhere, safe for the colour-blind, readable at a paper's column."""
 
 import math
 import textwrap
@@ -8,23 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mtlcluster.collect.settings import Setting
 
 COLUMN, PAGE = 3.3, 6.9         # inches: one column of a paper and its whole width
 DPI = 250
+CHARACTER = 0.062               # inches, of a label
 # Okabe and Ito's colours without yellow, which vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 EQUAL, SINGLE, OTHERS = "#000000", "#808080", "#C8C8C8"
+SHARES = LinearSegmentedColormap.from_list("shares", ["#EEF1F4", "#6FAED6", "#08457E"])
 SETTINGS_IN_COLOUR = 10         # with more, the best ones and the baselines stand out before the others in grey
 BEST_IN_COLOUR = 6
 
-RC = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.titlesize": 7.5,
@@ -112,19 +115,24 @@ def _lighter(colour: str, share: float) -> tuple[float, ...]:
     return tuple(part + (1 - part) * min(share, 0.7) for part in to_rgb(colour))
 
 
+def new_figure(width: float, height: float, rows: int, across: int, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of that many inches and its axes, row by row."""
+    layout = ConstrainedLayoutEngine(h_pad=0.03, w_pad=0.03, wspace=0.03, hspace=0.05)
+    figure = Figure(figsize=(width, height), layout=layout)
+    return figure, figure.subplots(rows, across, squeeze=False, **options).flatten().tolist()
+
+
 def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
     """One axis per title, and how many stand in a row: at most four, a single one at the width of a column."""
     rows = math.ceil(len(titles) / 4)
     across = math.ceil(len(titles) / rows)
     width = COLUMN if len(titles) == 1 else PAGE * min(1.0, (across + 1) / 4)
-    figure = Figure(figsize=(width, (1.55 if len(titles) > 1 else 1.9) * rows + 0.2), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, wspace=0.03, hspace=0.05)
-    axes = figure.subplots(rows, across, squeeze=False).flatten().tolist()
-    for axis in axes[len(titles) :]:
-        axis.remove()
-    room = 46 if len(titles) == 1 else int(width / across / 0.062)
+    figure, axes = new_figure(width, (1.45 if len(titles) > 1 else 1.9) * rows, rows, across)
+    room = 46 if len(titles) == 1 else int(width / across / CHARACTER)
     for axis, title in zip(axes, titles, strict=False):
         axis.set_title(wrapped(title, room), loc="left")
+    for axis in axes[len(titles) :]:
+        axis.remove()
     return figure, axes[: len(titles)], across
 
 
@@ -132,39 +140,45 @@ def wrapped(text: str, room: int, lines: int = 2) -> str:
     return "\n".join(textwrap.wrap(text, room, max_lines=lines, placeholder=" …")) or text
 
 
-def logarithmic(axis: Axes, which: str = "y") -> None:
-    """A logarithmic axis whose ticks read 0.2, 0.5, 1, 2 …"""
-    (axis.set_yscale if which == "y" else axis.set_xscale)("log")
-    low, high = axis.get_ylim() if which == "y" else axis.get_xlim()
+def logarithmic(axis: Axes) -> None:
+    """A logarithmic vertical axis whose ticks read 0.2, 0.5, 1, 2 …"""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
     decades = math.log10(high / low)
     subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 3 else (1.0,)
-    shown = axis.yaxis if which == "y" else axis.xaxis
-    shown.set_major_locator(LogLocator(subs=subs))
-    shown.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    shown.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def horizontal(axis: Axes, kind: str, end: float, whole: bool) -> None:
     axis.set_xlim(0, end)
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if end >= 10_000 and value else f"{value:g}"))
+    thousands = end >= 10_000
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if thousands and x else f"{x:g}"))
     axis.set_xlabel(kind if whole else "")
 
 
 def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn: set[int]) -> None:
     """Below the panels and outside of them: the settings in front that were drawn, and the others as one entry."""
+    if len(drawn) < 2:
+        return
     front = [i for i in sorted(drawn) if made[i].in_front]
     handles = [Line2D([], [], color=made[i].colour, linestyle=made[i].dash, linewidth=1.4) for i in front]
     labels = [wrapped(found[i].label, 44, 3) for i in front]
     if behind := len(drawn) - len(front):
         handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
         labels.append(f"{behind} other settings")
-    longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
-    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.062 * longest + 0.55))))
+    lines = [label.split("\n") for label in labels]
+    longest = max(len(line) for label in lines for line in label)
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / (CHARACTER * longest + 0.5))))
+    height = math.ceil(len(labels) / columns) * max(map(len, lines)) * 0.145 + 0.1
+    figure.set_figheight(figure.get_figheight() + height)
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
 
 
 def save(figure: Figure, stem: Path) -> None:
     """As PNG and PDF, the same bytes for the same figure."""
     figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+    figure.set_layout_engine("none")        # keeps the places just found: finding them takes most of the time
     figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})

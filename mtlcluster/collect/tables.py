@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtlcluster.collect.gather import FinishedRun, Task
@@ -77,7 +76,8 @@ def _table(name: str, title: str, found: list[Setting], columns: list[Column], s
     kept = [i for i, cells in enumerate(by_column) if any(cell.n for cell in cells)]
     columns, by_column = [columns[i] for i in kept], [by_column[i] for i in kept]
     if summed_up:
-        for column, cells in ((delta_column(), deltas(found, columns)), (rank_column(), ranks(by_column, found, columns))):
+        deltas = [spread(deltas_of(setting, found, columns)) for setting in found]
+        for column, cells in ((delta_column(), deltas), (rank_column(), ranks(by_column, found, columns))):
             if any(cell.n for cell in cells):
                 columns, by_column = [*columns, column], [*by_column, cells]
     best = {
@@ -95,10 +95,6 @@ def delta_column() -> Column:
 
 def rank_column() -> Column:
     return Column("mean_rank", "", "mean rank", "min")
-
-
-def deltas(found: list[Setting], columns: list[Column]) -> list[Spread]:
-    return [spread(deltas_of(setting, found, columns)) for setting in found]
 
 
 def deltas_of(setting: Setting, found: list[Setting], columns: list[Column]) -> list[float]:
@@ -130,13 +126,17 @@ def ranks(by_column: list[list[Spread]], found: list[Setting], columns: list[Col
     return [Spread(numbers[i], math.nan, 1) if i in numbers else nothing for i in range(len(found))]
 
 
-def decimals(cells: Sequence[Spread]) -> int | None:
-    """How many decimals show two digits of the column's typical spread, or four digits of its values; None: too small."""
+def decimals(table: Table, place: int) -> int | None:
+    """How many decimals show two digits of a column's typical spread, or else four of its values; None: too many."""
+    if table.columns[place] == rank_column():
+        return 2
+    cells = [row[place] for row in table.rows]
     spreads = sorted(cell.std for cell in cells if cell.n > 1 and cell.std > 0)
     sizes = sorted(abs(cell.mean) for cell in cells if cell.n and cell.mean != 0)
     if not sizes:
         return 2
-    digits = 1 - math.floor(math.log10(spreads[len(spreads) // 2])) if spreads else 3 - math.floor(math.log10(sizes[-1]))
+    typical, digits_shown = (spreads[len(spreads) // 2], 2) if spreads else (sizes[-1], 4)
+    digits = digits_shown - 1 - math.floor(math.log10(typical))
     digits = max(digits, 1 - math.floor(math.log10(sizes[len(sizes) // 2])))
     return None if digits > 6 or sizes[-1] >= 1e7 else max(digits, 0)
 
@@ -160,7 +160,7 @@ def seeds_note(cell: Spread, setting: Setting) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    digits = [decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    digits = [decimals(table, i) for i in range(len(table.columns))]
     headings = ["setting", "n", *(f"{c.group} {c.heading}".strip() for c in table.columns)]
     lines = [headings, ["---", "--:", *("--:" for _ in table.columns)]]
     for r, (setting, row) in enumerate(zip(table.settings, table.rows, strict=True)):
@@ -179,7 +179,8 @@ def as_csv(table: Table) -> str:
     varied = list(table.settings[0].values) if table.settings else []
     headings = ["setting", "method", *varied]
     for column in table.columns:
-        headings += [column.key] if column == rank_column() else [f"{column.key} {part}" for part in ("mean", "std", "n")]
+        parts = [""] if column == rank_column() else [" mean", " std", " n"]
+        headings += [column.key + part for part in parts]
     lines: list[list[object]] = [list(headings)]
     for setting, row in zip(table.settings, table.rows, strict=True):
         line: list[object] = [setting.label, setting.method, *setting.values.values()]
@@ -194,11 +195,13 @@ def runs_csv(found: list[Setting]) -> str:
     """One row a run at full precision: what it is, its best epoch, and every validation, test and measured value."""
     runs: list[tuple[Setting, FinishedRun]] = [(setting, run) for setting in found for run in setting.runs]
     varied = sorted({key for _, run in runs for key in run.varied} - {"seed", "method"})
-    keys = list(dict.fromkeys(key for _, run in runs for key in run.values))
+    by_size = sorted((run for _, run in runs), key=lambda run: -len(run.values))
+    keys = list(dict.fromkeys(key for run in by_size for key in run.values))
     lines: list[list[object]] = [["run", "setting", "method", "seed", *varied, "best_epoch", *keys]]
     for setting, run in runs:
         origin = [run.name, setting.label, run.method, run.seed]
-        lines.append([*origin, *(run.varied.get(k, "") for k in varied), run.epoch, *(run.values.get(k, "") for k in keys)])
+        values = [run.values.get(key, "") for key in keys]
+        lines.append([*origin, *(run.varied.get(key, "") for key in varied), run.epoch, *values])
     return _csv(lines)
 
 

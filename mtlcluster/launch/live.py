@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mtlcluster.launch.scheduler import is_local
 from mtlcluster.launch.status import RunStatus
-from mtlcluster.launch.view import Line, by_sweep, is_active, plain, summary, table
+from mtlcluster.launch.view import Line, by_sweep, is_active, plain, remark, summary, table
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -43,15 +43,17 @@ def watch(look: Look, until_ended: bool) -> list[RunStatus]:
 
 def wait_plainly(look: Look, say: Callable[[str], object]) -> list[RunStatus]:
     """Until all runs have ended: a line for each that ended, and now and then one about the others."""
-    known: set[str] = set()
+    known: set[str] | None = None
     last, said_at = "", -NEWS
     while True:
         began = time.monotonic()
         runs = look()
+        if known is None:
+            known = {run.run for run in runs if run.state in ("done", "cancelled")}     # those are no news
         for run in runs:
             if run.ended and run.run not in known:
                 known.add(run.run)
-                say(f"{run.state}: {run.run}{': ' + run.error if run.error else ''}")
+                say(": ".join(part for part in (run.state, run.run, remark(run)) if part))
         news = _news(runs)
         if news != last and (began - said_at >= NEWS or all(run.ended for run in runs)):
             say(news)

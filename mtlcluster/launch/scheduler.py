@@ -1,6 +1,7 @@
 """What became of jobs: asks Slurm (with or without accounting), or this machine's process table for local ones."""
 
 import os
+import re
 import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -92,7 +93,19 @@ def _ask_accounting(job_ids: set[str]) -> dict[str, Answer]:
         return {}
     rows = (line.partition("|") for line in table.splitlines())
     # "CANCELLED by 1000": the first word is the state.
-    return {job: Answer("gone", state.split()[0]) for job, _, state in rows if job in job_ids and state}
+    ended = {job: state.split()[0] for jobs, _, state in rows if state for job in _tasks(jobs)}
+    # Of an array that never began there may be but one row, of the array itself.
+    found = {job: ended.get(job) or ended.get(job.partition("_")[0]) for job in job_ids}
+    return {job: Answer("gone", said) for job, said in found.items() if said}
+
+
+def _tasks(job_id: str) -> list[str]:
+    """The jobs that an id of sacct's means: `7_[0-2,5%4]` are the four tasks of array 7 that never began."""
+    array, bracket, ranges = job_id.partition("_[")
+    if not bracket:
+        return [job_id]
+    parts = re.findall(r"(\d+)(?:-(\d+))?", ranges.partition("%")[0])
+    return [f"{array}_{task}" for first, last in parts for task in range(int(first), int(last or first) + 1)]
 
 
 def scancel(job_ids: Iterable[str]) -> None:
@@ -105,6 +118,7 @@ def run_slurm(*command: str) -> str:
     """The output of one of Slurm's commands. Raises SchedulerError where it is missing, refuses, or takes too long."""
     # The user's SQUEUE_PARTITION and the like would hide jobs from us.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SACCT_"))}
+    environment["SLURM_BITSTR_LEN"] = "0"       # or long lists of array tasks end in "..."
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     except FileNotFoundError:

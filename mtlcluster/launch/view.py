@@ -23,10 +23,11 @@ MANY = 40                   # more runs than that, and only those that are activ
 MOST = 100                  # of which no more than that
 GAP = "  "
 INDENT = "    "
-BAR = 10
+BAR = 8
+WIDE = 120                  # characters; a terminal with room for longer titles
 
 
-@dataclass
+@dataclass(eq=False)
 class Column:
     title: str
     cells: list[Piece]
@@ -167,16 +168,17 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
     def column(title: str, texts: Iterable[str], rank: int, right: bool = True) -> Column:
         return Column(title, [(text, "") for text in texts], rank, right)
 
-    values = {str(run.best["value"]) for run in runs if run.best and "value" in run.best}
+    values = {str(run.best.get("value")) for run in runs if run.best}
+    of_what = f" {values.pop()}" if len(values) == 1 and (width is None or width >= WIDE) else ""
     return [
         column("run", [run.run for run in runs], 9, right=False),
         Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
-        Column("", [(_bar(run) if width else "", STYLES[run.state]) for run in runs], 3),
+        Column("", [(_bar(run) if width else "", STYLES[run.state]) for run in runs], 5),
         column("epoch", [f"{run.epoch}/{run.epochs}" if run.epochs else "" for run in runs], 7),
-        column("left", [duration(run.seconds_left) for run in runs], 5),
+        column("left", [duration(run.seconds_left) for run in runs], 6),
         column("train loss", [_number(run.latest.get("train/total_loss")) for run in runs], 0),
-        column("val. loss", [_number(run.latest.get("validation/mean_loss")) for run in runs], 4),
-        column(" ".join(["best", *values]) if len(values) == 1 else "best", [best(run) for run in runs], 6),
+        column("val. loss", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
+        column(f"best{of_what}", [_number(run.best.get("number")) if run.best else "" for run in runs], 4),
         column("took", [duration(run.elapsed or None) for run in runs], 2),
         column("where", [_where(run) for run in runs], 1, right=False),
     ]
@@ -208,10 +210,6 @@ def remark(run: RunStatus) -> str:
         said = f" ({run.scheduler})" if run.scheduler else ""
         return f"its job is gone{said}, and it never ended"
     return "" if run.state == "done" or not run.notes else str(run.notes[-1])
-
-
-def best(run: RunStatus) -> str:
-    return _number(run.best.get("number")) if run.best else ""
 
 
 def _number(value: Any) -> str:

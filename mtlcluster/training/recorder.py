@@ -31,7 +31,7 @@ class Step:
     losses: Tensor
     weights: Tensor
     total: Tensor
-    gradient_norm: Tensor
+    gradient_norm: Tensor | None    # None where it was not computed
     cosines: Tensor | None
     rates: tuple[float, float]
 
@@ -71,7 +71,11 @@ class Recorder:
             return
         waiting, self.waiting = self.waiting, []
         rows = np.full((len(waiting), len(self.columns)), np.nan)
-        flat = torch.cat([torch.cat([s.losses, s.weights, s.total[None], s.gradient_norm[None]]) for s in waiting])
+        nan = torch.full_like(waiting[0].total, math.nan)
+        norms = [nan if step.gradient_norm is None else step.gradient_norm for step in waiting]
+        flat = torch.cat(
+            [torch.cat([s.losses, s.weights, s.total[None], n[None]]) for s, n in zip(waiting, norms, strict=True)]
+        )
         values = flat.double().cpu().numpy()
         count = len(self.names)
         for row, step in zip(rows, waiting, strict=True):
@@ -102,7 +106,7 @@ class Recorder:
                     "try a lower learning rate, gradient_clip or precision fp32; look at this task's inputs and labels"
                 )
         norm = row[3 * len(self.names) + 1]
-        if not math.isfinite(norm) and step.active and not self.skips_overflows:
+        if step.gradient_norm is not None and not math.isfinite(norm) and not self.skips_overflows:
             raise NonFiniteLoss(f"the gradient's norm is {norm} at step {step.step + 1}, while all losses are finite")
 
     def _count_epoch(self, losses: np.ndarray) -> None:

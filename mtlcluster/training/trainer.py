@@ -32,6 +32,8 @@ from mtlcluster.training.seeding import random_state, set_random_state
 from mtlcluster.training.update import Updater
 from mtlcluster.training.validation import evaluate
 
+NORM_EVERY = 10
+
 
 class Trainer:
     """Trains one problem as one configuration says, in one folder (checkpoints/, history.pkl).
@@ -67,6 +69,7 @@ class Trainer:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.rate = LearningRate(config.scheduler, self.optimizer, self.total_steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.scaler.scale(torch.zeros((), device=device))       # it has a scale of its own only from its first use on
         self.update = Updater(self.model, self.tasks, self.weighting, self.gradient, self._autocast, device)
         with_cosines = self.gradient.needs != "nothing"
         self.recorder = Recorder(self.tasks, self.total_steps, with_cosines, config.precision == "fp16")
@@ -147,13 +150,16 @@ class Trainer:
                 Step(self.step, found.active, found.losses, found.weights, found.total, norm, found.cosines, rates)
             )
         else:
-            none = torch.empty(0, device=self.device)
-            nan = torch.tensor(math.nan, device=self.device)
-            self.recorder.add(Step(self.step, [], none, none, nan, nan, None, (math.nan, math.nan)))
+            nothing = torch.empty(0, device=self.device)
+            self.recorder.add(Step(self.step, [], nothing, nothing, nothing.sum(), None, None, (math.nan, math.nan)))
         self.step += 1
 
-    def _clip(self) -> torch.Tensor:
-        """The norm of the model's gradient before clipping."""
+    def _clip(self) -> torch.Tensor | None:
+        """The norm of the model's gradient before clipping. Without clipping it is computed, and recorded, at every
+        tenth step only: it costs a pass over all gradients.
+        """
+        if self.config.gradient_clip is None and self.step % NORM_EVERY:
+            return None
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.gradient_clip is not None:
@@ -313,7 +319,7 @@ class Trainer:
             "parameters": {"trunk": sum(p.numel() for p in self.model.parameters()) - heads, "heads": heads},
             "versions": {
                 "mtlcluster": mtlcluster.__version__, "python": platform.python_version(),
-                "torch": torch.__version__, "numpy": np.__version__,
+                "torch": str(torch.__version__), "numpy": np.__version__,
             },
             "threads": torch.get_num_threads(),
             "command": " ".join(sys.argv[:1]),

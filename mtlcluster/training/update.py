@@ -100,7 +100,7 @@ class Updater:
     def _plain(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
         """One backward of the weighted sum per batch."""
         whole = len(batches) == 1
-        weights = None if whole else self._weigh(torch.zeros(len(active), device=self.device), active, learn=False)[1]
+        weights = None if whole else self._weigh(torch.zeros(len(active), device=self.device), active)[1]
         total, last_rows = torch.zeros(len(active), device=self.device), None
         for batch, share in zip(batches, shares, strict=True):
             losses = self._losses(batch, active)
@@ -111,11 +111,11 @@ class Updater:
                 rows = self._rows(losses, [self.last_layer], scale, keep_graph=True)
                 last_rows = rows if last_rows is None else last_rows + rows
             if weights is None:
-                value, weights = self._weigh(total, active)
+                value, weights = self._weigh(total, active, scale)
             losses.backward(weights if scale == 1 else weights * scale)
         assert weights is not None
         if not whole:
-            value, weights = self._weigh(total, active)
+            value, weights = self._weigh(total, active, scale)
         if last_rows is not None:
             self.weighting.observe_gradients(total, last_rows.norm(dim=1), self._index(active))
         return Update(active, total, weights, value)
@@ -129,7 +129,7 @@ class Updater:
             rows = self._rows(losses, self.shared, scale, heads=[self.heads[i] for i in active])
             jacobian = rows if jacobian is None else jacobian + rows
         assert jacobian is not None
-        value, weights = self._weigh(total, active)
+        value, weights = self._weigh(total, active, scale)
         for i, weight in zip(active, weights, strict=True):
             for parameter in self.heads[i]:
                 if parameter.grad is not None:
@@ -169,14 +169,14 @@ class Updater:
             losses.append(task.loss(output, target) if count else output.sum() * 0)
         return torch.stack(losses)
 
-    def _weigh(self, losses: Tensor, active: list[int], learn: bool = True) -> tuple[Tensor, Tensor]:
-        """F and the loss weights ∂F/∂L [A]; what the weighting learns gets its gradient."""
+    def _weigh(self, losses: Tensor, active: list[int], scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """F and the loss weights ∂F/∂L [A]; what the weighting learns gets its gradient, times `scale`."""
         leaf = losses.requires_grad_()
         value = self.weighting(leaf, self._index(active))
-        learned = [p for p in self.weighting.parameters() if learn]
+        learned = list(self.weighting.parameters())
         weights, *gradients = torch.autograd.grad(value, [leaf, *learned], allow_unused=True)
         for parameter, gradient in zip(learned, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient if gradient is None else gradient * scale
         losses.requires_grad_(False)
         return value.detach(), weights
 

@@ -50,6 +50,7 @@ def history(
     points: int = 300,
     quality: float = 0.0,
     steps_per_epoch: int = 30,
+    stopped_after: int | None = None,
 ) -> dict[str, Any]:
     """A history of plausible shape. quality: how much better (in per cent, roughly) the method ends than the plain sum."""
     noise = np.random.default_rng(seed * 7919 + len(label or str(full)))
@@ -60,6 +61,8 @@ def history(
         tasks = [task for task in tasks if task["name"] == full["schedule"]["task"]]
     steps = np.linspace(steps_per_epoch * epochs / points, steps_per_epoch * epochs, points).round().astype(int)
     series = _training(full, tasks, steps, noise, quality) | _validation(tasks, np.arange(1, epochs + 1), noise, quality)
+    if stopped_after:
+        series = {key: _until(entry, stopped_after, steps_per_epoch) for key, entry in series.items()}
     mean_loss = series["validation/mean_loss"]["value"]
     best = int(mean_loss.argmin())
     for key in [key for key in series if key.startswith("validation/")]:
@@ -95,6 +98,11 @@ def history(
 def _with(config: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
     inner = value if len(keys) == 1 else _with(config.get(keys[0], {}), keys[1:], value)
     return {**config, keys[0]: inner}
+
+
+def _until(entry: dict[str, np.ndarray], epoch: int, steps_per_epoch: int) -> dict[str, np.ndarray]:
+    kept = entry["epoch"] <= epoch if "epoch" in entry else entry["step"] <= epoch * steps_per_epoch
+    return {key: values[kept] for key, values in entry.items()}
 
 
 def _by_epoch(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ class GradNorm(Weighting):
     Minimises Σ |w_i n_i − Ḡ r_i^alpha| over w with an Adam of its own, where n_i = ‖∇L_i‖ at the last shared layer's
     weight, Ḡ the mean of the w_i n_i and r_i = (L_i / L_i(0)) over its mean; the target is held constant, and since
     ‖∇(w_i L_i)‖ = w_i n_i, the gradient is n_i · sign(w_i n_i − Ḡ r_i^alpha). After each step the active weights are
-    scaled back to the sum that they had, so that Σ w = T; they stay above 1e-6. L_i(0) is the first loss seen.
+    scaled so that Σ w = T over all tasks; they stay above 1e-6. L_i(0) is the first loss seen.
     """
 
     paper = "Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing, ICML 2018, algorithm 1"
@@ -35,7 +35,8 @@ class GradNorm(Weighting):
         initial = self.initial[active]
         initial = torch.where(initial.isnan(), losses, initial)
         self.initial[active] = initial
-        before, total = self.weights.clone(), self.weights[active].sum()
+        before = self.weights.clone()
+        total = len(before) - (before.sum() - before[active].sum())     # what the active weights are to sum to
         rate = losses / initial.clamp_min(1e-12)
         target = (before[active] * norms).mean() * (rate / rate.mean().clamp_min(1e-12)) ** self.alpha
         self.weights.grad = torch.zeros_like(before)

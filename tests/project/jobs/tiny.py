@@ -15,7 +15,7 @@ class Data:
     samples: int = 150
     noisy: bool = False         # sample by sample, with noise drawn anew each time
     workers: int = 0
-    explode_at: int = 0         # how many epochs' worth of samples until an input is no number
+    broken: bool = False        # one input is no number
     path: str = ""
 
 
@@ -60,7 +60,7 @@ def make(samples: int, seed: int) -> TensorData:
 
 def build(data: Data, model: Model) -> Problem:
     train = make(data.samples, 1)
-    if data.explode_at:
+    if data.broken:
         train.inputs[7] = float("inf")
     trunk = Trunk(nn.Linear(6, model.width), nn.BatchNorm1d(model.width), nn.ReLU(), nn.Dropout(0.3),
                   nn.Linear(model.width, model.width), nn.ReLU())

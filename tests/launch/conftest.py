@@ -1,0 +1,72 @@
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mtlcluster.launch import snapshot
+from mtlcluster.launch.submit import Submitted, submit
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.status import read_status
+
+FAKE_CHILD = Path(__file__).with_name("fake_child.py").read_bytes()
+
+
+class LocalSweep:
+    """A sweep on this machine, as a test looks at it."""
+
+    def __init__(self, submitted: Submitted) -> None:
+        self.submitted, self.sweep = submitted, submitted.sweep
+        self.worker = int(submitted.job_ids[0].split(":")[2])
+
+    def run(self, part: str) -> str:
+        return next(run.name for run in self.sweep.runs() if part in run.name)
+
+    def status(self, part: str = ""):
+        return read_status(self.sweep.run(self.run(part)).status)
+
+    def wait(self, part: str, *states: str, seconds: float = 20):
+        """The run's status once it is in one of `states`."""
+        deadline = time.monotonic() + seconds
+        while (status := self.status(part)) is None or status.state not in states:
+            log = self.sweep.submission_folder("0001") / "worker.log"
+            assert time.monotonic() < deadline, f"{part} is {status}; {log.read_text()}"
+            time.sleep(0.05)
+        return status
+
+    def log(self, part: str = "") -> str:
+        return self.sweep.run(self.run(part)).log.read_text()
+
+
+@pytest.fixture
+def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots hold the fake child instead of the training process."""
+    take = snapshot.take
+
+    def take_fake(job):
+        real = take(job)
+        return dataclasses.replace(real, files={**real.files, "mtlcluster/training/child.py": FAKE_CHILD})
+
+    monkeypatch.setattr(snapshot, "take", take_fake)
+
+
+@pytest.fixture
+def submit_locally(project: Path) -> Iterator[Callable[..., LocalSweep]]:
+    """Submits a grid to this machine; at the test's end its workers are stopped."""
+    sweeps: list[Sweep] = []
+
+    def submit_grid(grid) -> LocalSweep:
+        found = LocalSweep(submit(grid, project / "runs", "local", print))
+        sweeps.append(found.sweep)
+        return found
+
+    yield submit_grid
+    for submission in (s for sweep in sweeps for s in submissions.read(sweep.submissions)):
+        for job in submission.job_ids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(job.split(":")[2]), signal.SIGKILL)

@@ -1,0 +1,123 @@
+"""Jobs on a real Slurm, with real training: packed, preempted, requeued, timed out, cancelled."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from slurm_cluster import wait_for
+from mtlcluster.launch.submit import preview, submit
+from mtlcluster.sweep.history import read_history
+
+SLOW = {"epochs": 8, "model": {"slow": 0.1}, "batch_size": 50}         # 8 epochs of 3 steps, 0.3 s each
+PACKED = {"grid": {"seed": {"range": 2}}, "set": SLOW, "runs_per_job": 2, "at_once": 2}
+
+
+def series(sweep):
+    return {run.name: read_history(run.history)["series"] for run in sweep.runs()}
+
+
+def assert_same_series(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for run, values in ours.items():
+        assert values.keys() == theirs[run].keys()
+        for name, curve in values.items():
+            for key, array in curve.items():
+                np.testing.assert_array_equal(array, theirs[run][name][key], err_msg=f"{run} {name}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """The series of PACKED, from the first test that needs them."""
+    return {}
+
+
+def left_alone(undisturbed, make_grid, submit_to_slurm):
+    if not undisturbed:
+        sweep = submit_to_slurm(make_grid("same", **PACKED), runs="undisturbed")
+        sweep.wait_until_done()
+        assert {status.attempt for status in sweep.statuses()} == {1}
+        undisturbed.update(series(sweep.sweep))
+    return undisturbed
+
+
+def test_packed_runs_share_a_job_whose_script_is_the_one_of_the_dry_run(slurm, project, make_grid, submit_to_slurm):
+    grid = make_grid("packed", grid={"seed": {"range": 3}}, set={"epochs": 1}, runs_per_job=2, at_once=2)
+    shown = preview(grid, project / "runs", "slurm")
+    assert not (project / "runs").exists()
+    sweep = submit_to_slurm(grid)
+    first, second = sweep.submitted.job_ids
+    script = next(sweep.sweep.folder.glob("submissions/0001/*_submission.sh")).read_text()
+    assert script.strip() in shown
+    for line in ("--cpus-per-task=2", "--mem=1000M", "--time=5", "--array=0-1%2", "--requeue"):
+        assert f"#SBATCH {line}" in script
+    sweep.wait_until_done()
+    assert [status.job_id for status in sweep.statuses()] == [first, first, second]
+    again = submit(grid, project / "runs", "slurm", print)
+    assert (again.submitted, again.left) == ([], {"done": [run.name for run in sweep.sweep.runs()]})
+
+
+def test_preempted_with_a_signal_it_goes_on_exactly(slurm, make_grid, submit_to_slurm, undisturbed):
+    expected = left_alone(undisturbed, make_grid, submit_to_slurm)
+    sweep = submit_to_slurm(make_grid("same", **PACKED))
+    sweep.wait_until_training()
+    slurm.ask("sbatch", "-p", "high", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+    finish_after_requeue(slurm, sweep)
+    assert_same_series(series(sweep.sweep), expected)
+
+
+def test_preempted_by_sigterm_alone_it_goes_on_exactly(slurm, make_grid, submit_to_slurm, undisturbed):
+    expected = left_alone(undisturbed, make_grid, submit_to_slurm)
+    with slurm.configured(SlurmctldParameters=None):
+        sweep = submit_to_slurm(make_grid("same", **PACKED))
+        sweep.wait_until_training()
+        slurm.ask("sbatch", "-p", "high", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+        finish_after_requeue(slurm, sweep)
+    assert_same_series(series(sweep.sweep), expected)
+
+
+def finish_after_requeue(slurm, sweep):
+    """Both runs were stopped and saved, and their job is back in the queue; then they are done at their second attempt."""
+    [job] = sweep.submitted.job_ids
+    sweep.wait(lambda status: status.state == "queued", "runs to be stopped")
+    slurm.release(job)
+    sweep.wait_until_done()
+    assert {status.attempt for status in sweep.statuses()} == {2}
+
+
+def test_signalled_while_importing_and_twice_it_is_requeued(slurm, make_grid, submit_to_slurm):
+    """As at a time limit: USR2 comes before the worker is ready, and again when its child is importing torch."""
+    sweep = submit_to_slurm(make_grid("early", grid={"seed": [0]}, set={"epochs": 1}))
+    [job] = sweep.submitted.job_ids
+    for _ in range(2):
+        wait_for(lambda: slurm.jobs().get(job) == "RUNNING" and " 0 " not in steps(slurm, job), f"{job} to have a step")
+        for _ in range(3):
+            slurm.ask("scancel", "-s", "USR2", job)
+        slurm.release(job)
+    sweep.wait_until_done()
+    wait_for(lambda: slurm.jobs(live=False)[job] == "COMPLETED", "the job to end")
+
+
+def steps(slurm, job):
+    return f" {slurm.ask('squeue', '-h', '-s', '-j', job, '-o', '%i').count('.0')} "
+
+
+def test_cancelled_it_saves_and_stays_cancelled(slurm, make_grid, submit_to_slurm):
+    sweep = submit_to_slurm(make_grid("cancelled", grid={"seed": [0]}, set=SLOW))
+    [job] = sweep.submitted.job_ids
+    sweep.wait_until_training()
+    slurm.ask("scancel", job)
+    wait_for(lambda: not slurm.jobs(), "the job to end")
+    assert slurm.jobs(live=False)[job] == "CANCELLED"
+    assert sweep.states() == {"queued"}          # as far as the worker knows: `status` asks Slurm, and calls it cancelled
+    assert sweep.statuses()[0].stops_without_progress == 0
+
+
+def test_with_accounting(slurm_with_accounting, make_grid, submit_to_slurm):
+    slurm = slurm_with_accounting
+    sweep = submit_to_slurm(make_grid("accounted", grid={"data.broken": [False, True]}, set={"epochs": 1}))
+    good, bad = sweep.submitted.job_ids
+    sweep.wait(lambda status: status.state in ("done", "failed"), "runs to end")
+    ended = {"COMPLETED", "FAILED"}
+    wait_for(lambda: {slurm.ask("sacct", "-Xn", "-j", job, "-o", "state").strip() for job in (good, bad)} == ended, "sacct")
