@@ -15,7 +15,7 @@ class SchedulerError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean 'epochs'?' where one of `known` is close to `name`, else the list of what is known."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f" (known: {', '.join(known)})" if known else ""

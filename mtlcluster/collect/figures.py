@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from mtlcluster.collect import style
@@ -222,14 +223,13 @@ class Figures:
         )
 
     def _dots(self, axis: Axes, i: int, column: Column, shown: list[int]) -> None:
-        for row in shown:
-            setting, look = self.found[row], self.looks[row]
-            numbers = self._numbers(setting, column)
-            if numbers:
-                colour = look.colour if look.in_front else "#B4B4B4"
-                axis.plot([min(numbers), max(numbers)], [row, row], color=colour, linewidth=1.0, alpha=0.6)
-                axis.plot(numbers, [row] * len(numbers), ".", color=colour, markersize=3, alpha=0.6)
-                axis.plot(spread(numbers).mean, row, "o", color=colour, markersize=4.2, zorder=4)
+        numbers = {row: found for row in shown if (found := self._numbers(self.found[row], column))}
+        colours = [self.looks[r].colour if self.looks[r].in_front else style.BEHIND for r in numbers]
+        for (row, found), colour in zip(numbers.items(), colours, strict=True):
+            axis.scatter(found, [row] * len(found), 4, color=colour, alpha=0.6, linewidths=0)
+        lowest, highest = [min(n) for n in numbers.values()], [max(n) for n in numbers.values()]
+        axis.hlines(list(numbers), lowest, highest, colours, alpha=0.6)
+        axis.scatter([spread(n).mean for n in numbers.values()], list(numbers), 18, colours, linewidths=0, zorder=4)
         reference = self.table.rows[0][i].mean if column != delta_column() else 0.0
         if np.isfinite(reference):
             axis.axvline(reference, color="#444444", linewidth=0.6, linestyle=(0, (3, 2)), zorder=1)
@@ -277,7 +277,11 @@ class Figures:
             bands = {i: band(found, end) for i, found in curves.items()}
             drawn |= set(bands)
             for i, made in bands.items():
-                self._line(axis, made, self.looks[i])
+                if self.looks[i].in_front:
+                    self._line(axis, made, self.looks[i])
+            behind = [np.column_stack([made.x, made.mean]) for i, made in bands.items() if not self.looks[i].in_front]
+            axis.add_collection(LineCollection(behind, colors=style.OTHERS, linewidths=0.5, zorder=1.5))
+            axis.autoscale_view()
             means = np.concatenate([made.mean for made in bands.values()])
             if log and means.min() > 0 and means.max() / means.min() > 5:
                 style.logarithmic(axis)
@@ -289,7 +293,7 @@ class Figures:
 
     @staticmethod
     def _line(axis: Axes, made: Band, look: style.Look) -> None:
-        options: Any = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
+        options: Any = {"color": look.colour, "linewidth": 1.1, "zorder": 3}
         whole = made.whole
         point = "." if whole.sum() == 1 else ""
         axis.plot(made.x[whole], made.mean[whole], linestyle=look.dash, marker=point, **options)
@@ -297,6 +301,6 @@ class Figures:
             rest = np.flatnonzero(~whole)
             beyond = slice(max(rest[0] - 1, 0), None)
             axis.plot(made.x[beyond], made.mean[beyond], linestyle=look.dash, alpha=0.4, **options)
-        if made.n > 1 and look.in_front:
+        if made.n > 1:
             edges = made.x[whole], made.low[whole], made.high[whole]
-            axis.fill_between(*edges, color=look.colour, alpha=0.15, linewidth=0, zorder=look.order - 1)
+            axis.fill_between(*edges, color=look.colour, alpha=0.15, linewidth=0, zorder=2)

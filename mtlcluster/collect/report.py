@@ -168,8 +168,8 @@ def notes(found: list[Setting]) -> list[str]:
     way = selection(found)
     best = f"{'lowest' if way[1] == 'min' else 'highest'} validation/{way[0]}" if way else "best value that it names"
     return [
-        f"Epochs: each run's values are those of the epoch with the {best}. Test data play no part in that choice; they "
-        "are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last validation.",
+        f"Epochs: each run's values are those of the epoch with the {best}. Test data play no part in that choice: "
+        "they are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last epoch.",
         "Order: baselines come first, the others by that validation value. The best of many settings looks better than "
         "it is: a lead found by trying many deserves fresh seeds.",
         "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "

@@ -22,7 +22,8 @@ CHARACTER = 0.062               # inches, of a label
 # Okabe and Ito's colours without yellow, which vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-EQUAL, SINGLE, OTHERS = "#000000", "#808080", "#C8C8C8"
+EQUAL, SINGLE = "#000000", "#808080"
+OTHERS, BEHIND = "#C8C8C8", "#B4B4B4"      # lines and dots of what is not in front
 SHARES = LinearSegmentedColormap.from_list("shares", ["#EEF1F4", "#6FAED6", "#08457E"])
 SETTINGS_IN_COLOUR = 10         # with more, the best ones and the baselines stand out before the others in grey
 BEST_IN_COLOUR = 6
@@ -63,12 +64,7 @@ RC: Any = {
 class Look:
     colour: Any
     dash: Any
-    width: float
     in_front: bool      # has a colour, a band and an entry of its own in the legend
-
-    @property
-    def order(self) -> float:
-        return 3.0 if self.in_front else 1.5
 
 
 def looks(found: Sequence[Setting]) -> list[Look]:
@@ -84,7 +80,7 @@ def looks(found: Sequence[Setting]) -> list[Look]:
     made = []
     for setting, group, front in zip(found, groups, in_front, strict=True):
         if not front:
-            made.append(Look(OTHERS, "-", 0.5, False))
+            made.append(Look(OTHERS, "-", False))
             continue
         variant = seen[group] = seen.get(group, -1) + 1
         if _grey(group, setting):
@@ -93,7 +89,7 @@ def looks(found: Sequence[Setting]) -> list[Look]:
             place = coloured.index(group)
             colour, offset = COLOURS[place % len(COLOURS)], place // len(COLOURS)
         lighter = _lighter(colour, 0.35 * (variant // len(DASHES)))
-        made.append(Look(lighter, DASHES[(variant + offset) % len(DASHES)], 1.1, True))
+        made.append(Look(lighter, DASHES[(variant + offset) % len(DASHES)], True))
     return made
 
 

@@ -11,7 +11,8 @@ from pydantic import Field
 from mtlcluster.config.check import Checked, first_mistake
 from mtlcluster.config.units import Duration, Size
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.methods.catalog import check_method, sparse_method
+from mtlcluster.errors import nearest
+from mtlcluster.methods.catalog import check_method, named_tasks, sparse_method
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
@@ -100,8 +101,12 @@ class RunConfig(Checked):
 
     @pydantic.field_validator("method", mode="before")
     @classmethod
-    def _full_method(cls, value: Any) -> dict[str, dict[str, Any]]:
-        return check_method(value)
+    def _full_method(cls, value: Any, info: pydantic.ValidationInfo) -> dict[str, dict[str, Any]]:
+        method, tasks = check_method(value), info.data.get("tasks")
+        for name in named_tasks(method) if tasks else ():
+            if name not in tasks:
+                raise ValueError(f"method names the task '{name}', which is not in tasks{nearest(name, tasks)}")
+        return method
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -174,7 +174,7 @@ def accepted(sweep: Sweep, submission: str) -> Submission | None:
 def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) -> None:
     """What a Slurm job does, called by submitit: trains the runs of the submission's job number `job`.
 
-    Exits with 1 if a run has failed, and asks Slurm for a requeue if some are unfinished.
+    Exits with 1 if a run has failed. If some are unfinished, it asks Slurm for a requeue and exits.
     """
     listener = Listener()
     sweep = Sweep(Path(sweep_folder))
@@ -184,7 +184,7 @@ def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) ->
     worker = Worker(sweep, found, slurm_job_id(), found.jobs[job], JobRoom(at_once))
     worker.work(listener)
     if worker.unfinished:
-        requeue(listener.heard)
+        sys.exit(0 if requeue(listener.heard) else 1)
     if worker.failed:
         sys.exit(1)
 
@@ -194,18 +194,19 @@ def slurm_job_id() -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
-def requeue(cause: signal.Signals | None) -> None:
+def requeue(cause: signal.Signals | None) -> bool:
     """Puts this job back into the queue. After a TERM only if it still runs: one that was cancelled shall stay so.
 
     (A job that ends by itself after a TERM has completed, for Slurm: it requeues only those that it has to kill.)
     """
     job = slurm_job_id()
     if cause == signal.SIGTERM and _slurm("squeue", "--noheader", f"--jobs={job}", "--format=%T") != "RUNNING":
-        return
-    for patience in (2, 5, 10):
-        if _slurm("scontrol", "requeue", job) is not None:
-            return
+        return False
+    for patience in (0, 2, 5):
         time.sleep(patience)
+        if _slurm("scontrol", "requeue", job) is not None:
+            return True
+    return False
 
 
 def _slurm(*command: str) -> str | None:

@@ -126,6 +126,12 @@ def _check_slot(slot: str, value: Any) -> dict[str, Any]:
     return {"name": entry.name, **checked.model_dump()}
 
 
+def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
+    """The tasks that a method's options name: `task`, and the keys of options of the type PerTask."""
+    options = [item for chosen in full.values() for item in chosen.items()]
+    return [value for key, value in options if key == "task"] + [k for _, v in options if isinstance(v, dict) for k in v]
+
+
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """`full` without what stands at its default."""
     sparse = {}

@@ -23,7 +23,7 @@ from mtlcluster.training.control import Control
 from mtlcluster.training.data import groups
 from mtlcluster.training.train import load_build, prepare
 
-BLOCKS, STEPS = 15, 20
+BLOCKS, STEPS = 80, 5
 
 
 def mlp() -> Problem:
@@ -31,7 +31,7 @@ def mlp() -> Problem:
     width = 1000
     layers = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(64 * STEPS, width, generator=generator)
+    inputs = torch.randn(64 * 20, width, generator=generator)
     targets = {"a": torch.randint(10, (len(inputs),), generator=generator), "b": inputs.mean(1)}
     data = TensorData(inputs, targets)
     heads = {"a": nn.Linear(width, 10), "b": nn.Linear(width, 1)}
@@ -61,21 +61,20 @@ def measure(name: str, build, losses: dict, gradient_clip: float | None = None) 
         trainer.save_every, trainer.began_step = 1e9, 0
         reference = build()
         optimizer = torch.optim.AdamW(reference.model.parameters(), lr=1e-3, fused=True)
-        ours, hand = [], []
-        for block in range(BLOCKS + 2):
+        seconds: dict[str, list[float]] = {"hand": [], "ours": []}
+        for block in range(BLOCKS + 4):
             order = torch.randperm(len(reference.train))[: 64 * STEPS]
-            start = time.perf_counter()
-            by_hand(reference, optimizer, order, losses, gradient_clip)
-            middle = time.perf_counter()
-            steps = 0
-            for batches in groups(trainer._loader(trainer.problem.train, order), 1):
-                trainer._train_step(batches)
-                trainer._between_steps()
-                steps += 1
-            end = time.perf_counter()
-            if block >= 2:
-                hand.append((middle - start) / steps)
-                ours.append((end - middle) / steps)
+            for which in ("hand", "ours") if block % 2 else ("ours", "hand"):
+                start = time.perf_counter()
+                if which == "hand":
+                    by_hand(reference, optimizer, order, losses, gradient_clip)
+                else:
+                    for batches in groups(trainer._loader(trainer.problem.train, order), 1):
+                        trainer._train_step(batches)
+                        trainer._between_steps()
+                if block >= 4:
+                    seconds[which].append((time.perf_counter() - start) / STEPS)
+    ours, hand = seconds["ours"], seconds["hand"]
     ratio = statistics.median(o / h for o, h in zip(ours, hand, strict=True))
     hand_median, ours_median = statistics.median(hand), statistics.median(ours)
     print(

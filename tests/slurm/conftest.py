@@ -1,5 +1,7 @@
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,23 @@ from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.status import Status, read_status
 
 
-@pytest.fixture(scope="session")
-def slurm_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    if reason := missing():
+@contextmanager
+def started(accounting: bool = False) -> Iterator[SlurmCluster]:
+    if reason := missing(accounting):
         pytest.skip(reason)
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
-    yield cluster
-    cluster.stop()
+    # Not in pytest's folders, which MariaDB's user may not enter.
+    with tempfile.TemporaryDirectory(prefix="mtlcluster-slurm-") as folder:
+        cluster = SlurmCluster(Path(folder), accounting)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm_session() -> Iterator[SlurmCluster]:
+    with started() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -28,13 +40,10 @@ def slurm(slurm_session: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def slurm_with_accounting(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
-    if reason := missing(accounting=True):
-        pytest.skip(reason)
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm-accounting"), accounting=True)
-    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-    yield cluster
-    cluster.stop()
+def slurm_with_accounting(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    with started(accounting=True) as cluster:
+        monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+        yield cluster
 
 
 class SlurmSweep:

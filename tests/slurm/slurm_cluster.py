@@ -123,8 +123,9 @@ class SlurmCluster:
         return dict(line.split("|") for line in lines)
 
     def release(self, job: str) -> None:
-        """Lets a requeued job begin at once; Slurm would hold it back for two minutes."""
+        """Lets a requeued job begin soon; Slurm would hold it back for two minutes."""
         wait_for(lambda: self.jobs().get(job) == "PENDING", f"{job} to be requeued")
+        time.sleep(1.5)         # within the same second its credential still counts as revoked
         self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     @contextmanager

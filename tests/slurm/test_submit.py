@@ -1,0 +1,103 @@
+"""Submitting to a real Slurm: refused, split, killed in between, twice at once. Nothing is trained here: the jobs wait in
+a partition that is down."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mtlcluster.errors import SchedulerError, UserError
+from mtlcluster.launch.submit import choose_cluster, preview, submit
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.folder import Sweep
+
+FOUR = {"grid": {"seed": {"range": 4}}, "resources": {"partition": "closed"}}
+KILLED_SUBMIT = Path(__file__).with_name("killed_submit.py")
+
+
+def test_what_sbatch_refuses_is_told_in_its_words_and_can_be_mended(slurm, project, make_grid):
+    with pytest.raises(SchedulerError, match="sbatch: error: .*invalid partition specified: nowhere"):
+        submit(make_grid(**{**FOUR, "resources": {"partition": "nowhere"}}), project / "runs", "slurm", print)
+    assert slurm.jobs() == {}
+    mended = submit(make_grid(**FOUR), project / "runs", "slurm", print)
+    assert len(mended.submitted) == 4
+    assert (mended.new, len(mended.there)) == ([], 4)
+    assert len(slurm.jobs()) == 4
+    assert "partition: closed" in mended.sweep.run(mended.submitted[0]).config.read_text()
+
+
+def test_an_array_is_split_where_the_cluster_asks_for_it(slurm, project, make_grid):
+    with slurm.configured(MaxArraySize=3):
+        submitted = submit(make_grid(**FOUR), project / "runs", "slurm", print)
+        arrays = Counter(job.partition("_")[0] for job in submitted.job_ids)
+        assert sorted(arrays.values()) == [1, 3]
+        assert slurm.jobs().keys() == set(submitted.job_ids)
+    accepted = submissions.latest(submissions.read(submitted.sweep.submissions))
+    assert accepted.keys() == set(submitted.new)
+
+
+def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_grid):
+    grid = make_grid(**{**FOUR, "grid": {"seed": {"range": 2}, "resources.memory": ["100M", "200M"]}})
+    assert len(grid.runs) == 2      # resources are no part of a run's identity
+    include = [{"seed": 0}, {"seed": 1, "resources.memory": "3G"}, {"seed": 2}]
+    scripts = preview(make_grid(**{**FOUR, "grid": {}, "include": include}), project / "runs", "slurm")
+    assert re.findall(r"--mem=(\d+)M", scripts) == ["500", "3072"]
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["code kept", "grid written", "first run in place", "begun", "sbatch returned", "half the pickles", "before the end",
+     "after the end"],
+)
+def test_a_killed_submit_is_completed_by_the_next(slurm, project, make_grid, point):
+    grid = make_grid(**FOUR)
+    command = [sys.executable, str(KILLED_SUBMIT), str(grid.path), str(project / "runs"), point]
+    killed = subprocess.run(command, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    result = submit(grid, project / "runs", "slurm", print)
+    assert {run.hash for run in grid.runs} == {run.name.rpartition("-")[2] for run in result.sweep.runs()}
+    by_run = submissions.latest(submissions.read(result.sweep.submissions))
+    assert {job for _, job in by_run.values()} == slurm.jobs().keys()
+    assert len(by_run) == len(slurm.jobs()) == 4
+    pickles = {path.name for path in result.sweep.folder.glob("submissions/*/*_submitted.pkl")}
+    assert pickles >= {f"{job}_submitted.pkl" for job in slurm.jobs()}
+    assert not list(result.sweep.folder.glob("**/.new"))
+
+
+def test_two_submits_at_once_double_nothing(slurm, project, make_grid):
+    grid = make_grid(**FOUR)
+    command = [sys.executable, str(KILLED_SUBMIT), str(grid.path), str(project / "runs"), "never"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = sorted(int(process.communicate()[0].splitlines()[-1]) for process in both)
+    assert counts == [0, 4]
+    assert len(slurm.jobs()) == 4
+    assert len(Sweep(project / "runs" / "sweep").runs()) == 4
+
+
+def test_a_cluster_file_says_how_jobs_are_asked_for(slurm, project, make_grid, tmp_path):
+    (project / "clusters.yaml").write_text(
+        "lab:\n  partition: closed\n  account: multi\n  qos: normal\n  constraint: fast\n"
+        f"  setup: [module load cuda]\n  environment: {sys.prefix}\n"
+    )
+    grid = make_grid(grid={"seed": [0]}, cluster="lab", resources={"qos": "long"})
+    script = preview(grid, project / "runs", None)
+    for line in ("partition=closed", "account=multi", "qos=long", "constraint=fast"):
+        assert f"#SBATCH --{line}\n" in script
+    assert "\nmodule load cuda\n" in script
+    assert f"{sys.prefix}/bin/python -u -m submitit" in script
+    assert choose_cluster(None, make_grid(grid={"seed": [0]})).name == "slurm"
+    with pytest.raises(UserError, match="no cluster 'lob' in .*; did you mean 'lab'"):
+        choose_cluster("lob", grid)
+
+
+def test_without_an_answering_controller_this_machine_is_chosen(project, make_grid, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", os.devnull)
+    grid = make_grid(grid={"seed": [0]})
+    assert choose_cluster(None, grid).is_local
+    with pytest.raises(UserError, match="Slurm does not answer"):
+        choose_cluster("slurm", grid)
