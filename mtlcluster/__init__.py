@@ -4,19 +4,14 @@ The public names of the Python API load torch when they are first used, so that 
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-try:
-    __version__ = version("mtlcluster")
-except PackageNotFoundError:  # a code snapshot, or a checkout that was not installed
-    __version__ = "0.1.0"
-
 if TYPE_CHECKING:
-    from mtlcluster.training.data import TensorData as TensorData
+    __version__: str
     from mtlcluster.problem import MultiTaskModel as MultiTaskModel
     from mtlcluster.problem import Problem as Problem
     from mtlcluster.problem import Task as Task
+    from mtlcluster.training.data import TensorData as TensorData
     from mtlcluster.training.train import train as train
 
 PUBLIC = {
@@ -29,7 +24,18 @@ PUBLIC = {
 __all__ = ["MultiTaskModel", "Problem", "Task", "TensorData", "train"]
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 40 ms that only `--version` has to pay
+
+    try:
+        return version("mtlcluster")
+    except PackageNotFoundError:    # a code snapshot, or a checkout that was not installed
+        return "0.1.0"
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in PUBLIC:
         raise AttributeError(f"module 'mtlcluster' has no attribute '{name}'")
     return getattr(import_module(PUBLIC[name]), name)

@@ -4,6 +4,7 @@ Exit codes: 0; 1 where a run failed (`submit --wait`, `train`) or Slurm refused;
 130 after Ctrl-C, which never stops a submitted run.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -36,9 +37,9 @@ class Verbs(TyperGroup):
         except SchedulerError as error:
             _fail(str(error), 1)
         except OSError as error:
-            if isinstance(error, BrokenPipeError) or not error.filename:
+            if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            _fail(f"{error.filename}: {error.strerror}", 2)
+            _fail(f"{error.filename or 'disk'}: {error.strerror}", 2)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
@@ -92,6 +93,9 @@ def train(
     Called again, it goes on from its last checkpoint. Without --folder the results go into the runs folder, under the
     name of the file.
     """
+    from mtlcluster.config.run import read_run_config
+
+    read_run_config(config)         # a mistake in it is told before torch is imported
     from mtlcluster.training.console import train_file
 
     raise typer.Exit(train_file(config, folder or runs / config.stem))
@@ -166,12 +170,13 @@ def collect(
     runs: RunsFolder = Path(DEFAULT_RUNS),
 ) -> None:
     """Make figures, tables and a page of what has finished so far."""
-    from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.sweep.folder import find_sweep, sweeps
 
     chosen = [find_sweep(runs, sweep)] if sweep else sweeps(runs)
     if not chosen:
         raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
+    from mtlcluster.collect.collect import collect as collect_sweep
+
     for one in chosen:
         typer.echo(collect_sweep(one, typer.echo))
 
@@ -190,8 +195,11 @@ def cancel(sweep: SweepName, names: RunNames = None, yes: Yes = False, runs: Run
         typer.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
         return
     _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-    control.cancel(chosen, stopping, typer.echo)
-    typer.echo(f"cancelled {_runs(len(stopping))} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+    after = control.cancel(chosen, stopping, typer.echo)
+    if ended := sum(run.ended for run in after):
+        typer.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+    if ended < len(after):
+        typer.echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()

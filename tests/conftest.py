@@ -20,6 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("HOME", "TMPDIR"):
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT.parents[1]))
     monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
     shutil.copytree(PROJECT, tmp_path / "project")
     return tmp_path / "project"

@@ -29,6 +29,7 @@ FIGURES = {     # in the order of the page; each is a method of Figures
     "cosines": "Cosines between task gradients",
     "learning_rate": "Learning rate",
 }
+EARLY = 0.15            # of the training: the steep beginning, beside which all methods look alike
 PAIRS_SHOWN = 12
 ROWS_SHOWN = 40
 STRIPS_SHOWN = 10
@@ -100,8 +101,14 @@ class Figures:
             for task in self.tasks
             for metric, way in task.metrics.items()
         ]
-        text = "Each task's metrics on validation data; the arrow tells which direction is better."
-        return self._lines(panels, "", text, log=False)
+        text = (
+            "Each task's metrics on validation data; the arrow tells which direction is better. The vertical axes are "
+            f"fitted to what comes after the first {EARLY:.0%} of the training."
+        )
+        made = self._lines(panels, "", text, log=False)
+        for axis in made[0].axes if made else []:
+            style.fit_to_late_values(axis, EARLY)
+        return made
 
     def weights(self) -> tuple[Figure, str] | None:
         panels = [Panel(task.name, f"weight/{task.name}") for task in self.tasks]
@@ -219,7 +226,8 @@ class Figures:
         data = DATA["test" if columns[0][1].key.startswith("test/") else "validation"]
         return figure, (
             f"Each metric on {data} at the best validation epoch: small dots are seeds, the large one is their mean, "
-            f"the bar goes from the lowest to the highest seed. The dashed line is the first row's mean. {more}"
+            "the bar goes from the lowest to the highest seed. The dashed line is the first row's mean, or 0 for Δm. "
+            f"{more}"
         )
 
     def _dots(self, axis: Axes, i: int, column: Column, shown: list[int]) -> None:

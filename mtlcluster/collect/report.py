@@ -174,8 +174,8 @@ def notes(found: list[Setting]) -> list[str]:
         "it is: a lead found by trying many deserves fresh seeds.",
         "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "
         "to the highest seed. Both show how far seeds lie apart; neither is a confidence interval of the mean, and "
-        "one seed has neither. Two standard errors, the margin of what is bold, hold 95 % of chance differences with many "
-        "seeds, fewer with two or three.",
+        "one seed has neither. Two standard errors, the margin of what is bold, hold 95 % of chance differences with "
+        "many seeds, fewer with two or three.",
         "Seeds of different length: a line goes on, pale and without a band, where some seeds have ended, as the mean "
         "of those that go on, and ends where more than half have.",
         "Missing values: steps at which a task was not active have no loss; values that are not finite are left out, "

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -147,6 +150,17 @@ def logarithmic(axis: Axes) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
 
 
+def fit_to_late_values(axis: Axes, early: float) -> None:
+    """Fits the vertical axis to the lines' values beyond the share `early` of the horizontal axis."""
+    start = early * axis.get_xlim()[1]
+    behind = [lines for lines in axis.collections if isinstance(lines, LineCollection)]
+    drawn = [np.asarray(line.get_xydata(), dtype=float) for line in axis.get_lines()]
+    drawn += [np.asarray(path.vertices, dtype=float) for lines in behind for path in lines.get_paths()]
+    late = np.concatenate([points[points[:, 0] > start, 1] for points in drawn])
+    if len(late) and np.ptp(late) > 0:
+        axis.set_ylim(late.min() - 0.06 * np.ptp(late), late.max() + 0.06 * np.ptp(late))
+
+
 def horizontal(axis: Axes, kind: str, end: float, whole: bool) -> None:
     axis.set_xlim(0, end)
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -167,14 +181,17 @@ def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn
         labels.append(f"{behind} other settings")
     lines = [label.split("\n") for label in labels]
     longest = max(len(line) for label in lines for line in label)
-    columns = max(1, min(len(labels), int(figure.get_figwidth() / (CHARACTER * longest + 0.5))))
-    height = math.ceil(len(labels) / columns) * max(map(len, lines)) * 0.145 + 0.1
-    figure.set_figheight(figure.get_figheight() + height)
+    across = max(1, int(figure.get_figwidth() / (CHARACTER * longest + 0.5)))
+    rows = math.ceil(len(labels) / across)
+    columns = math.ceil(len(labels) / rows)
+    figure.set_figheight(figure.get_figheight() + rows * max(map(len, lines)) * 0.145 + 0.1)
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
 
 
 def save(figure: Figure, stem: Path) -> None:
     """As PNG and PDF, the same bytes for the same figure."""
     figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
-    figure.set_layout_engine("none")        # keeps the places just found: finding them takes most of the time
-    figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    # The layout has been found by now; going around savefig keeps it from being sought again, which takes long.
+    figure.set_layout_engine("none")
+    nameless = {"CreationDate": None, "Creator": None, "Producer": None}
+    FigureCanvasPdf(figure).print_pdf(stem.with_suffix(".pdf"), metadata=nameless)  # type: ignore[no-untyped-call]

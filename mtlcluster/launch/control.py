@@ -43,26 +43,28 @@ def to_cancel(sweep: Sweep, names: list[str]) -> list[RunStatus]:
     return [run for run in observe([sweep], names or None) if not run.ended]
 
 
-def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object]) -> None:
+def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object]) -> list[RunStatus]:
     """Asks the workers of `runs` to stop, and takes jobs out of Slurm that have nothing else to do.
 
-    A job that waits goes at once. One that runs gets GRACE seconds to save and end by itself.
-    Raises SchedulerError; the workers have been asked even then.
+    A job that waits goes at once. One that runs gets GRACE seconds to save and end by itself. Returns how `runs` are
+    then. Raises SchedulerError; the workers have been asked even then.
     """
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by {getpass.getuser()}\n"
     for run in runs:
         replace_text(sweep.run(run.run).cancel, asked)
     jobs = _needless_jobs(sweep, runs)
     scancel(job for job, state in jobs.items() if state != "running")
-    busy = {job for job, state in jobs.items() if state == "running"}
-    if busy:
-        notify(f"running ones get up to {GRACE:.0f} seconds to save a checkpoint …")
+    names = {run.run for run in runs}
     deadline = time.monotonic() + GRACE
-    while busy and time.monotonic() < deadline:
+    if saving := [run for run in runs if run.state == "running"]:
+        notify(f"waiting for {len(saving):,} that run to save a checkpoint, at most {GRACE:.0f} seconds")
+    while (now := observe([sweep], names)) and saving and time.monotonic() < deadline:
+        saving = [run for run in now if run.state == "running"]
         time.sleep(0.5)
-        now = observe([sweep], {run.run for run in runs})
-        busy = {run.job_id for run in now if run.job_id in busy and not run.ended}
-    scancel(busy)
+    if overdue := {run.job_id for run in saving} & jobs.keys():
+        scancel(overdue)
+        now = observe([sweep], names)
+    return now
 
 
 def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:

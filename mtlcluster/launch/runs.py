@@ -11,7 +11,7 @@ from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, 
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.files import flush, new_folder, replace_text
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.status import ENDED, read_status
 
@@ -76,19 +76,16 @@ def write_grid(sweep: Sweep, grid: Grid) -> None:
 
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
     """Makes the runs' folders. Each appears whole: written in a hidden folder, flushed together, renamed."""
-    beside = sweep.folder / ".new"
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
-        pieces: dict[str, str] = {}
+    if not planned:
+        return
+    pieces: dict[str, str] = {}
+    with new_folder(sweep.folder) as beside:
         for name, run in planned.items():
             (beside / name).mkdir()
             (beside / name / "config.yaml").write_text(_config_text(sweep, run, code, cluster, pieces))
-        os.sync()
+        flush(beside / name / "config.yaml" for name in planned)
         for name in planned:
             (beside / name).rename(sweep.folder / name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:

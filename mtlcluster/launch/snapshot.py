@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import mtlcluster
 from mtlcluster.config.job_file import JobFile
+from mtlcluster.sweep.files import flush, new_folder
 
 SOURCES = {".py", ".yaml", ".yml", ".json", ".txt", ".toml", ".sh", ".cfg"}
 LARGEST = 2**20             # bytes; what is larger is data, not code
@@ -43,18 +43,15 @@ def keep(snapshot: Snapshot, code: Path) -> None:
     """Writes code/<hash>/ unless it is there already. To be called with the sweep locked."""
     if (code / snapshot.hash).is_dir():
         return
-    beside = code / ".new"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for name, content in snapshot.files.items():
-        path = beside / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
     commits, diffs = zip(*(_git(folder) for folder in snapshot.folders), strict=True)
-    (beside / "commit.txt").write_text("".join(commits))
-    (beside / "diff.patch").write_text("".join(diffs))
-    os.sync()
-    beside.rename(code / snapshot.hash)
+    notes = {"commit.txt": "".join(commits).encode(), "diff.patch": "".join(diffs).encode()}
+    with new_folder(code) as beside:
+        for name, content in (snapshot.files | notes).items():
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        flush(beside / name for name in snapshot.files | notes)
+        beside.rename(code / snapshot.hash)
 
 
 def _sources(folder: Path, root: Path) -> dict[str, bytes]:

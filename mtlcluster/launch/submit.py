@@ -60,12 +60,12 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
     Raises UserError for a folder that can't be written or is of another job, SchedulerError when Slurm refuses.
     """
     chosen = choose_cluster(cluster, grid)
+    _refuse_missing_gpus(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
     with _disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
-        _refuse_missing_gpus(chosen, grid)
         code = snapshot.take(grid.job)
         result = Submitted(sweep, chosen.name, new=list(found.new))
         if found.new or found.unsent:

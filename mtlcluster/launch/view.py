@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from mtlcluster.launch.status import TO_RETRY, RunStatus, count
@@ -34,7 +35,7 @@ class Column:
     rank: int               # the column of the lowest rank goes first where the terminal is narrow
     right: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(len(self.title), *(len(text) for text, _ in self.cells))
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/collect.py [RUNS]
 
-makes RUNS (1,000) histories of 50 epochs and 4 tasks with series of 1,000 points in a temporary folder, 5 seeds for each
-setting, and collects them twice, each time in a process of its own, imports included.
+makes RUNS (1,000) histories of 50 epochs and 4 tasks with series of 1,000 points in a temporary folder, 5 seeds for
+each setting, and collects them twice, each time in a process of its own, imports included.
 """
 
 import subprocess

@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(*arguments: object, python: tuple[str, ...] = (), **options: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, *python, "-m", "mtlcluster", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, *python, "-m", "mtlcluster", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
-    )  # fmt: skip
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
 
 
 def run(*arguments: object, **options: object) -> tuple[int, str, str]:
@@ -74,8 +75,9 @@ def test_usage_errors_exit_with_2_and_bugs_show_their_traceback(tmp_path, monkey
 
 
 def test_a_closed_pipe_is_quiet(tmp_path):
-    add_runs(new_sweep(tmp_path), "local:x:1:1", {f"run-{i}": at_epoch(20, "done") for i in range(3000)})
-    process = start("status", "--all", "--runs", tmp_path)
+    runs = {f"run-{i}": at_epoch(2, "failed", error="x" * 5000) for i in range(40)}      # more than a pipe holds
+    add_runs(new_sweep(tmp_path), "local:x:1:1", runs)
+    process = start("status", "--runs", tmp_path)
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""
@@ -94,8 +96,8 @@ def test_the_runs_folder_comes_from_the_option_or_the_environment(tmp_path, monk
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 1), ("lost", 1), ("cancelled", 0)])
 def test_wait_ends_with_1_if_a_run_failed(tmp_path, make_grid, monkeypatch, state, code):
     sweep = new_sweep(tmp_path / "runs")
-    statuses = {"run-1": at_epoch(20, "done"), "run-2": at_epoch(3, "running" if state == "lost" else state, error="boom")}
-    add_runs(sweep, f"local:{os.uname().nodename}:1:5", statuses)
+    last_word = at_epoch(3, "running" if state == "lost" else state, error="boom")
+    add_runs(sweep, f"local:{os.uname().nodename}:1:5", {"run-1": at_epoch(20, "done"), "run-2": last_word})
     result = submit.Submitted(sweep, "local", new=["run-2"], there=["run-1"], submitted=["run-2"], job_ids=["1"])
     monkeypatch.setattr(submit, "submit", lambda *_: result)
     grid = make_grid(grid={"seed": [0, 1]})
@@ -123,12 +125,13 @@ def test_from_submit_by_way_of_ctrl_c_and_cancel_to_retry(project, make_grid):
     assert f"the runs go on; to look at them: mtlcluster status sweep --runs {runs}\n" in stdout
     assert the_run().state == "running"
     try:
-        assert run("cancel", "sweep", "--yes", "--runs", runs)[0] == 0
-        wait_for(lambda: the_run().state == "cancelled")
-        before = the_run().epoch
+        code, stdout, _ = run("cancel", "sweep", "--yes", "--runs", runs)
+        assert (code, the_run().state) == (0, "cancelled")
+        assert "cancelled 1 run of sweep; to go on: mtlcluster retry sweep" in stdout
         code, stdout, _ = run("retry", "sweep", "--runs", runs)
         assert (code, stdout.splitlines()[0]) == (0, "submitted 1 run of sweep in 1 job on local")
-        wait_for(lambda: the_run().state == "running" and the_run().epoch > before, 60)
+        assert the_run().state in ("queued", "running")
+        assert the_run().epoch > 0
     finally:
         run("cancel", "sweep", "--yes", "--runs", runs)
         wait_for(lambda: the_run().state in ("cancelled", "lost"))
@@ -136,7 +139,7 @@ def test_from_submit_by_way_of_ctrl_c_and_cancel_to_retry(project, make_grid):
 
 def test_methods_lists_all_of_them_and_explains_one():
     listed = CliRunner().invoke(app, ["methods"]).stdout
-    for words in ("schedule:", "weighting:", "gradient:", "pcgrad", "Gradient Surgery", "alpha = 1.5", "weights (number per"):
+    for words in ("schedule:", "weighting:", "gradient:", "pcgrad", "Gradient Surgery", "alpha = 1.5", "weights ("):
         assert words in listed
     one = CliRunner().invoke(app, ["methods", "gradnorm"]).stdout
     assert "alpha: number ≥ 0, default 1.5" in one

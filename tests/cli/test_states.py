@@ -86,7 +86,9 @@ def test_a_run_whose_submission_was_killed_or_refused_has_no_job(tmp_path):
     assert {(run.state, run.job_id) for run in look(sweep).values()} == {("queued", "")}
 
 
-@pytest.mark.parametrize("content", [b'{"state": "runn', b"[1]", b"\xff\xfe", b'{"state": "running", "epoch": "x"}', b""])
+@pytest.mark.parametrize(
+    "content", [b'{"state": "runn', b"[1]", b"\xff\xfe", b'{"state": "running", "epoch": "x"}', b""]
+)
 def test_a_status_file_that_is_torn_or_foreign_does_no_harm(tmp_path, process, content):
     sweep = new_sweep(tmp_path)
     add_runs(sweep, local_job(process.pid), {"run-1": at_epoch(3), "run-2": at_epoch(4)})

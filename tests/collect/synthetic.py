@@ -52,15 +52,16 @@ def history(
     steps_per_epoch: int = 30,
     stopped_after: int | None = None,
 ) -> dict[str, Any]:
-    """A history of plausible shape. quality: how much better (in per cent, roughly) the method ends than the plain sum."""
+    """A history of plausible shape. quality: by how many per cent, roughly, the method ends better than the sum."""
     noise = np.random.default_rng(seed * 7919 + len(label or str(full)))
-    config = {"job": "digits", "data": {}, "model": {}, "method": full, "seed": seed, "epochs": epochs, "batch_size": 64}
+    config = {"job": "digits", "data": {}, "model": {}, "method": full, "seed": seed, "epochs": epochs}
     for key, value in (varied or {}).items():
         config = _with(config, key.split("."), value)
     if full["schedule"]["name"] == "single":
         tasks = [task for task in tasks if task["name"] == full["schedule"]["task"]]
     steps = np.linspace(steps_per_epoch * epochs / points, steps_per_epoch * epochs, points).round().astype(int)
-    series = _training(full, tasks, steps, noise, quality) | _validation(tasks, np.arange(1, epochs + 1), noise, quality)
+    series = _training(full, tasks, steps, noise, quality)
+    series |= _validation(tasks, np.arange(1, epochs + 1), noise, quality)
     if stopped_after:
         series = {key: _until(entry, stopped_after, steps_per_epoch) for key, entry in series.items()}
     mean_loss = series["validation/mean_loss"]["value"]
@@ -130,7 +131,8 @@ def _training(full, tasks, steps, noise, quality):
         series[f"train/{name}/loss"] = {"step": steps, "value": np.where(active > 0, loss, np.nan)}
         series[f"weight/{name}"] = {"step": steps, "value": weight}
         series[f"active/{name}"] = {"step": steps, "value": active}
-    total = sum(np.nan_to_num(series[f"train/{t['name']}/loss"]["value"]) * series[f"weight/{t['name']}"]["value"] for t in tasks)
+    names = [task["name"] for task in tasks]
+    total = sum(np.nan_to_num(series[f"train/{n}/loss"]["value"]) * series[f"weight/{n}"]["value"] for n in names)
     rate = 1e-3 * np.where(where < 0.05, where / 0.05, 0.5 * (1 + np.cos(np.pi * where)))
     series |= {"train/total_loss": {"step": steps, "value": total}}
     series |= {f"learning_rate/{group}": {"step": steps, "value": rate} for group in ("trunk", "heads")}

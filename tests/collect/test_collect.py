@@ -1,4 +1,4 @@
-"""What a researcher gets from `mtlcluster collect`: a report of whatever has finished, right numbers, and no surprises."""
+"""What a researcher gets from `mtlcluster collect`: a report of whatever has finished, right numbers, no surprises."""
 
 import csv
 import json
@@ -15,6 +15,9 @@ from PIL import Image
 from synthetic import add_run, history, make_sweep, method
 
 from mtlcluster.collect.collect import collect
+from mtlcluster.collect.gather import Curve, gather, survey
+from mtlcluster.collect.settings import settings
+from mtlcluster.collect.statistics import Spread, band, leaders, mean_ranks
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import write_history
@@ -24,7 +27,18 @@ TWO_TASKS = [
     {"name": "left", "kind": "classification", "metrics": {"accuracy": "max"}},
     {"name": "ink", "kind": "regression", "metrics": {"mae": "min"}},
 ]
-FIGURES = {"results", "metrics", "validation_losses", "training_losses", "total_loss", "weights", "schedule", "learning_rate"}
+FIGURES = {"results", "metrics", "validation_losses", "training_losses", "total_loss", "weights", "schedule"}
+COLLECT = """
+import json, os, sys
+from pathlib import Path
+from mtlcluster.collect import collect, figures
+from mtlcluster.sweep.folder import Sweep
+if sys.argv[2:] == ["die"]:
+    figures.Figures.weights = lambda self: os._exit(9)
+lines = []
+page = collect.collect(Sweep(Path(sys.argv[1])), lines.append)
+print(json.dumps({"page": str(page), "lines": lines, "torch": "torch" in sys.modules}))
+"""
 
 
 def small(label: str, seed: int, **options):
@@ -33,6 +47,11 @@ def small(label: str, seed: int, **options):
         slots = {"schedule": {"name": "single", "task": label}}
         label = f"single(task={label})"
     return history(method(**slots), seed, label=label, tasks=TWO_TASKS, epochs=6, points=60, **options)
+
+
+def collect_elsewhere(sweep: Sweep, *arguments: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-c", COLLECT, str(sweep.folder), *arguments]
+    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
 
 
 def with_test_values(made: dict, values: dict[str, float]) -> dict:
@@ -62,9 +81,11 @@ def mixed(tmp_path_factory):
     torn.write_bytes(torn.read_bytes()[:2000])
     add_run(sweep, "malicious-1", None)
     sweep.run("malicious-1").history.write_bytes(pickle.dumps(Malicious(sweep.folder / "executed")))
-    lines: list[str] = []
-    page = collect(sweep, lines.append)
-    return sweep, page, lines
+    done = collect_elsewhere(sweep)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert not said["torch"]
+    return sweep, Path(said["page"]), said["lines"]
 
 
 class Malicious:
@@ -137,8 +158,7 @@ def test_tables_hold_the_numbers_of_the_histories(tmp_path):
     for seed, (accuracy, mae) in values.items():
         made = small("pcgrad", seed)
         made["info"]["best"]["epoch"] = 3
-        for epoch_value in made["series"]["validation/left/accuracy"]["value"], made["series"]["validation/ink/mae"]["value"]:
-            epoch_value[2] = accuracy / 2           # not the best of its series: the chosen epoch counts, not the luckiest
+        made["series"]["validation/left/accuracy"]["value"][2] = accuracy / 2      # the chosen epoch, not the luckiest
         add_run(sweep, f"pcgrad-{seed}", with_test_values(made, {"left/accuracy": accuracy, "ink/mae": mae}))
     add_run(sweep, "equal-0", with_test_values(small("equal", 0), {"left/accuracy": 0.9, "ink/mae": float("nan")}))
     collect(sweep, print)
@@ -152,11 +172,21 @@ def test_tables_hold_the_numbers_of_the_histories(tmp_path):
     assert float(validation["validation/left/accuracy mean"]) == pytest.approx(0.41)
     equal = rows_of(sweep, "results")["equal"]
     assert (equal["test/left/accuracy std"], equal["test/ink/mae mean"], equal["test/ink/mae n"]) == ("", "", "0")
-    assert (equal["delta_m_percent mean"], equal["mean_rank"]) == ("", "")
+    assert equal["delta_m_percent mean"] == ""
     assert rows_of(sweep, "runs")["pcgrad-1"]["test/ink/mae"] == "2.3"
+    assert mean_ranks([[0.9, 2.0], [0.8, 1.0], [0.9, 3.0]], ["max", "min"]) == [1.75, 2.0, 2.25]
     markdown = (sweep.report / "tables" / "results.md").read_text()
     assert "0.820 ± 0.028" in markdown
     assert "single-task" in markdown
+
+
+def test_bold_is_what_the_seeds_can_tell_apart():
+    clear, close, far = Spread(0.90, 0.01, 4), Spread(0.895, 0.01, 4), Spread(0.80, 0.01, 4)
+    assert leaders([far, clear, close], "max") == {1, 2}
+    assert leaders([far, clear, close], "min") == {0}
+    lucky = Spread(0.99, float("nan"), 1)
+    assert leaders([far, clear, lucky], "max") == set(), "one seed may have been lucky"
+    assert leaders([far, clear, Spread(0.895, float("nan"), 1)], "max") == {1}
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_setting(tmp_path):
@@ -167,16 +197,15 @@ def test_runs_that_differ_only_in_the_seed_are_one_setting(tmp_path):
             made["info"]["config"]["resources"] = {"time": f"{seed + 1}h"}
             made["info"]["config"]["data"]["path"] = f"/place{seed}/digits.h5"
             add_run(sweep, f"pcgrad-{lr}-{seed}", made)
-    collect(sweep, print)
-    rows = rows_of(sweep, "validation")
-    assert set(rows) == {"pcgrad lr=0.001", "pcgrad lr=0.01"}
-    assert [rows[f"pcgrad lr={lr}"]["validation/mean_loss n"] for lr in ("0.001", "0.01")] == ["1", "3"]
+    runs, absent = gather(survey(sweep), int)
+    assert not absent
+    assert {setting.label: setting.seeds for setting in settings(runs)} == {
+        "pcgrad lr=0.001": (1, 1),
+        "pcgrad lr=0.01": (3, 3),
+    }
 
 
 def test_seeds_of_different_length_and_single_seeds_are_drawn(tmp_path):
-    from mtlcluster.collect.gather import Curve
-    from mtlcluster.collect.statistics import band
-
     def curve(*values: float) -> Curve:
         return Curve("epoch", np.arange(1.0, len(values) + 1), np.array(values))
 
@@ -195,54 +224,42 @@ def test_seeds_of_different_length_and_single_seeds_are_drawn(tmp_path):
     assert "A line is pale" in text
 
 
-def test_nothing_is_read_or_drawn_again_unless_something_is_new(tmp_path):
+def contents(sweep: Sweep) -> dict[Path, tuple[int, bytes]]:
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sweep.report.rglob("*") if p.is_file()}
+
+
+def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_whole(tmp_path):
     sweep = make_sweep(tmp_path / "again")
     add_run(sweep, "equal-0", small("equal", 0))
     add_run(sweep, "equal-1", None, "running")
     collect(sweep, print)
     stale = sweep.report / "figures" / "former.png"
     stale.touch()
-    files = {path: path.stat().st_mtime_ns for path in sweep.report.rglob("*") if path.is_file()}
+    former = contents(sweep)
     lines: list[str] = []
     collect(sweep, lines.append)
-    assert files == {path: path.stat().st_mtime_ns for path in sweep.report.rglob("*") if path.is_file()}
     assert lines == ["collected 1 of 2 runs; not in this report: 1 running", "nothing new since the last report"]
+    assert contents(sweep) == former
 
     write_history(sweep.run("equal-1").history, small("equal", 1))
     sweep.run("equal-1").status.write_text(json.dumps({"state": "done"}))
+    assert collect_elsewhere(sweep, "die").returncode == 9
+    assert contents(sweep) == former
+
     lines.clear()
     collect(sweep, lines.append)
     assert lines == ["collected 2 of 2 runs"]
     assert not stale.exists()
-    (sweep.report / "figures" / "metrics.pdf").unlink()
-    collect(sweep, print)
-    assert (sweep.report / "figures" / "metrics.pdf").exists()
-
-
-def test_a_killed_collect_leaves_the_former_report_as_it_was(tmp_path):
-    sweep = make_sweep(tmp_path / "killed")
-    add_run(sweep, "equal-0", small("equal", 0))
-    collect(sweep, print)
-    former = {path: path.read_bytes() for path in sweep.report.rglob("*") if path.is_file()}
-    add_run(sweep, "pcgrad-0", small("pcgrad", 0))
-    code = (
-        "import os, sys; from pathlib import Path; from mtlcluster.collect import collect, figures; "
-        "from mtlcluster.sweep.folder import Sweep; figures.Figures.weights = lambda self: os._exit(9); "
-        "collect.collect(Sweep(Path(sys.argv[1])), print)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, sweep.folder], cwd=ROOT).returncode == 9
-    assert {path: path.read_bytes() for path in sweep.report.rglob("*") if path.is_file()} == former
-    lines: list[str] = []
-    collect(sweep, lines.append)
-    assert lines == ["collected 2 of 2 runs"]
     assert not (sweep.folder / ".report.new").exists()
+    assert set(rows_of(sweep, "runs")) == {"equal-0", "equal-1"}
 
 
 def test_names_with_markup_reach_the_reader_as_text(tmp_path):
     sweep = make_sweep(tmp_path / "<b>bold & $x$")
     tasks = [{"name": "<i>$\\frac$|left</i>", "kind": "regression", "metrics": {}}]
     for seed in range(2):
-        add_run(sweep, f"<u>{seed}", history(method(), seed, label="<script>x</script>", tasks=tasks, epochs=3, points=9))
+        made = history(method(), seed, label="<script>x</script>", tasks=tasks, epochs=3, points=9)
+        add_run(sweep, f"<u>{seed}", made)
     text = collect(sweep, print).read_text()
     assert not any(mark in text for mark in ("<b>bold", "<i>", "<script", "<u>"))
     assert "<h1>&lt;b&gt;bold &amp; $x$</h1>" in text
@@ -267,14 +284,3 @@ def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
     with pytest.raises(UserError, match=r"no history can be read; passed over d: .*no end; passed over e: .*series"):
         collect(sweep, print)
     assert not sweep.report.exists()
-
-
-def test_torch_is_never_imported(tmp_path):
-    sweep = make_sweep(tmp_path / "light")
-    add_run(sweep, "equal-0", small("equal", 0))
-    code = (
-        "import sys; from pathlib import Path; from mtlcluster.collect.collect import collect; "
-        "from mtlcluster.sweep.folder import Sweep; collect(Sweep(Path(sys.argv[1])), print); "
-        "assert not {'torch', 'pandas', 'sklearn'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code, sweep.folder], cwd=ROOT, check=True)

@@ -40,7 +40,8 @@ def test_states_by_a_real_slurm(tmp_path, slurm, monkeypatch):
     jobs_are(slurm, lambda now: [now[jobs[name]] for name in ("array", "packed", "requeued")] == ["RUNNING"] * 3)
     slurm.ask("scontrol", "requeuehold", requeued)
     slurm.ask("scancel", cancelled)
-    jobs_are(slurm, lambda now: now[requeued] == "PENDING" and now[cancelled] == "CANCELLED" and now[ended] == "COMPLETED")
+    expected = ["PENDING", "CANCELLED", "COMPLETED"]
+    jobs_are(slurm, lambda now: [now[requeued], now[cancelled], now[ended]] == expected)
     found = {run.run: run for run in observe([sweep])}
     assert {name: run.state for name, run in found.items()} == {
         "array": "running", "packed": "queued", "held": "queued", "requeued": "queued", "cancelled": "cancelled",
@@ -69,13 +70,14 @@ def test_cancel_takes_out_only_jobs_that_have_nothing_else_to_do(tmp_path, slurm
     sweep = new_sweep(tmp_path)
     own, shared = sbatch("--hold", "--wrap=true"), sbatch("--hold", "--wrap=true")
     # A worker that sees the cancel file, saves and ends; and one that hangs.
-    done = f"while [ ! -e {sweep.run('obeys').cancel} ]; do sleep 0.2; done; cp {tmp_path}/last {sweep.run('obeys').status}"
-    obeys, hangs = sbatch(f"--wrap={done}"), sbatch("--wrap=sleep 60")
+    run = sweep.run("obeys")
+    worker = f"while [ ! -e {run.cancel} ]; do sleep 0.2; done; cp {tmp_path}/last {run.status}"
+    obeys, hangs = sbatch(f"--wrap={worker}"), sbatch("--wrap=sleep 60")
     add_runs(sweep, own, {"own": None}, "0001")
     add_runs(sweep, shared, {"shared-meant": None, "shared-other": None}, "0002")
     add_runs(sweep, obeys, {"obeys": at_epoch(3, "cancelled")}, "0003")
     add_runs(sweep, hangs, {"hangs": at_epoch(3)}, "0004")
-    sweep.run("obeys").status.rename(tmp_path / "last")
+    run.status.rename(tmp_path / "last")
     add_runs(sweep, obeys, {"obeys": at_epoch(3)}, "0003")
     jobs_are(slurm, lambda now: [now[obeys], now[hangs]] == ["RUNNING"] * 2)
     runs = control.to_cancel(sweep, ["own", "shared-meant", "obeys", "hangs"])
@@ -88,4 +90,4 @@ def test_cancel_takes_out_only_jobs_that_have_nothing_else_to_do(tmp_path, slurm
         "own": ("cancelled", False), "obeys": ("cancelled", False), "hangs": ("cancelled", False),
         "shared-meant": ("queued", True), "shared-other": ("queued", False),
     }  # fmt: skip
-    assert read_status(sweep.run("obeys").status).state == "cancelled"
+    assert read_status(run.status).state == "cancelled"

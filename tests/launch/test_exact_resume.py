@@ -1,0 +1,55 @@
+"""Every method under the real worker with the real training process: stopped by a signal, it goes on exactly."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtlcluster.config.run import RunConfig
+from mtlcluster.launch import local
+from mtlcluster.sweep.history import read_history
+from mtlcluster.sweep.status import read_status
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
+from runs import assert_same  # noqa: E402
+from test_resume import METHODS  # noqa: E402
+
+from mtlcluster.training.train import load_build, train  # noqa: E402
+
+
+def statuses(sweep):
+    return {run.name: read_status(run.status) for run in sweep.runs()}
+
+
+@pytest.mark.timeout(240)
+def test_every_method_stopped_by_signal_ends_the_same(make_grid, submit_locally, project, tmp_path):
+    settings = {"epochs": 30, "batch_size": 16, "accumulate": 2, "optimizer.lr": 0.01, "model.slow": 0.003}
+    found = submit_locally(make_grid(grid={"method": list(METHODS.values())}, set=settings))
+    sweep, stopped, stops = found.sweep, set(), 0
+    while not all(status and status.state == "done" for status in statuses(sweep).values()):
+        now = statuses(sweep)
+        training = {name for name, s in now.items() if s and s.state == "running" and s.epoch > 0}
+        assert not [s.error for s in now.values() if s and s.state == "failed"]
+        if training - stopped:
+            time.sleep(0.1)
+            os.kill(found.worker, signal.SIGUSR2)
+            os.waitpid(found.worker, 0)
+            stopped |= {name for name in training if statuses(sweep)[name].state == "queued"}
+            stops += 1
+            worker = local.start(sweep, "0001", next(sweep.code.iterdir()).name)
+            local.release(worker)
+            found.worker = worker.pid
+        time.sleep(0.05)
+    assert len(stopped) == len(METHODS)
+    for run in sweep.runs():
+        values = yaml.safe_load(run.config.read_text())
+        del values["origin"]
+        config = RunConfig(**values)
+        whole = train(load_build(config.job, project, config), config, tmp_path / "whole" / run.name)
+        history = read_history(run.history)
+        assert len(history["info"]["attempts"]) > 1
+        assert_same(whole["series"], history["series"])
