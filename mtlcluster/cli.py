@@ -86,19 +86,18 @@ def _options(
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of one run, in YAML.")],
     folder: Annotated[Path | None, typer.Option("--folder", help="Where its results go.")] = None,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
 ) -> None:
     """Train one run, here and now.
 
-    Called again, it goes on from its last checkpoint. Without --folder the results go into the runs folder, under the
-    name of the file.
+    Called again, it goes on from its last checkpoint. Without --folder the results go into trained/, under the name of
+    the file.
     """
     from mtlcluster.config.run import read_run_config
 
     read_run_config(config)         # a mistake in it is told before torch is imported
     from mtlcluster.training.console import train_file
 
-    raise typer.Exit(train_file(config, folder or runs / config.stem))
+    raise typer.Exit(train_file(config, folder or Path("trained") / config.stem))
 
 
 @app.command()
@@ -121,13 +120,13 @@ def submit(
     from mtlcluster.launch import submit as launch
 
     planned = read_grid(grid, max_runs)
-    if dry_run:
-        typer.echo(launch.preview(planned, runs, cluster))
-        return
     if check:
         from mtlcluster.launch.check import check as check_methods
 
         check_methods(planned, typer.echo)
+    if dry_run:
+        typer.echo(launch.preview(planned, runs, cluster))
+        return
     submitted = launch.submit(planned, runs, cluster, typer.echo)
     _tell_there(submitted, runs)
     _tell(submitted, runs)

@@ -1,7 +1,8 @@
 """What tests of several parts share: a project of one's own, and grids made of it."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,21 @@ from mtlcluster.config.grid import Grid, read_grid
 PROJECT = Path(__file__).parent / "project"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """With MTLCLUSTER_NO_SKIPS, as in CI, a test that is skipped has failed."""
+    report = yield
+    if report.skipped and os.environ.get("MTLCLUSTER_NO_SKIPS") and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"skipped, which MTLCLUSTER_NO_SKIPS forbids: {report.longrepr}"
+    return report
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of tests/project, in which a test may do as it likes; with a home and a TMPDIR of its own, so that neither
-    the user's cluster files nor other runs of this machine matter."""
+    """A copy of tests/project, in which a test may do as it likes.
+
+    With a home and a TMPDIR of its own, so that neither the user's cluster files nor other runs of this machine matter.
+    """
     for variable in ("HOME", "TMPDIR"):
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))

@@ -186,7 +186,7 @@ class Figures:
         """For each schedule: the labels of its settings, activity [tasks, bins], last step of all."""
         names = [f"active/{task.name}" for task in self.tasks]
         with_schedule = [s for s in self.found if not s.single and any(s.curves(name) for name in names)]
-        end = max((c.x[-1] for s in with_schedule for name in names for c in s.curves(name)), default=1.0)
+        end = max([1.0, *(c.x[-1] for s in with_schedule for name in names for c in s.curves(name))])
         strips: dict[bytes, tuple[list[str], Array]] = {}
         for setting in with_schedule:
             activity = np.array([self._activity(setting.curves(name), end) for name in names])
@@ -220,7 +220,7 @@ class Figures:
             self._dots(axis, i, column, shown)
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         for axis in axes[: len(columns) : across]:
-            axis.set_yticks(range(len(shown)), [style.wrapped(self.found[r].label, 30, 1) for r in shown])
+            axis.set_yticks(range(len(shown)), [style.wrapped(self.found[r].label, 34, 1) for r in shown])
         all_shown = len(shown) == len(self.found)
         more = "" if all_shown else f"The first {ROWS_SHOWN} of {len(self.found)} settings; the table has all."
         data = DATA["test" if columns[0][1].key.startswith("test/") else "validation"]
@@ -281,7 +281,7 @@ class Figures:
         drawn: set[int] = set()
         for number, (panel, axis) in enumerate(zip(panels, axes, strict=True)):
             curves = {i: c for i in chosen if (c := self.found[i].curves(panel.series))}
-            end = max(c.x[-1] for found in curves.values() for c in found)
+            end = max(1.0, *(c.x[-1] for found in curves.values() for c in found))
             bands = {i: band(found, end) for i, found in curves.items()}
             drawn |= set(bands)
             for i, made in bands.items():

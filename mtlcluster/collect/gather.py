@@ -14,6 +14,7 @@ from mtlcluster.sweep.status import Status, read_status
 Array = NDArray[np.float64]
 POINTS = 256            # kept of each curve: no figure shows more, and a thousand histories stay small
 DRAWN = ("train/", "weight/", "active/", "learning_rate/", "cosine/", "validation/")
+BEST: dict[str, Any] = {"value": str, "direction": str, "number": float, "epoch": int}
 ACROSS_TASKS = ("train/total_loss", "validation/mean_loss", "test/mean_loss")
 
 
@@ -123,14 +124,15 @@ def _finished_or_absent(seen: Seen) -> FinishedRun | Absent:
 def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
     """Raises KeyError, TypeError, ValueError or AttributeError where `history` is not made as histories are."""
     info, series = history["info"], history["series"]
-    tasks = [Task(t["name"], t["kind"], dict(t["metrics"])) for t in info["tasks"]]
+    tasks = [_task(entry) for entry in info["tasks"]]
+    best = info["best"] and {key: kind(info["best"][key]) for key, kind in BEST.items()}
     schedule = info["config"]["method"]["schedule"]
     single = schedule.get("task") if schedule["name"] == "single" else None
     if single is not None:
         others = {task.name for task in tasks} - {single}
         tasks = [task for task in tasks if task.name == single]
         series = {k: s for k, s in series.items() if k not in ACROSS_TASKS and not others & set(k.split("/"))}
-    epoch = _selected_epoch(info["best"], series)
+    epoch = _selected_epoch(best, series)
     return FinishedRun(
         name=name,
         seed=int(info["seed"]),
@@ -139,14 +141,21 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         config=dict(info["config"]),
         varied=dict(info["varied"]),
         tasks=tasks,
-        best=info["best"],
+        best=best,
         epoch=epoch,
         attempts=len(info["attempts"]),
         device=str(info["device"]),
         versions={str(k): str(v) for k, v in info["versions"].items()},
-        curves={k: _curve(s) for k, s in series.items() if k.startswith(DRAWN)},
+        curves={k: _curve(s) for k, s in series.items() if k.startswith(DRAWN) and len(s["value"])},
         values=_values(series, epoch) | _costs(history["measured"]),
     )
+
+
+def _task(entry: dict[str, Any]) -> Task:
+    metrics = {str(name): str(direction) for name, direction in entry["metrics"].items()}
+    if not {"min", "max"}.issuperset(metrics.values()):
+        raise ValueError(f"metrics should name min or max as the better direction, found {metrics}")
+    return Task(str(entry["name"]), str(entry["kind"]), metrics)
 
 
 def _selected_epoch(best: dict[str, Any] | None, series: dict[str, Any]) -> int | None:

@@ -127,7 +127,7 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
     across = math.ceil(len(titles) / rows)
     width = COLUMN if len(titles) == 1 else PAGE * min(1.0, (across + 1) / 4)
     figure, axes = new_figure(width, (1.45 if len(titles) > 1 else 1.9) * rows, rows, across)
-    room = 46 if len(titles) == 1 else int(width / across / CHARACTER)
+    room = 46 if len(titles) == 1 else int((width / across - 0.35) / CHARACTER)
     for axis, title in zip(axes, titles, strict=False):
         axis.set_title(wrapped(title, room), loc="left")
     for axis in axes[len(titles) :]:
@@ -136,7 +136,14 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
 
 
 def wrapped(text: str, room: int, lines: int = 2) -> str:
-    return "\n".join(textwrap.wrap(text, room, max_lines=lines, placeholder=" …")) or text
+    """`text` in at most that many lines of `room` characters; what is too long loses its middle, since ends differ."""
+    if len(text) > room * lines:
+        tail = room * lines // 2
+        text = f"{text[: room * lines - tail - 1]}…{text[-tail:]}"
+    found = textwrap.wrap(text, room)
+    if len(found) > lines:
+        found = [text[i : i + room] for i in range(0, len(text), room)]
+    return "\n".join(found)
 
 
 def logarithmic(axis: Axes) -> None:

@@ -57,7 +57,7 @@ def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object])
     names = {run.run for run in runs}
     deadline = time.monotonic() + GRACE
     if saving := [run for run in runs if run.state == "running"]:
-        notify(f"waiting for {len(saving):,} that run to save a checkpoint, at most {GRACE:.0f} seconds")
+        notify(f"waiting until running runs have saved a checkpoint, at most {GRACE:.0f} seconds")
     while (now := observe([sweep], names)) and saving and time.monotonic() < deadline:
         saving = [run for run in now if run.state == "running"]
         time.sleep(0.5)

@@ -84,8 +84,10 @@ def _frame(runs: list[RunStatus], console: "Console") -> "RenderableType":
 
     overall = Table.grid(padding=(0, 2))
     overall.add_row("overall", ProgressBar(max(1, len(runs)), sum(1.0 if run.ended else run.share for run in runs), 40))
-    heads = [line for sweep in by_sweep(runs).items() for line in summary(*sweep)]
-    room = max(3, console.height - len(heads) - 5)
+    sweeps = by_sweep(runs)
+    lines = [line for sweep in sweeps.items() for line in summary(*sweep)]
+    room = max(3, console.height - len(lines) - 5)
     shown = runs if len(runs) <= room else [run for run in runs if is_active(run)][:room]
-    lines = [*heads, [], *(table(shown, console.width) if shown else [])]
+    for sweep, members in by_sweep(shown).items():
+        lines += [[], *([[(sweep, "bold")]] if len(sweeps) > 1 else []), *table(members, console.width)]
     return Group(overall, *(Text.assemble(*line, overflow="fold") for line in lines))

@@ -31,7 +31,7 @@ class Share:
 
 class Room(Protocol):
     def take(self, cpus: int, gpus: int) -> Share | None:
-        """A share for one run, or None while there is no room."""
+        """A share for one run, or None while there is no room. Raises OSError where there can never be."""
 
 
 class JobRoom:
@@ -66,6 +66,8 @@ class Machine:
             raise UserError(f"{self.folder} belongs to another user; set TMPDIR to a folder of your own")
 
     def take(self, cpus: int, gpus: int) -> Share | None:
+        if gpus > len(self.gpus):
+            raise OSError(f"it asks for {gpus} GPUs, this machine has {len(self.gpus)}")
         wanted = min(cpus, len(self.cpus))
         with open(self.folder / "master", "w") as master:
             fcntl.flock(master, fcntl.LOCK_EX)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:               # a quarter of a second, which only a submission
 
 SIGNAL_DELAY = 90           # seconds before the time limit at which runs are told to save; a quarter of a short limit
 
+# What an interactive job leaves behind when one submits out of it: srun would take it for this job's.
+UNSET = "unset ${!SLURM_CPU_BIND*} SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU"
+
 
 def largest_array() -> int:
     """How many jobs one array may have."""
@@ -52,7 +55,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         array_parallelism=len(array.jobs),
         stderr_to_stdout=True,
         wckey=None,
-        setup=[*offered.setup, f"export PYTHONPATH={shlex.quote(str(code))}"],
+        setup=[*offered.setup, UNSET, f"export PYTHONPATH={shlex.quote(str(code))}"],
         srun_args=[f"--cpus-per-task={array.cpus}"],
         additional_parameters={"requeue": True, "chdir": str(code)},
     )

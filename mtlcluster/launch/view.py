@@ -7,7 +7,7 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -48,8 +48,9 @@ class Column:
 
 
 def as_json(runs: Iterable[RunStatus]) -> str:
-    """What `status --json` prints; see docs/status-json.md. A value that is not finite is null."""
-    return json.dumps({"runs": [_finite(asdict(run)) for run in runs]}, indent=1, allow_nan=False)
+    """What `status --json` prints, a run a line; see docs/status-json.md. A value that is not finite is null."""
+    lines = ",\n".join(json.dumps(_finite(vars(run)), allow_nan=False) for run in runs)
+    return f'{{"runs": [\n{lines}\n]}}'
 
 
 def _finite(value: Any) -> Any:
@@ -170,15 +171,16 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
         return Column(title, [(text, "") for text in texts], rank, right)
 
     values = {str(run.best.get("value")) for run in runs if run.best}
-    of_what = f" {values.pop()}" if len(values) == 1 and (width is None or width >= WIDE) else ""
+    wide = width is None or width >= WIDE
+    of_what = f" {values.pop()}" if wide and len(values) == 1 else ""
     return [
         column("run", [run.run for run in runs], 9, right=False),
         Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
         Column("", [(_bar(run) if width else "", STYLES[run.state]) for run in runs], 5),
         column("epoch", [f"{run.epoch}/{run.epochs}" if run.epochs else "" for run in runs], 7),
         column("left", [duration(run.seconds_left) for run in runs], 6),
-        column("train loss", [_number(run.latest.get("train/total_loss")) for run in runs], 0),
-        column("val. loss", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
+        column("train loss" if wide else "train", [_number(run.latest.get("train/total_loss")) for run in runs], 0),
+        column("val. loss" if wide else "val.", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
         column(f"best{of_what}", [_number(run.best.get("number")) if run.best else "" for run in runs], 4),
         column("took", [duration(run.elapsed or None) for run in runs], 2),
         column("where", [_where(run) for run in runs], 1, right=False),

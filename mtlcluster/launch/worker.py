@@ -7,7 +7,6 @@ the job is requeued unless it has been cancelled. Whatever comes after the first
 It imports nothing heavy, so that it is ready soon, and reads status.json, so that a requeued job goes on where it was.
 """
 
-import contextlib
 import functools
 import os
 import selectors
@@ -15,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,25 +106,29 @@ class Worker:
     def _start(self) -> None:
         """Starts what there is room for, in order."""
         for run in list(self.waiting):
-            resources = read_resources(run)
-            share = self.room.take(resources["cpus"], resources["gpus"])
-            if share is None:
-                return
-            lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-            if not try_lock(lock):          # an earlier job's worker, or its child, is still at it
-                os.close(lock)
-                share.free()
-                continue
             try:
-                attempt = Attempt(run, self.code, self._status(run), resources, share, lock)
+                if not self._start_one(run):
+                    return
             except OSError as error:
-                os.close(lock)
-                share.free()
                 self._end_unbegun(run, self._status(run), "failed", f"could not be started: {error}")
-                continue
-            self.waiting.remove(run)
-            self.active.append(attempt)
-            self.selector.register(attempt.reports, selectors.EVENT_READ, attempt)
+
+    def _start_one(self, run: Run) -> bool:
+        """Starts `run` unless another worker has it. Returns False where there is no room for it."""
+        resources = read_resources(run)
+        share = self.room.take(resources["cpus"], resources["gpus"])
+        if share is None:
+            return False
+        with ExitStack() as unused:
+            unused.callback(share.free)
+            lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            unused.callback(os.close, lock)
+            if try_lock(lock):              # else an earlier job's worker, or its child, is still at it
+                attempt = Attempt(run, self.code, self._status(run), resources, share, lock)
+                unused.pop_all()
+                self.waiting.remove(run)
+                self.active.append(attempt)
+                self.selector.register(attempt.reports, selectors.EVENT_READ, attempt)
+        return True
 
     def _look_for_cancels(self) -> None:
         for attempt in self.active:
@@ -141,7 +145,7 @@ class Worker:
             attempt.stop()
 
     def _finish(self, attempt: Attempt) -> None:
-        with contextlib.suppress(KeyError):
+        with suppress(KeyError):
             self.selector.unregister(attempt.reports)
         attempt.conclude()
         self.active.remove(attempt)

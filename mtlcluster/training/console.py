@@ -17,8 +17,6 @@ from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.training.control import Control, StopRequested
-from mtlcluster.training.recorder import NonFiniteLoss
-from mtlcluster.training.train import load_build, train
 
 INTERRUPTED = 130
 
@@ -35,6 +33,10 @@ def train_file(config_path: Path, folder: Path) -> int:
         if mistake := job.check(section, getattr(config, section)):
             YamlFile(config_path).refuse((section, mistake[0]), mistake[1])
     _claim(folder, config.model_copy(update={"job": job.reference}))
+    # torch takes seconds: a mistake in the file was answered before
+    from mtlcluster.training.recorder import NonFiniteLoss
+    from mtlcluster.training.train import load_build, train
+
     control = TerminalControl()
     try:
         with control.progress:

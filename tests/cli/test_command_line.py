@@ -57,11 +57,12 @@ def test_starts_without_anything_heavy(tmp_path, verb):
         (["status", "--watch"], "--watch needs a terminal; without one, repeat `mtlcluster status`"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, arguments, message):
+def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, arguments, message):
     runs = tmp_path / "runs"
+    monkeypatch.setenv("MTLCLUSTER_RUNS", str(runs))
     new_sweep(runs)
     (tmp_path / "grid.yaml").write_text("name: x\njob: x\ngird: {seed: [0]}\n")
-    code, stdout, stderr = run(*arguments, "--runs", runs, cwd=tmp_path)
+    code, stdout, stderr = run(*arguments, cwd=tmp_path)
     assert (code, stdout) == (2, "")
     assert stderr.startswith("mtlcluster: " + message.format(runs=runs)), stderr
     assert stderr.count("\n") == 1

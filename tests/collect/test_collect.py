@@ -241,11 +241,12 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     assert lines == ["collected 1 of 2 runs; not in this report: 1 running", "nothing new since the last report"]
     assert contents(sweep) == former
 
-    write_history(sweep.run("equal-1").history, small("equal", 1))
-    sweep.run("equal-1").status.write_text(json.dumps({"state": "done"}))
-    assert collect_elsewhere(sweep, "die").returncode == 9
+    write_history(sweep.run("equal-0").history, small("equal", 5))
+    assert collect_elsewhere(sweep, "die").returncode == 9, "it should have been drawing"
     assert contents(sweep) == former
 
+    write_history(sweep.run("equal-1").history, small("equal", 1))
+    sweep.run("equal-1").status.write_text(json.dumps({"state": "done"}))
     lines.clear()
     collect(sweep, lines.append)
     assert lines == ["collected 2 of 2 runs"]
@@ -281,6 +282,10 @@ def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
     del made["series"]
     made["info"]["finished"] = True
     add_run(sweep, "e", made)
-    with pytest.raises(UserError, match=r"no history can be read; passed over d: .*no end; passed over e: .*series"):
+    foreign = small("equal", 1)
+    foreign["info"]["best"] = {"epoch": 3}
+    add_run(sweep, "f", foreign)
+    unreadable = r"no history can be read; passed over d: .*no end; passed over e: .*series.*passed over f: .*value"
+    with pytest.raises(UserError, match=unreadable):
         collect(sweep, print)
     assert not sweep.report.exists()

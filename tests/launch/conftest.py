@@ -50,7 +50,8 @@ def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def take_fake(job):
         real = take(job)
-        return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files={**real.files, "mtlcluster/training/child.py": FAKE_CHILD})
+        files = {**real.files, "mtlcluster/training/child.py": FAKE_CHILD}
+        return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 
     monkeypatch.setattr(snapshot, "take", take_fake)
 

@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from slurm_cluster import SlurmCluster, missing, wait_for
+
 from mtlcluster.launch.submit import Submitted, submit
-from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.status import Status, read_status
 
 

@@ -190,7 +190,12 @@ class SlurmCluster:
     def _start(self, name: str, *command: str) -> None:
         with open(self.folder / f"{name}.out", "ab") as out:
             self.daemons[name] = subprocess.Popen(
-                command, stdout=out, stderr=out, env=self.environment, start_new_session=True, preexec_fn=_die_with_parent
+                command,
+                stdout=out,
+                stderr=out,
+                env=self.environment,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     def _start_munge(self) -> None:

@@ -15,7 +15,7 @@ class DynamicStopAndGo(Schedule):
     tasks have stopped and none is due trains nothing.
     """
 
-    paper = "Lu et al., 12-in-1: Multi-Task Vision and Language Representation Learning, CVPR 2020, section 3.2"
+    paper = "Lu et al., 12-in-1: Multi-Task Vision and Language Representation Learning, CVPR 2020"
     best: torch.Tensor
     misses: torch.Tensor
     stopped: torch.Tensor

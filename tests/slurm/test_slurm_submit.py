@@ -1,5 +1,7 @@
-"""Submitting to a real Slurm: refused, split, killed in between, twice at once. Nothing is trained here: the jobs wait in
-a partition that is down."""
+"""Submitting to a real Slurm: refused, split, killed in between, twice at once.
+
+Nothing is trained here: the jobs wait in a partition that is down.
+"""
 
 import os
 import re
@@ -21,7 +23,7 @@ KILLED_SUBMIT = Path(__file__).with_name("killed_submit.py")
 
 
 def test_what_sbatch_refuses_is_told_in_its_words_and_can_be_mended(slurm, project, make_grid):
-    with pytest.raises(SchedulerError, match="sbatch: error: .*invalid partition specified: nowhere"):
+    with pytest.raises(SchedulerError, match=r"sbatch: error: .*invalid partition specified: nowhere"):
         submit(make_grid(**{**FOUR, "resources": {"partition": "nowhere"}}), project / "runs", "slurm", print)
     assert slurm.jobs() == {}
     mended = submit(make_grid(**FOUR), project / "runs", "slurm", print)
@@ -49,11 +51,10 @@ def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_gri
     assert re.findall(r"--mem=(\d+)M", scripts) == ["500", "3072"]
 
 
-@pytest.mark.parametrize(
-    "point",
-    ["code kept", "grid written", "first run in place", "begun", "sbatch returned", "half the pickles", "before the end",
-     "after the end"],
-)
+POINTS = ["code kept", "grid written", "first run in place", "begun", "sbatch returned", "half the pickles"]
+
+
+@pytest.mark.parametrize("point", [*POINTS, "before the end", "after the end"])
 def test_a_killed_submit_is_completed_by_the_next(slurm, project, make_grid, point):
     grid = make_grid(**FOUR)
     command = [sys.executable, str(KILLED_SUBMIT), str(grid.path), str(project / "runs"), point]
@@ -91,7 +92,7 @@ def test_a_cluster_file_says_how_jobs_are_asked_for(slurm, project, make_grid, t
     assert "\nmodule load cuda\n" in script
     assert f"{sys.prefix}/bin/python -u -m submitit" in script
     assert choose_cluster(None, make_grid(grid={"seed": [0]})).name == "slurm"
-    with pytest.raises(UserError, match="no cluster 'lob' in .*; did you mean 'lab'"):
+    with pytest.raises(UserError, match=r"no cluster 'lob' in .*; did you mean 'lab'"):
         choose_cluster("lob", grid)
 
 

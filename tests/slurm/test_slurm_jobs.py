@@ -1,12 +1,9 @@
 """Jobs on a real Slurm, with real training: packed, preempted, requeued, timed out, cancelled."""
 
-import signal
-import time
-
 import numpy as np
 import pytest
-
 from slurm_cluster import wait_for
+
 from mtlcluster.launch.submit import preview, submit
 from mtlcluster.sweep.history import read_history
 
@@ -41,8 +38,10 @@ def left_alone(undisturbed, make_grid, submit_to_slurm):
 
 
 def test_packed_runs_share_a_job_whose_script_is_the_one_of_the_dry_run(
-    slurm, project, make_grid, submit_to_slurm, undisturbed
+    slurm, project, make_grid, submit_to_slurm, undisturbed, monkeypatch
 ):
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")          # as when one submits from inside an interactive job
+    monkeypatch.setenv("SLURM_CPU_BIND", "quiet,mask_cpu:0x10")
     grid = make_grid("packed", **{**PACKED, "grid": {"seed": {"range": 3}}})
     shown = preview(grid, project / "runs", "slurm")
     assert not (project / "runs").exists()
@@ -80,7 +79,7 @@ def test_preempted_by_sigterm_alone_it_goes_on_exactly(slurm, make_grid, submit_
 
 
 def finish_after_requeue(slurm, sweep):
-    """Both runs were stopped and saved, and their job is back in the queue; then they are done at their second attempt."""
+    """Both runs were stopped, and their job is back in the queue; then they are done at their second attempt."""
     [job] = sweep.submitted.job_ids
     sweep.wait(lambda status: status.state == "queued", "runs to be stopped")
     slurm.release(job)
@@ -93,16 +92,12 @@ def test_signalled_while_importing_and_twice_it_is_requeued(slurm, make_grid, su
     sweep = submit_to_slurm(make_grid("early", grid={"seed": [0]}, set={"epochs": 1}))
     [job] = sweep.submitted.job_ids
     for _ in range(2):
-        wait_for(lambda: slurm.jobs().get(job) == "RUNNING" and " 0 " not in steps(slurm, job), f"{job} to have a step")
+        wait_for(lambda: f"{job}.0" in slurm.ask("squeue", "-h", "-s", "-o", "%i"), f"{job} to have a step")
         for _ in range(3):
             slurm.ask("scancel", "-s", "USR2", job)
         slurm.release(job)
     sweep.wait_until_done()
     wait_for(lambda: slurm.jobs(live=False)[job] == "COMPLETED", "the job to end")
-
-
-def steps(slurm, job):
-    return f" {slurm.ask('squeue', '-h', '-s', '-j', job, '-o', '%i').count('.0')} "
 
 
 def test_cancelled_it_saves_and_stays_cancelled(slurm, make_grid, submit_to_slurm):
@@ -112,8 +107,21 @@ def test_cancelled_it_saves_and_stays_cancelled(slurm, make_grid, submit_to_slur
     slurm.ask("scancel", job)
     wait_for(lambda: not slurm.jobs(), "the job to end")
     assert slurm.jobs(live=False)[job] == "CANCELLED"
-    assert sweep.states() == {"queued"}          # as far as the worker knows: `status` asks Slurm, and calls it cancelled
+    assert sweep.states() == {"queued"}         # as far as the worker knows; `status` asks Slurm, too
     assert sweep.statuses()[0].stops_without_progress == 0
+
+
+@pytest.mark.long
+def test_at_the_time_limit_it_is_requeued_and_goes_on(slurm, make_grid, submit_to_slurm):
+    """Slurm looks at time limits every half minute."""
+    sweep = submit_to_slurm(make_grid("late", grid={"seed": [0]}, set={**SLOW, "epochs": 150}))
+    [job] = sweep.submitted.job_ids
+    sweep.wait_until_training()
+    slurm.ask("scontrol", "update", f"JobId={job}", "TimeLimit=2")          # the signal is due 75 s before
+    wait_for(lambda: slurm.jobs()[job] == "PENDING", "the job to be requeued", seconds=100)
+    assert sweep.statuses()[0].stops_without_progress == 0
+    slurm.release(job)
+    sweep.wait(lambda status: status.attempt == 2 and status.state == "running", "the second attempt")
 
 
 def test_with_accounting(slurm_with_accounting, make_grid, submit_to_slurm):
@@ -121,5 +129,5 @@ def test_with_accounting(slurm_with_accounting, make_grid, submit_to_slurm):
     sweep = submit_to_slurm(make_grid("accounted", grid={"data.broken": [False, True]}, set={"epochs": 1}))
     good, bad = sweep.submitted.job_ids
     sweep.wait(lambda status: status.state in ("done", "failed"), "runs to end")
-    ended = {"COMPLETED", "FAILED"}
-    wait_for(lambda: {slurm.ask("sacct", "-Xn", "-j", job, "-o", "state").strip() for job in (good, bad)} == ended, "sacct")
+    sacct = ["sacct", "--noheader", "--allocations", "--format=JobID,State", "--parsable2"]
+    wait_for(lambda: set(slurm.ask(*sacct).splitlines()) == {f"{good}|COMPLETED", f"{bad}|FAILED"}, "sacct")

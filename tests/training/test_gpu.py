@@ -1,0 +1,30 @@
+"""What only a CUDA device can show. Deselected by default; `make test-gpu` runs them."""
+
+import pytest
+import torch
+from runs import assert_same, tiny, tiny_with_stops
+from test_resume import METHODS
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_deterministic_resume_is_exact_on_cuda(method, precision, tmp_path):
+    settings = {"method": method, "precision": precision, "deterministic": True, "accumulate": 2}
+    whole = tiny(tmp_path / "whole", **settings)
+    stopped, stops = tiny_with_stops(tmp_path / "stopped", 5, **settings)
+    assert stops > 2
+    assert_same(whole["series"], stopped["series"])
+
+
+def test_compiled_gives_nearly_the_same(tmp_path):
+    plain, compiled = (tiny(tmp_path / str(c), compile=c)["series"]["validation/b/loss"]["value"] for c in (False, True))
+    assert compiled == pytest.approx(plain, abs=0.05)
+
+
+def test_peak_memory_is_the_devices(tmp_path):
+    assert 0 < tiny(tmp_path)["measured"]["peak_memory"]["value"][-1] < 2**30
