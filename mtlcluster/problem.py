@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-import torchmetrics
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+if TYPE_CHECKING:       # two seconds, which only those who use it shall pay
+    import torchmetrics
 
 Direction = Literal["min", "max"]
 
@@ -29,7 +31,7 @@ class Task:
     name: str
     loss: Callable[[Tensor, Tensor], Tensor]
     kind: Literal["classification", "regression"]
-    metrics: Mapping[str, torchmetrics.Metric] = field(default_factory=dict)
+    metrics: Mapping[str, "torchmetrics.Metric"] = field(default_factory=dict)
     decode: Callable[[Tensor], Tensor] = as_they_are
     missing: float | None = None
 
@@ -60,25 +62,28 @@ class Task:
     @classmethod
     def classification(cls, name: str, classes: int, missing: float | None = None) -> "Task":
         """Logits [N, classes], targets [N] of class numbers; cross entropy; accuracy and macro F1."""
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
         metrics = {
-            "accuracy": torchmetrics.classification.MulticlassAccuracy(classes, average="micro"),
-            "f1": torchmetrics.classification.MulticlassF1Score(classes, average="macro"),
+            "accuracy": MulticlassAccuracy(classes, average="micro"),
+            "f1": MulticlassF1Score(classes, average="macro"),
         }
         return cls(name, F.cross_entropy, "classification", metrics, missing=missing)
 
     @classmethod
     def binary(cls, name: str, missing: float | None = None) -> "Task":
         """One logit [N] or [N, 1], targets [N] of 0 and 1; binary cross entropy; accuracy and F1."""
-        metrics = {
-            "accuracy": torchmetrics.classification.BinaryAccuracy(),
-            "f1": torchmetrics.classification.BinaryF1Score(),
-        }
+        from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
+
+        metrics = {"accuracy": BinaryAccuracy(), "f1": BinaryF1Score()}
         return cls(name, _binary_loss, "classification", metrics, _probability, missing)
 
     @classmethod
     def regression(cls, name: str, missing: float | None = None) -> "Task":
         """Outputs [N] or [N, 1], targets [N]; mean squared error; mean absolute error and R²."""
-        metrics = {"mae": torchmetrics.MeanAbsoluteError(), "r2": torchmetrics.R2Score()}
+        from torchmetrics import MeanAbsoluteError, R2Score
+
+        metrics = {"mae": MeanAbsoluteError(), "r2": R2Score()}
         return cls(name, _squared_error, "regression", metrics, _flat, missing)
 
 

@@ -44,6 +44,7 @@ def make_grid(project: Path) -> Callable[..., Grid]:
 
     def make(name: str = "sweep", **keys: Any) -> Grid:
         path = project / f"{name}.yaml"
+        keys["set"] = {"data.metrics": False, **keys.get("set", {})}
         resources = {"memory": "500M", "time": "5m", **keys.pop("resources", {})}
         path.write_text(yaml.safe_dump({"name": name, "job": "tiny", **keys, "resources": resources}))
         return read_grid(path)

@@ -51,6 +51,16 @@ def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_gri
     assert re.findall(r"--mem=(\d+)M", scripts) == ["500", "3072"]
 
 
+def test_a_job_of_several_runs_asks_for_as_much_as_they_take_together(slurm, project, make_grid):
+    asked = {"cpus": 3, "gpus": 1, "memory": "1G", "time": "20m"}
+    script = preview(
+        make_grid(grid={"seed": {"range": 5}}, resources=asked, runs_per_job=5, at_once=2), project / "runs", "slurm"
+    )
+    for line in ("cpus-per-task=6", "gpus-per-node=2", "mem=2048M", "time=60", "signal=USR2@90"):
+        assert f"#SBATCH --{line}\n" in script
+    assert "--array" not in script
+
+
 POINTS = ["code kept", "grid written", "first run in place", "begun", "sbatch returned", "half the pickles"]
 
 

@@ -22,7 +22,7 @@ DSG = {"schedule": {"name": "dsg", "patience": 1, "tolerance": 0.2}, "weighting"
 def start(folder, **settings):
     """Starts the process; returns it and the file that its reports come from."""
     folder.mkdir(exist_ok=True)
-    config = RunConfig(**{"job": "jobs/tiny.py:build", "batch_size": 16, "optimizer": {"lr": 0.01}, **settings})
+    config = RunConfig(**{"job": "jobs/tiny.py:build", "batch_size": 16, "optimizer": {"lr": 0.01}, "data": {"metrics": False}, **settings})
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump()))
     reading, writing = os.pipe()
     process = subprocess.Popen(
@@ -42,7 +42,7 @@ def reports(file):
 def test_killed_at_any_moment_it_ends_the_same(method, tmp_path):
     """SIGKILL at random moments, with a checkpoint at every step: most often while one is being written."""
     settings = {"method": method, "accumulate": 2, "epochs": 16}
-    whole = tiny(tmp_path / "whole", **settings)
+    whole = tiny(tmp_path / "whole", data={"metrics": False}, **settings)
     moments = random.Random(1)
     for kill in range(100):
         process, file = start(tmp_path / "killed", checkpoint_every="0.001s", **settings)
@@ -80,7 +80,7 @@ def test_asked_to_stop_it_saves_and_a_dead_worker_is_a_wish_to_stop(tmp_path):
 
 
 def test_what_goes_wrong_is_reported_in_one_line(tmp_path, capfd):
-    process, file = start(tmp_path, data={"broken": True})
+    process, file = start(tmp_path, data={"broken": True, "metrics": False})
     *_, failed = reports(file)
     assert process.wait() == 1
     assert failed["event"] == "failed"

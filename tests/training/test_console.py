@@ -27,7 +27,7 @@ def start(tmp_path):
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on_exactly(start, tmp_path):
-    settings = "epochs: 12\nmodel: {slow: 0.01}"
+    settings = "epochs: 12\nmodel: {slow: 0.01}\ndata: {metrics: false}"
     whole = start("whole", settings)
     stopped = start("stopped", settings)
     for line in stopped.stdout:
@@ -45,7 +45,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_exactly(start, tmp_path):
     assert_same(*(history["series"] for history in histories))
     assert len(histories[1]["info"]["attempts"]) == 2
 
-    other = start("stopped", "epochs: 13")
+    other = start("stopped", "epochs: 13\ndata: {metrics: false}")
     assert "holds another run" in other.communicate()[1]
     assert other.returncode == 2
 

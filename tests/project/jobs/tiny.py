@@ -4,6 +4,7 @@ augmentation, and tasks of every kind."""
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -17,6 +18,7 @@ class Data:
     workers: int = 0
     broken: bool = False        # one input is no number
     path: str = ""
+    metrics: bool = True        # without, torchmetrics is not imported, which takes two seconds
 
 
 @dataclass
@@ -65,14 +67,19 @@ def build(data: Data, model: Model) -> Problem:
     trunk = Trunk(nn.Linear(6, model.width), nn.BatchNorm1d(model.width), nn.ReLU(), nn.Dropout(0.3),
                   nn.Linear(model.width, model.width), nn.ReLU())
     trunk.slow = model.slow
+    tasks = [
+        Task.classification("a", classes=3, missing=-1),
+        Task.binary("b"),
+        Task.regression("c", missing=float("nan")),
+    ] if data.metrics else [
+        Task("a", F.cross_entropy, "classification", missing=-1),
+        Task("b", lambda output, target: F.binary_cross_entropy_with_logits(output.flatten(), target), "classification"),
+        Task("c", lambda output, target: F.mse_loss(output.flatten(), target), "regression", missing=float("nan")),
+    ]  # fmt: skip
     return Problem(
         model=MultiTaskModel(trunk, {"a": nn.Linear(model.width, 3), "b": nn.Linear(model.width, 1),
                                      "c": nn.Linear(model.width, 1)}),
-        tasks=[
-            Task.classification("a", classes=3, missing=-1),
-            Task.binary("b"),
-            Task.regression("c", missing=float("nan")),
-        ],
+        tasks=tasks,
         train=Noisy(train) if data.noisy else train,
         validation=make(60, 2),
         test=make(60, 3),

@@ -1,0 +1,31 @@
+"""Mistakes in a cluster file are refused with file, line and the nearest right name."""
+
+import pytest
+
+from mtlcluster.config.cluster import find_cluster
+from mtlcluster.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lab:\n  partitoin: gpu\n", r"clusters.yaml:2: unknown key 'partitoin'; did you mean 'partition'"),
+        ("lab:\n  partition: gpu\n  host: login.lab\n", r"clusters.yaml:3: 'host': remote clusters are not supported yet"),
+        ("lab:\n  setup: module load cuda\n", r"clusters.yaml:2: setup should be a valid list"),
+        ("lab: gpu\n", r"clusters.yaml:1: expected the options of cluster 'lab'"),
+        ("local:\n  partition: gpu\n", r"clusters.yaml:1: 'local' is this machine"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(project, text, message):
+    (project / "clusters.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        find_cluster("lab", project)
+
+
+def test_the_nearer_file_wins(project):
+    home = project.parent / "HOME" / ".config" / "mtlcluster"
+    home.mkdir(parents=True)
+    (home / "clusters.yaml").write_text("lab: {partition: far}\nother: {partition: far}\n")
+    (project / "clusters.yaml").write_text("lab: {partition: near}\n")
+    assert find_cluster("lab", project).options.partition == "near"
+    assert find_cluster("other", project).options.partition == "far"
