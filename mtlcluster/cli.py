@@ -92,9 +92,6 @@ def train(
     Called again, it goes on from its last checkpoint. Without --folder the results go into trained/, under the name of
     the file.
     """
-    from mtlcluster.config.run import read_run_config
-
-    read_run_config(config)         # a mistake in it is told before torch is imported
     from mtlcluster.training.console import train_file
 
     raise typer.Exit(train_file(config, folder or Path("trained") / config.stem))

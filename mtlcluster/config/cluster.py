@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.config.check import Checked, first_mistake
+from mtlcluster.checked import Checked, first_mistake
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 import pydantic
 from pydantic import Field
 
-from mtlcluster.config.check import Checked, first_mistake, shown
+from mtlcluster.checked import Checked, Key, first_mistake, shown
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.run import Resources, RunConfig, run_hash
-from mtlcluster.config.yaml_file import Key, YamlFile
+from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError
 from mtlcluster.methods.catalog import check_method, method_label, sparse_method
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from mtlcluster.config.check import Checked, first_mistake
+from mtlcluster.checked import Checked, first_mistake
 from mtlcluster.config.units import Duration, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import nearest
@@ -102,9 +102,9 @@ class RunConfig(Checked):
     @pydantic.field_validator("method", mode="before")
     @classmethod
     def _full_method(cls, value: Any, info: pydantic.ValidationInfo) -> dict[str, dict[str, Any]]:
-        method, tasks = check_method(value), info.data.get("tasks")
-        for name in named_tasks(method) if tasks else ():
-            if name not in tasks:
+        method, tasks = check_method(value), info.data.get("tasks") or []
+        for name in named_tasks(method):
+            if tasks and name not in tasks:
                 raise ValueError(f"method names the task '{name}', which is not in tasks{nearest(name, tasks)}")
         return method
 

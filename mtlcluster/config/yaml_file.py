@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from mtlcluster.checked import Key
 from mtlcluster.errors import UserError
 
-Key = tuple[str | int, ...]
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

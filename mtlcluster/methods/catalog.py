@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from mtlcluster.config.check import Checked, first_mistake
+from mtlcluster.checked import Checked, first_mistake
 from mtlcluster.errors import nearest
 from mtlcluster.methods import options as option_types
 

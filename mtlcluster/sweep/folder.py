@@ -1,6 +1,7 @@
 """Where everything lies in a runs folder, and what there is."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +82,17 @@ class Sweep:
         return Run(self.folder / name)
 
     def runs(self) -> list[Run]:
-        """All runs, by name. A run's folder appears whole, by a rename, so its name alone tells."""
+        """All runs, by name (`seed=2` before `seed=10`). A run's folder appears whole, by a rename: its name is enough."""
         if not self.folder.is_dir():
             return []
         with os.scandir(self.folder) as entries:
             names = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
-        return [self.run(name) for name in sorted(names)]
+        return [self.run(name) for name in sorted(names, key=natural)]
+
+
+def natural(name: str) -> list[str | int]:
+    """A key to sort names by, numbers in them as numbers."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def sweeps(runs_folder: Path) -> list[Sweep]:

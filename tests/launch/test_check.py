@@ -7,6 +7,8 @@ from mtlcluster.launch.check import check
 
 
 def test_every_method_makes_one_step_and_nothing_is_left_behind(project, make_grid):
+    with open(project / "jobs" / "tiny.py", "a") as job:
+        job.write("print('a job may print')\n")
     said = []
     check(make_grid(grid={"method": ["equal", "pcgrad"], "seed": [0, 1]}), said.append)
     assert said == ["checking 2 methods: one training step of each"]

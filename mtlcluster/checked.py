@@ -4,8 +4,9 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.config.yaml_file import Key
 from mtlcluster.errors import nearest
+
+Key = tuple[str | int, ...]         # the keys that lead to a value in nested mappings and lists
 
 
 class Checked(pydantic.BaseModel):
