@@ -1,5 +1,6 @@
 """What tests of several parts share: a project of one's own, and grids made of it."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mtlcluster.config.grid import Grid, read_grid
 
@@ -46,7 +46,8 @@ def make_grid(project: Path) -> Callable[..., Grid]:
         path = project / f"{name}.yaml"
         keys["set"] = {"data.metrics": False, **keys.get("set", {})}
         resources = {"memory": "500M", "time": "5m", **keys.pop("resources", {})}
-        path.write_text(yaml.safe_dump({"name": name, "job": "tiny", **keys, "resources": resources}))
+        keys = {"name": name, "job": "tiny", **keys, "resources": resources}
+        path.write_text(json.dumps(keys, indent=1))         # which is YAML, too
         return read_grid(path)
 
     return make

@@ -61,6 +61,9 @@ class Attempt:
                     start_new_session=True,
                     preexec_fn=_ignore_signals,
                 )
+        except OSError:
+            os.close(self.reports)
+            raise
         finally:
             os.close(report_end)
         self.write()

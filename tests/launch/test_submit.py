@@ -38,7 +38,7 @@ def test_a_runs_file_says_everything_and_keeps_its_identity(make_grid, submit_lo
 
 
 def test_again_adds_only_what_is_new_and_trains_nothing_twice(project, make_grid, submit_locally):
-    first = submit_locally(make_grid(grid={"seed": [0], "data.path": ["fine"]}))
+    first = submit_locally(make_grid(grid={"data.path": ["fine"], "seed": [0]}))
     first.wait("fine-seed=0", "done")
     grown = submit_locally(
         make_grid(grid={"data.path": ["fine", "fails"], "seed": [0, 1]}, resources={"time": "2h"})

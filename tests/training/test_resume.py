@@ -41,7 +41,12 @@ def test_stopped_anywhere_ends_the_same(method, tmp_path):
     [
         {"data": {"noisy": True}},
         {"data": {"noisy": True, "workers": 2}, "epochs": 2},
-        {"optimizer": {"name": "sgd", "lr": 0.01}, "scheduler": {"name": "plateau", "patience": 1}},
+        {
+            "optimizer": {"name": "sgd", "lr": 0.01},
+            "scheduler": {"name": "plateau", "patience": 1},
+            "best": {"value": "b/accuracy", "direction": "max"},
+            "epochs": 8,
+        },
         {"epochs": None, "steps": 17, "precision": "bf16", "early_stopping": {"patience": 1}},
         {"epochs": 50, "early_stopping": {"patience": 2}},
         {"precision": "fp16"},

@@ -81,7 +81,7 @@ def build(data: Data, model: Model) -> Problem:
                                      "c": nn.Linear(model.width, 1)}),
         tasks=tasks,
         train=Noisy(train) if data.noisy else train,
-        validation=make(60, 2),
+        validation=Noisy(make(60, 2)) if data.noisy else make(60, 2),
         test=make(60, 3),
         workers=data.workers,
     )
