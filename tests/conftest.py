@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make_grid(project: Path) -> Callable[..., Grid]:
-    """`make_grid(name, grid=…, set=…, …)`: writes <name>.yaml in the project, of job `tiny` unless told, and reads it."""
+    """`make_grid(name, grid=…, set=…, …)`: writes <name>.yaml in the project, of job `tiny` unless told; reads it."""
 
     def make(name: str = "sweep", **keys: Any) -> Grid:
         path = project / f"{name}.yaml"

@@ -10,7 +10,6 @@ from mtlcluster.checked import Key
 from mtlcluster.errors import UserError
 
 
-
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML 1.2's reading of plain words: `1e-3` is a number, `on` and `1:30:00` are texts."""
 

@@ -147,12 +147,12 @@ def method_label(full: dict[str, dict[str, Any]]) -> str:
     """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`."""
     parts = []
     for chosen in sparse_method(full).values():
-        options = ",".join(f"{k}={_plain(v)}" for k, v in chosen.items() if k != "name")
+        options = ",".join(_plain(key, value) for key, value in chosen.items() if key != "name")
         parts.append(f"{chosen['name']}({options})" if options else chosen["name"])
     return "+".join(parts) or DEFAULTS["weighting"]
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return "-".join(f"{k}:{_plain(v)}" for k, v in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _plain(key: str, value: Any) -> str:
+    if isinstance(value, dict):         # per task
+        return ",".join(_plain(task, of_task) for task, of_task in value.items())
+    return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"

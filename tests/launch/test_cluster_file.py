@@ -10,7 +10,7 @@ from mtlcluster.errors import UserError
     ("text", "message"),
     [
         ("lab:\n  partitoin: gpu\n", r"clusters.yaml:2: unknown key 'partitoin'; did you mean 'partition'"),
-        ("lab:\n  partition: gpu\n  host: login.lab\n", r"clusters.yaml:3: 'host': remote clusters are not supported yet"),
+        ("lab:\n  partition: gpu\n  host: login.lab\n", r"clusters.yaml:3: 'host': remote clusters are not supported"),
         ("lab:\n  setup: module load cuda\n", r"clusters.yaml:2: setup should be a valid list"),
         ("lab: gpu\n", r"clusters.yaml:1: expected the options of cluster 'lab'"),
         ("local:\n  partition: gpu\n", r"clusters.yaml:1: 'local' is this machine"),

@@ -15,6 +15,8 @@ def test_short_and_long_forms_are_the_same_method():
     assert method_label(check_method({"schedule": "dsg", "weighting": {"name": "gradnorm", "alpha": 0.5}})) == (
         "dsg+gradnorm(alpha=0.5)"
     )
+    static = {"weighting": {"name": "static", "weights": {"left": 0.1, "right": 2.0}}}
+    assert method_label(check_method(static)) == "static(left=0.1,right=2)"
     assert sparse_method(check_method({"schedule": "all", "gradient": "pcgrad"})) == {"gradient": {"name": "pcgrad"}}
 
 
