@@ -20,7 +20,6 @@ test-gpu: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
 benchmarks: $(INSTALLED)

@@ -206,9 +206,10 @@ def _hand_over(
         submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
         details: dict[str, Any] = {"cluster": cluster.name, "code": array.code, "jobs": array.jobs}
         submissions.append(sweep.submissions, "begin", submission, **details)
-        result.job_ids += _submit_local(sweep, submission, array) if cluster.is_local else (
-            _submit_slurm(sweep, submission, array, cluster, already=len(result.submitted))
-        )
+        if cluster.is_local:
+            result.job_ids += _submit_local(sweep, submission, array)
+        else:
+            result.job_ids += _submit_slurm(sweep, submission, array, cluster, already=len(result.submitted))
         result.submitted += [run for job in array.jobs for run in job]
 
 

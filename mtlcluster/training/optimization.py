@@ -1,7 +1,6 @@
 """The optimizer and its learning rate over the training."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,35 +15,35 @@ NORMS = (
 )  # fmt: skip
 
 
+def base_rates(config: Optimizer) -> dict[str, float]:
+    """The learning rate of trunk and heads before warm-up and schedule."""
+    own = {"trunk": config.groups.trunk.lr, "heads": config.groups.heads.lr}
+    return {part: config.lr if lr is None else lr for part, lr in own.items()}
+
+
 def make_optimizer(config: Optimizer, model: MultiTaskModel, weighting: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer over trunk, heads and what the weighting learns; biases, norms and the weighting without decay."""
-    groups = [
-        *_groups("trunk", config, [p for p in model.named_parameters() if not p[0].startswith("heads.")], model),
-        *_groups("heads", config, [p for p in model.named_parameters() if p[0].startswith("heads.")], model),
-    ]
-    if learned := list(weighting.parameters()):
-        groups.append({"params": learned, "lr": config.lr, "weight_decay": 0.0, "part": "weighting"})
-    for group in groups:
-        group["base_lr"] = group["lr"]
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
+    """An optimizer over trunk, heads and what the weighting learns; biases, norms and the weighting without decay.
+
+    Parameters with the same settings share a group: each group costs a step some 50 µs.
+    """
+    rates = base_rates(config)
+    own = {"trunk": config.groups.trunk.weight_decay, "heads": config.groups.heads.weight_decay}
+    decays = {part: config.weight_decay if decay is None else decay for part, decay in own.items()}
+    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    chosen: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = "heads" if name.startswith("heads.") else "trunk"
+        decay = decays[part] if parameter.ndim > 1 and id(parameter) not in norms else 0.0
+        if parameter.requires_grad:
+            chosen.setdefault((rates[part], decay), []).append(parameter)
+    for parameter in weighting.parameters():
+        chosen.setdefault((config.lr, 0.0), []).append(parameter)
+    groups = [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in chosen.items()]
+    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for same in chosen.values() for p in same)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
-
-
-def _groups(part: str, config: Optimizer, named: list[tuple[str, nn.Parameter]], model: nn.Module) -> Iterator[Any]:
-    own = config.groups.trunk if part == "trunk" else config.groups.heads
-    lr = config.lr if own.lr is None else own.lr
-    decay = config.weight_decay if own.weight_decay is None else own.weight_decay
-    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
-    trainable = [p for _, p in named if p.requires_grad]
-    for weight_decay, chosen in (
-        (decay, [p for p in trainable if p.ndim > 1 and id(p) not in norms]),
-        (0.0, [p for p in trainable if p.ndim <= 1 or id(p) in norms]),
-    ):
-        if chosen:
-            yield {"params": chosen, "lr": lr, "weight_decay": weight_decay, "part": part}
 
 
 class LearningRate:
@@ -67,14 +66,12 @@ class LearningRate:
             return self.config.factor ** int(step / self.total / self.config.every + 1e-9)
         return self.plateau
 
-    def set(self, step: int) -> None:
+    def set(self, step: int) -> float:
+        """Returns the factor that it has set."""
         factor = self.factor(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-
-    def of(self, part: str) -> float:
-        """The present rate of "trunk" or "heads", in 1; NaN where all of it is frozen."""
-        return next((group["lr"] for group in self.optimizer.param_groups if group["part"] == part), math.nan)
+        return factor
 
     def observe_validation(self, better: bool) -> None:
         self.waited = 0 if better else self.waited + 1

@@ -26,7 +26,7 @@ from mtlcluster.sweep.history import write_history
 from mtlcluster.training.checkpoint import Checkpoints, State
 from mtlcluster.training.control import Control, StopRequested
 from mtlcluster.training.data import batches, groups, mix_seed, shuffled
-from mtlcluster.training.optimization import LearningRate, make_optimizer
+from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
 from mtlcluster.training.recorder import NonFiniteLoss, Recorder, Step
 from mtlcluster.training.seeding import random_state, set_random_state
 from mtlcluster.training.update import Updater
@@ -67,6 +67,7 @@ class Trainer:
 
         self.optimizer = make_optimizer(config.optimizer, self.model, self.weighting)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.base_rates = base_rates(config.optimizer)
         self.rate = LearningRate(config.scheduler, self.optimizer, self.total_steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))       # it has a scale of its own only from its first use on
@@ -136,7 +137,7 @@ class Trainer:
 
     def _train_step(self, step_batches: list[Any]) -> None:
         active = list(self.schedule.active(self.step))
-        self.rate.set(self.step)
+        factor = self.rate.set(self.step)
         self.optimizer.zero_grad()
         found = self.update(step_batches, active, self.scaler.get_scale()) if active else None
         if found is not None:
@@ -145,7 +146,7 @@ class Trainer:
             norm = self._clip()
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            rates = (self.rate.of("trunk"), self.rate.of("heads"))
+            rates = (self.base_rates["trunk"] * factor, self.base_rates["heads"] * factor)
             self.recorder.add(
                 Step(self.step, found.active, found.losses, found.weights, found.total, norm, found.cosines, rates)
             )

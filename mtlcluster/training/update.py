@@ -74,8 +74,10 @@ class Updater:
         if len(present) < len(active):
             return self(batches, [active[k] for k in present], scale)
         shares = [[batch.counts[k] / totals[k] for k in present] for batch in prepared]
+        if self.gradient.needs == "nothing" and len(prepared) == 1:
+            return self._plain(prepared[0], list(active), scale)
         if self.gradient.needs == "nothing":
-            return self._plain(prepared, shares, list(active), scale)
+            return self._accumulated(prepared, shares, list(active), scale)
         return self._per_task(prepared, shares, list(active), scale)
 
     def _prepare(self, batch: Any, active: Sequence[int]) -> Batch:
@@ -97,28 +99,36 @@ class Updater:
             counts,
         )
 
-    def _plain(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
-        """One backward of the weighted sum per batch."""
-        whole = len(batches) == 1
-        weights = None if whole else self._weigh(torch.zeros(len(active), device=self.device), active)[1]
-        total, last_rows = torch.zeros(len(active), device=self.device), None
+    def _plain(self, batch: Batch, active: list[int], scale: float) -> Update:
+        """One ordinary backward of F."""
+        losses = self._losses(batch, active)
+        losses.retain_grad()
+        rows = None if self.last_layer is None else self._rows(losses, [self.last_layer], scale, keep_graph=True)
+        value = self.weighting(losses, self._index(active))
+        (value if scale == 1 else value * scale).backward()
+        assert losses.grad is not None
+        weights = losses.grad if scale == 1 else losses.grad / scale
+        return self._observed(Update(active, losses.detach(), weights, value.detach()), rows)
+
+    def _accumulated(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
+        """One backward per batch of its part in the weighted sum. F is linear: its weights are known before the losses."""
+        total, rows = torch.zeros(len(active), device=self.device), None
+        weights = self._weigh(total, active)[1]
         for batch, share in zip(batches, shares, strict=True):
-            losses = self._losses(batch, active)
-            if not whole:
-                losses = losses * torch.tensor(share, device=self.device)
-            total = losses.detach() if whole else total + losses.detach()
+            losses = self._losses(batch, active) * torch.tensor(share, device=self.device)
+            total = total + losses.detach()
             if self.last_layer is not None:
-                rows = self._rows(losses, [self.last_layer], scale, keep_graph=True)
-                last_rows = rows if last_rows is None else last_rows + rows
-            if weights is None:
-                value, weights = self._weigh(total, active, scale)
-            losses.backward(weights if scale == 1 else weights * scale)
-        assert weights is not None
-        if not whole:
-            value, weights = self._weigh(total, active, scale)
+                part = self._rows(losses, [self.last_layer], scale, keep_graph=True)
+                rows = part if rows is None else rows + part
+            losses.backward(weights * scale)
+        value, weights = self._weigh(total, active, scale)
+        return self._observed(Update(active, total, weights, value), rows)
+
+    def _observed(self, update: Update, last_rows: Tensor | None) -> Update:
+        """Shows a weighting that asks for it the norms of the rows [A, n]: the gradients at the last shared layer."""
         if last_rows is not None:
-            self.weighting.observe_gradients(total, last_rows.norm(dim=1), self._index(active))
-        return Update(active, total, weights, value)
+            self.weighting.observe_gradients(update.losses, last_rows.norm(dim=1), self._index(update.active))
+        return update
 
     def _per_task(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
         """A backward per task: the rows of the Jacobian over the shared parameters, and each head's own gradient."""
@@ -136,10 +146,9 @@ class Updater:
                     parameter.grad *= weight
         gramian = (jacobian @ jacobian.T).double().cpu()
         self._combine(jacobian, gramian, weights, active, scale)
-        if self.last_layer is not None:
-            self.weighting.observe_gradients(total, self._last_part(jacobian).norm(dim=1), self._index(active))
         norms = gramian.diagonal().clamp_min(0).sqrt()
-        return Update(active, total, weights, value, gramian / (norms[:, None] * norms))
+        update = Update(active, total, weights, value, gramian / (norms[:, None] * norms))
+        return self._observed(update, None if self.last_layer is None else self._last_part(jacobian))
 
     def _combine(self, jacobian: Tensor, gramian: Tensor, weights: Tensor, active: list[int], scale: float) -> None:
         """Puts the method's direction into the shared parameters' gradients."""

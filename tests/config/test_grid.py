@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 JOB = "job: tiny\n"
 
 
-@pytest.fixture()
+@pytest.fixture
 def write(tmp_path):
     """Writes a grid file beside a jobs/ folder; returns its path."""
     (tmp_path / "jobs").mkdir()

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mtlcluster.launch import snapshot
+from mtlcluster.launch import local, snapshot
 from mtlcluster.launch.submit import Submitted, submit
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.status import read_status
 
 FAKE_CHILD = Path(__file__).with_name("fake_child.py").read_bytes()
@@ -23,6 +22,20 @@ class LocalSweep:
     def __init__(self, submitted: Submitted) -> None:
         self.submitted, self.sweep = submitted, submitted.sweep
         self.worker = int(submitted.job_ids[0].split(":")[2])
+        self.requeued: list[int] = []
+
+    def begin_again(self) -> None:
+        """What Slurm does with a requeued job: the same worker of the same submission once more."""
+        worker = local.start(self.sweep, "0001", next(self.sweep.code.iterdir()).name)
+        local.release(worker)
+        self.worker = worker.pid
+        self.requeued.append(worker.pid)
+
+    def kill_workers(self) -> None:
+        jobs = [job for submission in submissions.read(self.sweep.submissions) for job in submission.job_ids]
+        for worker in [*self.requeued, *(int(job.split(":")[2]) for job in jobs)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
     def run(self, part: str) -> str:
         return next(run.name for run in self.sweep.runs() if part in run.name)
@@ -59,15 +72,12 @@ def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def submit_locally(project: Path) -> Iterator[Callable[..., LocalSweep]]:
     """Submits a grid to this machine; at the test's end its workers are stopped."""
-    sweeps: list[Sweep] = []
+    sweeps: list[LocalSweep] = []
 
     def submit_grid(grid) -> LocalSweep:
-        found = LocalSweep(submit(grid, project / "runs", "local", print))
-        sweeps.append(found.sweep)
-        return found
+        sweeps.append(LocalSweep(submit(grid, project / "runs", "local", print)))
+        return sweeps[-1]
 
     yield submit_grid
-    for submission in (s for sweep in sweeps for s in submissions.read(sweep.submissions)):
-        for job in submission.job_ids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(job.split(":")[2]), signal.SIGKILL)
+    for sweep in sweeps:
+        sweep.kill_workers()

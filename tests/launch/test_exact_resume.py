@@ -15,10 +15,10 @@ from mtlcluster.sweep.history import read_history
 from mtlcluster.sweep.status import read_status
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
-from runs import assert_same  # noqa: E402
-from test_resume import METHODS  # noqa: E402
+from runs import assert_same
+from test_resume import METHODS
 
-from mtlcluster.training.train import load_build, train  # noqa: E402
+from mtlcluster.training.train import load_build, train
 
 
 def statuses(sweep):

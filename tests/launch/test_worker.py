@@ -85,18 +85,9 @@ def test_without_progress_the_third_stop_is_the_last(make_grid, submit_locally):
         os.waitpid(sweep.worker, 0)
         if attempt < 3:
             assert sweep.status().state == "queued"
-            _begin_again(sweep)
+            sweep.begin_again()
     assert sweep.status().state == "failed"
     assert "ask for more time" in sweep.status().error
-
-
-def _begin_again(sweep):
-    """What Slurm does with a requeued job: the same worker of the same submission once more."""
-    from mtlcluster.launch import local
-
-    job = local.start(sweep.sweep, "0001", next(sweep.sweep.code.iterdir()).name)
-    local.release(job)
-    sweep.worker = job.pid
 
 
 def test_a_requeued_job_leaves_alone_what_has_ended_and_a_retry_begins_it_again(make_grid, submit_locally):
@@ -104,7 +95,7 @@ def test_a_requeued_job_leaves_alone_what_has_ended_and_a_retry_begins_it_again(
     for part in ("fine", "fails"):
         sweep.wait(part, "done", "failed")
     os.waitpid(sweep.worker, 0)
-    _begin_again(sweep)
+    sweep.begin_again()
     _, status = os.waitpid(sweep.worker, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     assert [sweep.status(part).attempt for part in ("fine", "fails")] == [1, 1]
@@ -118,7 +109,7 @@ def test_one_run_is_never_trained_by_two_workers(make_grid, submit_locally):
     sweep = submit_locally(behaving(make_grid, "endless"))
     sweep.wait("endless", "running")
     first = sweep.worker
-    _begin_again(sweep)
+    sweep.begin_again()
     time.sleep(1.2)
     assert sweep.log().count("--- attempt") == 1
     os.kill(first, signal.SIGTERM)

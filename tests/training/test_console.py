@@ -11,7 +11,7 @@ from runs import PROJECT, assert_same
 from mtlcluster.sweep.history import read_history
 
 
-@pytest.fixture()
+@pytest.fixture
 def start(tmp_path):
     """Starts `mtlcluster train` on a configuration of the tiny job."""
 

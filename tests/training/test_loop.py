@@ -144,19 +144,20 @@ def test_a_best_value_that_does_not_exist_is_refused_before_training(best, messa
 def test_trunk_and_heads_have_settings_of_their_own_and_norms_and_biases_no_decay():
     model = MultiTaskModel(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm((2, 4))), {"a": nn.Linear(4, 2)})
     config = Optimizer(lr=0.1, weight_decay=0.5, groups={"trunk": {"lr": 0.01}, "heads": {"weight_decay": 0.2}})
-    groups = make_optimizer(config, model, nn.Module()).param_groups
-    found = {(g["part"], g["lr"], g["weight_decay"]): [tuple(p.shape) for p in g["params"]] for g in groups}
+    weighting = nn.ParameterList([torch.zeros(())])
+    groups = make_optimizer(config, model, weighting).param_groups
+    found = {(g["lr"], g["weight_decay"]): [tuple(p.shape) for p in g["params"]] for g in groups}
     assert found == {
-        ("trunk", 0.01, 0.5): [(4, 3)],
-        ("trunk", 0.01, 0.0): [(4,), (2, 4), (2, 4)],
-        ("heads", 0.1, 0.2): [(2, 4)],
-        ("heads", 0.1, 0.0): [(2,)],
+        (0.01, 0.5): [(4, 3)],
+        (0.01, 0.0): [(4,), (2, 4), (2, 4)],
+        (0.1, 0.2): [(2, 4)],
+        (0.1, 0.0): [(2,), ()],
     }
 
 
 def test_step_and_plateau_schedules():
     def rate(**config):
-        optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "base_lr": 1.0, "part": "trunk"}], lr=1.0)
+        optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "base_lr": 1.0}], lr=1.0)
         return LearningRate(Scheduler(**config), optimizer, total_steps=100)
 
     steps = rate(name="step", warmup=0.1, every=0.25, factor=0.5)
