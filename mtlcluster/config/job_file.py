@@ -38,7 +38,7 @@ class JobFile:
 
 def find_job(job: str, beside: Path) -> JobFile:
     """`digits` is jobs/digits.py in the nearest folder at or above `beside` that has a jobs/; `path/to/file.py:build`
-    is relative to `beside`. Raises UserError for a file that is not there, is no Python or does not define the function.
+    is relative to `beside`. Raises UserError for a file that is not there, is no Python or lacks the function.
     """
     place, _, function = job.partition(":")
     if place.endswith(".py"):

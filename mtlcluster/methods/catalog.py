@@ -128,8 +128,9 @@ def _check_slot(slot: str, value: Any) -> dict[str, Any]:
 
 def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
     """The tasks that a method's options name: `task`, and the keys of options of the type PerTask."""
-    options = [item for chosen in full.values() for item in chosen.items()]
-    return [value for key, value in options if key == "task"] + [k for _, v in options if isinstance(v, dict) for k in v]
+    options = [option for chosen in full.values() for option in chosen.items()]
+    single = [value for name, value in options if name == "task"]
+    return single + [task for _, value in options if isinstance(value, dict) for task in value]
 
 
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

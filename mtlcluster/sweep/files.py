@@ -29,7 +29,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def flush(paths: Iterable[Path]) -> None:
-    """Makes sure that many new files are on the disk. Side by side: the disk then writes its journal once for several."""
+    """Makes sure that many new files are on the disk. Side by side: the disk writes its journal once for several."""
 
     def fsync(path: Path) -> None:
         with open(path, "rb") as file:

@@ -82,7 +82,7 @@ class Sweep:
         return Run(self.folder / name)
 
     def runs(self) -> list[Run]:
-        """All runs, by name (`seed=2` before `seed=10`). A run's folder appears whole, by a rename: its name is enough."""
+        """All runs, by name (`seed=2` before `seed=10`). A run's folder appears whole: its name is enough."""
         if not self.folder.is_dir():
             return []
         with os.scandir(self.folder) as entries:

@@ -42,7 +42,7 @@ def train_file(config_path: Path, folder: Path) -> int:
         with control.progress:
             history = train(load_build(job.reference, job.root, config), config, folder, control)
     except StopRequested:
-        print(f"Stopped and saved. The same command goes on from there: mtlcluster train {config_path} --folder {folder}")
+        print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
         return INTERRUPTED
     except NonFiniteLoss as error:
         print(f"error: {error}", file=sys.stderr)

@@ -102,8 +102,8 @@ class Updater:
     def _plain(self, batch: Batch, active: list[int], scale: float) -> Update:
         """One ordinary backward of F."""
         losses = self._losses(batch, active)
-        losses.retain_grad()
         rows = None if self.last_layer is None else self._rows(losses, [self.last_layer], scale, keep_graph=True)
+        losses.retain_grad()        # from here on: the rows' backwards would count as well
         value = self.weighting(losses, self._index(active))
         (value if scale == 1 else value * scale).backward()
         assert losses.grad is not None
@@ -111,7 +111,7 @@ class Updater:
         return self._observed(Update(active, losses.detach(), weights, value.detach()), rows)
 
     def _accumulated(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
-        """One backward per batch of its part in the weighted sum. F is linear: its weights are known before the losses."""
+        """One backward per batch of its part in F, which is linear: its weights are known before the losses."""
         total, rows = torch.zeros(len(active), device=self.device), None
         weights = self._weigh(total, active)[1]
         for batch, share in zip(batches, shares, strict=True):

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/step.py
 
-Both loops train the same model from the same initial weights on the same batches, with AdamW (fused in both), with
-and without clipping in both, in alternating blocks of steps in one process; figures are medians over the blocks. The loop also records losses and
+Both loops train the same model from the same initial weights, with AdamW (fused in both), with and without clipping in
+both, in alternating blocks of steps in one process; figures are medians over the blocks. Ours also records losses and
 weights of every step, and the gradient's norm (without clipping at every tenth).
 """
 
@@ -29,7 +29,7 @@ BLOCKS, STEPS = 80, 5
 def mlp() -> Problem:
     """An MLP with 3 M shared parameters and two tasks."""
     width = 1000
-    layers = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    layers = [layer for _ in range(3) for layer in (nn.Linear(width, width), nn.ReLU())]
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(64 * 20, width, generator=generator)
     targets = {"a": torch.randint(10, (len(inputs),), generator=generator), "b": inputs.mean(1)}

@@ -73,7 +73,8 @@ def test_identity_is_over_what_decides_the_result():
     assert identity(resources={"time": "9h", "cpus": 4}) == identity(checkpoint_every="1m") == plain
     assert identity(method={"gradient": {"name": "sum"}}) == identity(epochs=20) == plain
     assert identity(method={"weighting": {"name": "gradnorm", "alpha": 1.5}}) == identity(method="gradnorm")
-    assert identity(data={"path": "/a/x.h5"}) == identity(data={"path": "$SCRATCH/b/x.h5"}) != identity(data={"path": "/a/y.h5"})
+    here, there, other = (identity(data={"path": path}) for path in ("/a/x.h5", "$SCRATCH/b/x.h5", "/a/y.h5"))
+    assert here == there != other
     others = [{"seed": 1}, {"epochs": 21}, {"method": "dwa"}, {"optimizer": {"lr": 0.1}}, {"data": {"noisy": True}}]
     assert len({plain, *(identity(**other) for other in others)}) == len(others) + 1
 
@@ -86,7 +87,7 @@ def test_points_that_are_the_same_run_are_one_run(write):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("name: s\njob: tiny\ngrid: {seed: [0]}\nresorces: {}\n", 4, "unknown key 'resorces'; did you mean 'resources'"),
+        ("name: s\njob: tiny\ngrid: {seed: [0]}\nresorces: {}\n", 4, "key 'resorces'; did you mean 'resources'"),
         ("job: tiny\ngrid: {seed: [0]}\n", 1, "missing key 'name'"),
         ("name: s\ngrid: {seed: [0]}\n", 1, "missing key 'job'"),
         ("name: ../up\njob: tiny\ngrid: {seed: [0]}\n", 1, "name should be"),
@@ -96,9 +97,9 @@ def test_points_that_are_the_same_run_are_one_run(write):
         ("name: s\njob: tiny\ngrid:\n  seed: 3\n", 4, "grid.seed"),
         ("name: s\njob: tiny\ngrid:\n  seed: [0, two]\n", 4, "seed should be a valid integer, found 'two'"),
         ("name: s\njob: tiny\ngrid:\n  method:\n    - equal\n    - pcgard\n", 6, "did you mean 'pcgrad'"),
-        ("name: s\njob: tiny\nset:\n  epoch: 3\ngrid: {seed: [0]}\n", 4, "unknown key 'epoch'; did you mean 'epochs'"),
+        ("name: s\njob: tiny\nset:\n  epoch: 3\ngrid: {seed: [0]}\n", 4, "'epoch'; did you mean 'epochs'"),
         ("name: s\njob: tiny\ngrid:\n  optimizer.lr: [-1.0]\n", 4, "optimizer.lr should be greater than 0"),
-        ("name: s\njob: tiny\ngrid:\n  model.widht: [1]\n", 4, "'widht' of the model of jobs/tiny.py; did you mean 'width'"),
+        ("name: s\njob: tiny\ngrid:\n  model.widht: [1]\n", 4, "the model of jobs/tiny.py; did you mean 'width'"),
         ("name: s\njob: tiny\ngrid: {seed: [0]}\nresources:\n  time: 90\n", 5, "should be a duration"),
         ("name: s\njob: tiny\ngrid: {seed: [0]}\nresources: {memory: lots}\n", 4, "should be a size such as"),
         ("name: s\njob: tiny\ngrid: {seed: [0]}\nat_once: 3\n", 1, "at_once (3) should be at most runs_per_job"),
@@ -110,7 +111,7 @@ def test_points_that_are_the_same_run_are_one_run(write):
         ("name: [s\n", 2, "not valid YAML"),
         ("- a\n", 1, "expected keys and values"),
         ("name: s\njob: tiny\nset: {epochs: 3, steps: 4}\ngrid: {seed: [0]}\n", 1, "either epochs or steps"),
-        ("name: s\njob: tiny\nset: {tasks: [a]}\ngrid:\n  method: [{schedule: {name: single, task: b}}]\n", 5, "task 'b'"),
+        ("name: s\njob: tiny\nset: {tasks: [a]}\ngrid:\n  method: [{schedule: {name: single, task: b}}]", 5, "'b'"),
     ],
 )  # fmt: skip
 def test_a_wrong_grid_is_refused_with_file_and_line(write, text, line, message):
@@ -123,7 +124,7 @@ def test_a_wrong_grid_is_refused_with_file_and_line(write, text, line, message):
 
 def test_a_mistake_in_the_base_is_reported_there(write):
     base = write("epochs: 3\noptimizer:\n  name: adamm\n", "base.yaml")
-    with pytest.raises(UserError, match="optimizer.name") as refused:
+    with pytest.raises(UserError, match=r"optimizer\.name") as refused:
         read_grid(write(JOB + "name: s\nbase: base.yaml\ngrid: {seed: [0]}\n"))
     assert str(refused.value).startswith(f"{base}:3: ")
 
@@ -144,7 +145,8 @@ def test_a_job_that_is_no_python_is_refused(write, tmp_path, job, message):
 
 def test_numbers_durations_and_words_are_read_as_people_mean_them(write):
     path = write(
-        "job: tiny\noptimizer: {lr: 1e-3}\nresources: {time: 1:30:00, partition: no}\ncheckpoint_every: 90s\n", "run.yaml"
+        "job: tiny\noptimizer: {lr: 1e-3}\nresources: {time: 1:30:00, partition: no}\ncheckpoint_every: 90s\n",
+        "run.yaml",
     )
     config = read_run_config(path)
     assert config.optimizer.lr == 0.001

@@ -32,7 +32,8 @@ def test_every_method_stopped_by_signal_ends_the_same(make_grid, submit_locally,
     sweep, stopped, stops = found.sweep, set(), 0
     while not all(status and status.state == "done" for status in statuses(sweep).values()):
         now = statuses(sweep)
-        training = {name for name, s in now.items() if s and s.state == "running" and s.epoch > 0}
+        running = {name: s for name, s in now.items() if s and s.state == "running"}
+        training = set() if any(s.epoch == 0 for s in running.values()) else running.keys()
         assert not [s.error for s in now.values() if s and s.state == "failed"]
         if training - stopped:
             time.sleep(0.1)

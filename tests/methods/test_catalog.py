@@ -9,7 +9,8 @@ from mtlcluster.methods.catalog import catalog, check_method, method_label, spar
 
 
 def test_short_and_long_forms_are_the_same_method():
-    assert check_method("pcgrad") == check_method({"gradient": "pcgrad"}) == check_method({"gradient": {"name": "pcgrad"}})
+    for form in ({"gradient": "pcgrad"}, {"gradient": {"name": "pcgrad"}}):
+        assert check_method("pcgrad") == check_method(form)
     assert check_method({"weighting": {"name": "gradnorm", "alpha": 1.5}}) == check_method("gradnorm")
     assert method_label(check_method("equal")) == "equal"
     assert method_label(check_method({"schedule": "dsg", "weighting": {"name": "gradnorm", "alpha": 0.5}})) == (

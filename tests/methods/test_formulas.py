@@ -131,7 +131,8 @@ def test_dsg_stops_a_task_that_no_longer_improves_and_lets_it_go_again():
     schedule = dsg()
 
     def validate(a):
-        schedule.observe_validation({"a/loss": a, "b/loss": 1 / (1 + validate.calls), "c/loss": 1 / (1 + validate.calls)})
+        falling = 1 / (1 + validate.calls)
+        schedule.observe_validation({"a/loss": a, "b/loss": falling, "c/loss": falling})
         validate.calls += 1
         return 0 not in schedule.active(1)       # step 1 is not one at which stopped tasks train
 

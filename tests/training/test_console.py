@@ -36,7 +36,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_exactly(start, tmp_path):
     stopped.send_signal(signal.SIGINT)
     out, _ = stopped.communicate()
     assert stopped.returncode == 130
-    assert "goes on from there: mtlcluster train" in out
+    assert "This goes on from there: mtlcluster train" in out
     again = start("stopped", settings)
     assert "test" in again.communicate()[0]
     assert again.returncode == 0

@@ -22,7 +22,8 @@ def test_deterministic_resume_is_exact_on_cuda(method, precision, tmp_path):
 
 
 def test_compiled_gives_nearly_the_same(tmp_path):
-    plain, compiled = (tiny(tmp_path / str(c), compile=c)["series"]["validation/b/loss"]["value"] for c in (False, True))
+    series = [tiny(tmp_path / str(compiled), compile=compiled)["series"] for compiled in (False, True)]
+    plain, compiled = (s["validation/b/loss"]["value"] for s in series)
     assert compiled == pytest.approx(plain, abs=0.05)
 
 

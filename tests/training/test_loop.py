@@ -77,12 +77,17 @@ def test_it_computes_what_a_plain_loop_computes(tmp_path):
     np.testing.assert_allclose(series["learning_rate/trunk"]["value"], rates, rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["equal", "uncertainty", "gradnorm", "pcgrad", {"weighting": "dwa", "gradient": "pcgrad"}])
+@pytest.mark.parametrize(
+    "method", ["equal", "uncertainty", "gradnorm", "pcgrad", {"weighting": "dwa", "gradient": "pcgrad"}]
+)
 def test_accumulation_changes_nothing_but_memory(method, tmp_path):
-    """Two batches of 8 as one step are one batch of 16, missing labels included (the loss is of all labelled samples)."""
+    """Two batches of 8 as one step are one batch of 16; with missing labels, too: a loss is of all labelled samples."""
     common = {"method": method, "epochs": 4, "optimizer": {"lr": 0.01}}
-    whole = train(lambda: plain_problem(labels_missing=True), {**common, "batch_size": 16}, tmp_path / "1")
-    parts = train(lambda: plain_problem(labels_missing=True), {**common, "batch_size": 8, "accumulate": 2}, tmp_path / "2")
+    sizes = {"batch_size": 16}, {"batch_size": 8, "accumulate": 2}
+    whole, parts = (
+        train(lambda: plain_problem(labels_missing=True), {**common, **size}, tmp_path / str(i))
+        for i, size in enumerate(sizes)
+    )
     for name in ("train/value/loss", "validation/value/loss", "validation/sign/loss", "weight/value", "gradient_norm"):
         np.testing.assert_allclose(whole["series"][name]["value"], parts["series"][name]["value"], rtol=2e-3)
 
@@ -101,11 +106,13 @@ def test_metrics_and_losses_are_of_the_labelled_samples_only(tmp_path):
     value = {name: float(s["value"][0]) for name, s in history["series"].items() if name.startswith("test/")}
     right = (outputs["a"].argmax(1) == targets["a"])[known].float().mean().item()
     assert value["test/a/accuracy"] == pytest.approx(right)
-    assert value["test/a/loss"] == pytest.approx(F.cross_entropy(outputs["a"][known], targets["a"][known]).item(), rel=1e-5)
+    loss = F.cross_entropy(outputs["a"][known], targets["a"][known]).item()
+    assert value["test/a/loss"] == pytest.approx(loss, rel=1e-5)
     known = ~targets["c"].isnan()
     errors = outputs["c"].flatten()[known] - targets["c"][known]
     assert value["test/c/mae"] == pytest.approx(errors.abs().mean().item(), rel=1e-5)
-    assert value["test/b/accuracy"] == pytest.approx(((outputs["b"].flatten() > 0) == targets["b"]).float().mean().item())
+    right = ((outputs["b"].flatten() > 0) == targets["b"]).float().mean().item()
+    assert value["test/b/accuracy"] == pytest.approx(right)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_naming_task_and_step(tmp_path):

@@ -73,8 +73,8 @@ def build(data: Data, model: Model) -> Problem:
         Task.regression("c", missing=float("nan")),
     ] if data.metrics else [
         Task("a", F.cross_entropy, "classification", missing=-1),
-        Task("b", lambda output, target: F.binary_cross_entropy_with_logits(output.flatten(), target), "classification"),
-        Task("c", lambda output, target: F.mse_loss(output.flatten(), target), "regression", missing=float("nan")),
+        Task("b", lambda o, target: F.binary_cross_entropy_with_logits(o.flatten(), target), "classification"),
+        Task("c", lambda o, target: F.mse_loss(o.flatten(), target), "regression", missing=float("nan")),
     ]  # fmt: skip
     return Problem(
         model=MultiTaskModel(trunk, {"a": nn.Linear(model.width, 3), "b": nn.Linear(model.width, 1),
