@@ -50,11 +50,13 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.tasks = chosen_tasks(problem, config.tasks)
         self.model = problem.model.to(device)
-        if config.compile:
-            self.model.compile()
         context = Context(self.tasks, torch.Generator().manual_seed(mix_seed(config.seed, 1)))
         self.generator = context.generator
         self.schedule, self.weighting, self.gradient = build_method(config.method, context, device)
+        if config.compile:
+            if self.gradient.needs != "nothing" or self.weighting.needs_gradient_norms:
+                torch._functorch.config.donated_buffer = False      # several backwards go through one graph
+            self.model.compile()
         self.trained = [self.tasks[i] for i in self.schedule.trained()]
         check_best(config.best.value, config.best.direction, self.trained)
 

@@ -212,7 +212,15 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_training_in_bf16_and_compiled_gives_nearly_the_same(tmp_path):
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["equal", "gradnorm", "pcgrad"])
+def test_a_compiled_model_gives_nearly_the_same_with_every_way_of_taking_gradients(method, tmp_path):
+    plain, compiled = (tiny(tmp_path / str(c), epochs=2, method=method, compile=c)["series"] for c in (False, True))
+    found = compiled["validation/b/loss"]["value"]
+    assert found == pytest.approx(plain["validation/b/loss"]["value"], abs=0.05)
+
+
+def test_training_in_bf16_gives_nearly_the_same(tmp_path):
     plain = tiny(tmp_path / "plain", epochs=2)["series"]["validation/b/loss"]["value"]
     bf16 = tiny(tmp_path / "bf16", epochs=2, precision="bf16")["series"]["validation/b/loss"]["value"]
     assert bf16 == pytest.approx(plain, abs=0.05)
