@@ -117,6 +117,8 @@ def submit(
     from mtlcluster.launch import submit as launch
 
     planned = read_grid(grid, max_runs)
+    if planned.repeated:
+        typer.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
         from mtlcluster.launch.check import check as check_methods
 

@@ -114,7 +114,13 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     repeated = 0
     for point in _without_excluded(yaml_file, file, points):
         run = _plan(yaml_file, file, base, job, point)
-        repeated += run.hash in runs
+        if (same := runs.get(run.hash)) and same.varied != run.varied:
+            yaml_file.refuse(
+                ("grid",),
+                f"two points are the same run: {shown(same.varied)} and {shown(run.varied)} differ in nothing that "
+                "decides the result (of a path in data only the last part counts)",
+            )
+        repeated += same is not None
         runs.setdefault(run.hash, run)
     if not runs:
         yaml_file.refuse(("grid",), "the grid has no points")

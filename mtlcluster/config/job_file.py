@@ -44,7 +44,7 @@ def find_job(job: str, beside: Path) -> JobFile:
     if place.endswith(".py"):
         path = (beside / Path(place).expanduser()).resolve()
         in_jobs = next((folder for folder in path.parents if folder.name == "jobs"), None)
-        root = in_jobs.parent if in_jobs else path.parent
+        root = in_jobs.parent if in_jobs else path.parent.parent
     else:
         root, path = _named_job(place, beside)
     if not path.is_file():

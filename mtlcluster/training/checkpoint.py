@@ -37,15 +37,19 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.best_of: dict[int, int | None] = {}        # which best checkpoint each one that is kept names
 
     def save(self, step: int, state: State) -> None:
         """Saves what to go on from at `step`, and removes what is neither newest nor the best of a newest."""
         save(self._step(step), state)
-        kept, older = self._newest_first()[:KEEP], self._newest_first()[KEEP:]
-        # The best of a checkpoint is the last one before it, or the one at its own step.
-        bests = sorted((p for p in self.folder.glob("best-*.pt") if _number(p) < _number(kept[-1])), key=_number)
-        for path in (*older, *bests[:-1]):
+        self.best_of[step] = state["best"] and state["best"]["step"]
+        newest_first = self._newest_first()
+        for path in newest_first[KEEP:]:
             self._remove(path)
+            self.best_of.pop(_number(path), None)
+        for path in self.folder.glob("best-*.pt"):
+            if _number(path) not in self.best_of.values():
+                self._remove(path)
 
     def save_best(self, step: int, model: State) -> None:
         save(self._best(step), {"step": step, "model": model})
@@ -57,18 +61,25 @@ class Checkpoints:
 
     def newest(self) -> tuple[State | None, list[str]]:
         """The newest state to go on from whose own and whose best checkpoint are whole, or None, and a note for each
-        newer one that had to be passed over.
+        newer one that had to be passed over. What is torn or corrupt is removed.
         """
         notes: list[str] = []
+        newest: State | None = None
+        for path in self.folder.glob(".*.new"):         # left by a process that was killed while it wrote
+            path.unlink()
         for path in self._newest_first():
             try:
                 state = load(path)
                 if state["best"] is not None:
                     check(self._best(state["best"]["step"]))
-                return state, notes
             except Exception as error:  # a file with a fitting checksum from another version can fail in any way
-                notes.append(f"passed over {path.name}: {error}")
-        return None, notes
+                if newest is None:
+                    notes.append(f"passed over {path.name}: {error}")
+                self._remove(path)
+                continue
+            newest = newest or state
+            self.best_of[_number(path)] = state["best"] and state["best"]["step"]
+        return newest, notes
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"), key=_number, reverse=True)

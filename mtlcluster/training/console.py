@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mtlcluster.config.job_file import find_job
 from mtlcluster.config.run import RunConfig, read_run_config, run_hash
-from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.training.control import Control, StopRequested
@@ -35,20 +34,22 @@ def train_file(config_path: Path, folder: Path) -> int:
     _claim(folder, config.model_copy(update={"job": job.reference}))
     # torch takes seconds: a mistake in the file was answered before
     from mtlcluster.training.recorder import NonFiniteLoss
-    from mtlcluster.training.train import load_build, train
+    from mtlcluster.training.train import load_build, prepare
 
     control = TerminalControl()
     try:
+        trainer = prepare(load_build(job.reference, job.root, config), config, folder, control)
+    except ValueError as error:     # what only the job can know, such as the names of its tasks
+        raise UserError(f"{config_path}: {error}") from error
+    try:
         with control.progress:
-            history = train(load_build(job.reference, job.root, config), config, folder, control)
+            history = trainer.run()
     except StopRequested:
         print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
         return INTERRUPTED
     except NonFiniteLoss as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except ValueError as error:     # what only the job can know, such as the names of its tasks
-        raise UserError(f"{config_path}: {error}") from error
     _print_result(history, folder)
     return 0
 
@@ -60,7 +61,7 @@ def _claim(folder: Path, config: RunConfig) -> None:
             raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(path, yaml.safe_dump(config.model_dump(exclude={"origin"}), sort_keys=False))
+    replace_text(path, dump(config.model_dump(exclude={"origin"})))
 
 
 class TerminalControl(Control):

@@ -49,15 +49,15 @@ class TensorData(Dataset[Any]):
         return map_tensors(self.inputs, lambda t: t[index]), {task: t[index] for task, t in self.targets.items()}
 
 
-def mix_seed(*parts: int) -> int:
-    """One 63-bit seed out of several numbers; nearby numbers give unrelated seeds."""
-    low, high = np.random.SeedSequence(parts).generate_state(2)
+def mix_seed(purpose: str, *parts: int) -> int:
+    """One 63-bit seed for a purpose out of several numbers; nearby numbers and other purposes give unrelated seeds."""
+    low, high = np.random.SeedSequence([len(parts), *parts, *purpose.encode()]).generate_state(2)
     return (int(high) << 32 | int(low)) >> 1
 
 
 def shuffled(length: int, seed: int, epoch: int) -> Tensor:
     """The order [length] of the training samples in an epoch."""
-    return torch.randperm(length, generator=torch.Generator().manual_seed(mix_seed(seed, epoch)))
+    return torch.randperm(length, generator=torch.Generator().manual_seed(mix_seed("order", seed, epoch)))
 
 
 class _Seeded(Dataset[Any]):
@@ -69,7 +69,7 @@ class _Seeded(Dataset[Any]):
     def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
         number, indices = batch
         if torch.utils.data.get_worker_info() is not None:
-            seed = mix_seed(self.seed, number)
+            seed = mix_seed("batch", self.seed, number)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             torch.manual_seed(seed)

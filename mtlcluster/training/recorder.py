@@ -16,6 +16,7 @@ from mtlcluster.problem import Task
 
 POINTS = 1000
 FLUSH_EVERY = 50        # steps
+MOST_OVERFLOWS = 40     # halvings from the scaler's first scale, 2**16, to less than any gradient needs
 
 
 class NonFiniteLoss(Exception):
@@ -41,7 +42,9 @@ class Recorder:
         names = [task.name for task in tasks]
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))] if with_cosines else []
         self.pairs = pairs
-        self.skips_overflows = skips_overflows      # fp16: the scaler leaves out steps whose gradient overflowed
+        # With fp16 the scaler leaves out steps whose gradient overflowed, and halves its scale.
+        self.most_overflows = MOST_OVERFLOWS if skips_overflows else 0
+        self.overflows = 0
         self.names = names
         self.columns = [
             *(f"train/{name}/loss" for name in names),
@@ -78,7 +81,7 @@ class Recorder:
         )
         values = flat.double().cpu().numpy()
         count = len(self.names)
-        for row, step in zip(rows, waiting, strict=True):
+        for k, (row, step) in enumerate(zip(rows, waiting, strict=True)):
             a = len(step.active)
             row[step.active], row[[count + i for i in step.active]] = values[:a], values[a : 2 * a]
             row[2 * count : 3 * count] = 0
@@ -86,7 +89,11 @@ class Recorder:
             row[3 * count : 3 * count + 4] = *values[2 * a : 2 * a + 2], *step.rates
             values = values[2 * a + 2 :]
             self._put_cosines(row, step)
-            self._check(row, step)
+            try:
+                self._check(row, step)
+            except NonFiniteLoss:
+                self._average(waiting[0].step, rows[:k])        # the history shows how it came to this
+                raise
         self._count_epoch(rows[:, :count])
         self._average(waiting[0].step, rows)
 
@@ -106,8 +113,14 @@ class Recorder:
                     "try a lower learning rate, gradient_clip or precision fp32; look at this task's inputs and labels"
                 )
         norm = row[3 * len(self.names) + 1]
-        if step.gradient_norm is not None and not math.isfinite(norm) and not self.skips_overflows:
+        if step.gradient_norm is None:
+            return
+        self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
+        if not self.overflows:
+            return
+        if self.overflows > self.most_overflows:
             raise NonFiniteLoss(f"the gradient's norm is {norm} at step {step.step + 1}, while all losses are finite")
+        row[3 * len(self.names) + 1] = math.nan
 
     def _count_epoch(self, losses: np.ndarray) -> None:
         for row in losses:      # one by one: the sum must not depend on how many steps came over together
@@ -172,6 +185,7 @@ class Recorder:
             "rows": torch.from_numpy(self.rows),
             "steps": self.steps,
             "points": torch.from_numpy(np.array(self.points).reshape(-1, len(self.columns))),
+            "overflows": self.overflows,
             "epoch_sum": torch.from_numpy(self.epoch_sum),
             "epoch_count": torch.from_numpy(self.epoch_count),
             "by_epoch": self.by_epoch,
@@ -181,6 +195,7 @@ class Recorder:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows, self.points = state["rows"].numpy(), list(state["points"].numpy())
         self.epoch_sum, self.epoch_count = state["epoch_sum"].numpy(), state["epoch_count"].numpy()
+        self.overflows = state["overflows"]
         self.steps, self.by_epoch, self.measured = state["steps"], state["by_epoch"], state["measured"]
 
 

@@ -1,6 +1,7 @@
 """Training one run: from Python, from `mtlcluster train`, or as a run of a sweep."""
 
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ def train(
     build: called after seeding, so that the initial weights depend on the seed alone. config: the keys of a run's file,
     such as `{"method": "pcgrad", "epochs": 10}`. folder: gets history.pkl and checkpoints/; where it holds a checkpoint
     of the same configuration, training goes on from there. Raises pydantic.ValidationError for an impossible
-    configuration and ValueError for one that does not fit the problem.
+    configuration; ValueError for one that does not fit the problem, or a folder with checkpoints of another one.
     """
     if not isinstance(config, RunConfig):
         config = RunConfig(**{"job": "python", **config})
@@ -61,7 +62,7 @@ def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Pr
     """
     place, _, name = reference.partition(":")
     path = root / place
-    sys.path.insert(0, str(root))
+    sys.path[:0] = [str(root), str(path.parent)]
     module_name = ".".join(Path(place).with_suffix("").parts)
     spec = importlib.util.spec_from_file_location(
         module_name, path, submodule_search_locations=[str(path.parent)] if path.name == "__init__.py" else None
@@ -74,7 +75,8 @@ def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Pr
     function = getattr(module, name or "build")
     hints = get_type_hints(function)
     given = {"data": config.data, "model": config.model}
-    arguments = {s: _options(s, hints[s], given[s]) for s in given if s in hints}
+    parameters = inspect.signature(function).parameters
+    arguments = {s: _options(s, hints.get(s), given[s]) for s in given if s in parameters}
     if unwanted := [s for s in given if given[s] and s not in arguments]:
         raise ValueError(f"{place}: {function.__name__} takes no options of {' and '.join(unwanted)}")
     return lambda: function(**arguments)

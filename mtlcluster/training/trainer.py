@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import mtlcluster
-from mtlcluster.config.run import RunConfig
+from mtlcluster.config.run import RunConfig, run_hash
 from mtlcluster.config.units import seconds
 from mtlcluster.errors import nearest
 from mtlcluster.methods.base import Context
@@ -46,11 +46,12 @@ class Trainer:
         self, config: RunConfig, problem: Problem, folder: Path, device: torch.device, control: Control
     ) -> None:
         self.config, self.problem, self.device, self.control = config, problem, device, control
+        folder.mkdir(parents=True, exist_ok=True)
         self.history_path = folder / "history.pkl"
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.tasks = chosen_tasks(problem, config.tasks)
         self.model = problem.model.to(device)
-        context = Context(self.tasks, torch.Generator().manual_seed(mix_seed(config.seed, 1)))
+        context = Context(self.tasks, torch.Generator().manual_seed(mix_seed("methods", config.seed)))
         self.generator = context.generator
         self.schedule, self.weighting, self.gradient = build_method(config.method, context, device)
         if config.compile:
@@ -79,7 +80,8 @@ class Trainer:
 
         self.epoch = self.batch = self.step = 0
         self.best: dict[str, Any] | None = None
-        self.bad_validations = 0            # in a row, for early stopping
+        self.to_beat: float | None = None   # for early stopping: the last value that was better by min_delta
+        self.bad_validations = 0            # since then
         self.attempts: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.measured: dict[str, float] = {}
@@ -119,22 +121,23 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         self.model.train()
-        began, first = time.monotonic(), self.step
+        began, first, first_batch = time.monotonic(), self.step, self.batch
+        size, total = self.config.batch_size, len(self.problem.train)  # type: ignore[arg-type]
         for step_batches in groups(self._batches(), self.config.accumulate):
             if self.step == self.total_steps:
                 break
             self._train_step(step_batches)
             self.batch += len(step_batches)
             self._between_steps()
-        self.batch = self.batches_per_epoch
         taken = time.monotonic() - began
         if self.step > first:
-            samples = (self.step - first) * self.config.accumulate * self.config.batch_size
+            samples = min(self.batch * size, total) - min(first_batch * size, total)
             self.measured = {"samples_per_second": samples / taken, "epoch_seconds": taken}
+        self.batch = self.batches_per_epoch
 
     def _batches(self) -> Iterator[Any]:
         order = shuffled(len(self.problem.train), self.config.seed, self.epoch)  # type: ignore[arg-type]
-        seed = mix_seed(self.config.seed, 2, self.epoch)
+        seed = mix_seed("loading", self.config.seed, self.epoch)
         return self._loader(self.problem.train, order, start=self.batch, seed=seed)
 
     def _train_step(self, step_batches: list[Any]) -> None:
@@ -154,7 +157,8 @@ class Trainer:
             )
         else:
             nothing = torch.empty(0, device=self.device)
-            self.recorder.add(Step(self.step, [], nothing, nothing, nothing.sum(), None, None, (math.nan, math.nan)))
+            nan = torch.full((), math.nan, device=self.device)
+            self.recorder.add(Step(self.step, [], nothing, nothing, nan, None, None, (math.nan, math.nan)))
         self.step += 1
 
     def _clip(self) -> torch.Tensor | None:
@@ -202,16 +206,16 @@ class Trainer:
             self._stop()
 
     def _keep_best(self, values: dict[str, float]) -> bool:
-        best = self.config.best
+        best, stopping = self.config.best, self.config.early_stopping
         number = values[best.value]
         if math.isnan(number):
             raise NonFiniteLoss(f"the validation's {best.value} is {number} after epoch {self.epoch + 1}")
-        margin = self.config.early_stopping.min_delta if self.config.early_stopping else 0.0
-        gain = 0.0
-        if self.best is not None:
-            gain = (number - self.best["number"]) * (1 if best.direction == "max" else -1)
-        self.bad_validations = 0 if self.best is None or gain > margin else self.bad_validations + 1
-        if self.best is not None and not gain > 0:
+        sign = 1 if best.direction == "max" else -1
+        if self.to_beat is None or sign * (number - self.to_beat) > (stopping.min_delta if stopping else 0.0):
+            self.to_beat, self.bad_validations = number, 0
+        else:
+            self.bad_validations += 1
+        if self.best is not None and not sign * (number - self.best["number"]) > 0:
             return False
         self.best = {**best.model_dump(), "number": number, "epoch": self.epoch + 1, "step": self.step}
         self.checkpoints.save_best(self.step, self.model.state_dict())
@@ -222,7 +226,11 @@ class Trainer:
         self._save()
         if self.problem.test is not None and self.best is not None:
             self.model.load_state_dict(self.checkpoints.load_best(self.best["step"]))
-            values = self._evaluate(self.problem.test)
+            try:
+                values = self._evaluate(self.problem.test)
+            except StopRequested:
+                self._report("stopped")
+                raise
             self.recorder.add_epoch(self.best["epoch"], {f"test/{name}": value for name, value in values.items()})
         history = self._write_history(finished=True)
         self._report("done")
@@ -237,7 +245,7 @@ class Trainer:
     def _evaluate(self, dataset: Any) -> dict[str, float]:
         def between() -> None:
             if self.control.should_stop():
-                raise StopRequested
+                raise StopRequested("stopped while it was evaluated; the last checkpoint is saved")
 
         loader = self._loader(dataset, torch.arange(len(dataset)))
         return evaluate(self.model, self.trained, loader, self._autocast, self.device, between)
@@ -272,7 +280,9 @@ class Trainer:
         recorder = self.recorder.state_dict()       # first: it refuses to go on from a loss that is no number
         state: State = {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
-            "best": self.best, "bad_validations": self.bad_validations, "attempts": self.attempts,
+            "identity": run_hash(self.config),
+            "best": self.best, "to_beat": self.to_beat, "bad_validations": self.bad_validations,
+            "attempts": self.attempts,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "rate": self.rate.state_dict(), "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state_dict(), "weighting": self.weighting.state_dict(),
@@ -288,8 +298,10 @@ class Trainer:
         state, self.notes = self.checkpoints.newest()
         if state is None:
             return
-        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
-        self.best, self.bad_validations, self.attempts = state["best"], state["bad_validations"], state["attempts"]
+        if state["identity"] != run_hash(self.config):
+            raise ValueError(f"{self.checkpoints.folder} holds the checkpoints of another configuration")
+        for name in ("epoch", "batch", "step", "best", "to_beat", "bad_validations", "attempts"):
+            setattr(self, name, state[name])
         for name in ("model", "optimizer", "rate", "scaler", "schedule", "weighting", "gradient", "recorder"):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])

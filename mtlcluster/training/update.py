@@ -59,7 +59,10 @@ class Updater:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.shared = [p for name, p in named if not name.startswith("heads.")]
         self.heads = [[p for p in model.heads[task.name].parameters() if p.requires_grad] for task in tasks]
+        if len({id(p) for head in self.heads for p in head}) < sum(len(head) for head in self.heads):
+            raise ValueError("heads share a parameter with each other: what several tasks share belongs to the trunk")
         self.last_layer = last_shared_layer(model) if weighting.needs_gradient_norms else None
+        self.reached: set[int] = set()      # the shared parameters that some task's gradient has reached in this step
         self.indices: dict[tuple[int, ...], Active] = {}
 
     def __call__(self, batches: list[Any], active: Sequence[int], scale: float = 1.0) -> Update | None:
@@ -132,6 +135,7 @@ class Updater:
 
     def _per_task(self, batches: list[Batch], shares: list[list[float]], active: list[int], scale: float) -> Update:
         """A backward per task: the rows of the Jacobian over the shared parameters, and each head's own gradient."""
+        self.reached = set()
         jacobian, total = None, torch.zeros(len(active), device=self.device)
         for batch, share in zip(batches, shares, strict=True):
             losses = self._losses(batch, active) * torch.tensor(share, device=self.device)
@@ -163,7 +167,8 @@ class Updater:
             direction = self.gradient.direction(jacobian * weights[:, None], self._index(active))
         direction *= scale
         for parameter, part in zip(self.shared, direction.split([p.numel() for p in self.shared]), strict=True):
-            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+            if id(parameter) in self.reached:       # else as after a plain backward: the optimizer leaves it alone
+                parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def _losses(self, batch: Batch, active: Sequence[int]) -> Tensor:
         """The losses [A] of a batch, each the mean over its labelled samples; zero where it has none."""
@@ -210,7 +215,11 @@ class Updater:
             for part, parameter, gradient in zip(
                 rows[k].split([p.numel() for p in parameters]), parameters, found[: len(parameters)], strict=True
             ):
-                part.copy_(torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten())
+                if gradient is None:
+                    part.zero_()
+                else:
+                    part.copy_(gradient.flatten())
+                    self.reached.add(id(parameter))
             for parameter, gradient in zip(head, found[len(parameters) :], strict=True):
                 if gradient is not None:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

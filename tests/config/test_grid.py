@@ -84,6 +84,11 @@ def test_points_that_are_the_same_run_are_one_run(write):
     assert (len(grid.runs), grid.repeated) == (1, 1)
 
 
+def test_points_that_differ_in_nothing_that_counts_are_refused(write):
+    with pytest.raises(UserError, match=r"grid\.yaml:3: two points are the same run"):
+        read_grid(write(JOB + "name: s\ngrid: {data.path: [/2021/x.h5, /2022/x.h5]}\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

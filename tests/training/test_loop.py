@@ -12,9 +12,10 @@ from torch import nn
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import Optimizer, RunConfig, Scheduler
 from mtlcluster.sweep.history import read_history
+from mtlcluster.training.control import Control
 from mtlcluster.training.optimization import LearningRate, make_optimizer
 from mtlcluster.training.recorder import NonFiniteLoss
-from mtlcluster.training.train import load_build
+from mtlcluster.training.train import load_build, prepare
 
 
 def plain_problem(labels_missing: bool = False, frozen: bool = False) -> Problem:
@@ -225,3 +226,81 @@ def test_training_in_bf16_gives_nearly_the_same(tmp_path):
     bf16 = tiny(tmp_path / "bf16", epochs=2, precision="bf16")["series"]["validation/b/loss"]["value"]
     assert bf16 == pytest.approx(plain, abs=0.05)
     assert (bf16 != plain).any()
+
+
+def test_a_folder_of_another_configuration_is_refused(tmp_path):
+    tiny(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="holds the checkpoints of another configuration"):
+        tiny(tmp_path, epochs=1, seed=5)
+
+
+def test_heads_that_share_parameters_are_refused(tmp_path):
+    def build():
+        problem = plain_problem()
+        problem.model.heads["value"] = problem.model.heads["sign"]
+        return problem
+
+    with pytest.raises(ValueError, match="belongs to the trunk"):
+        train(build, {"method": "pcgrad", "epochs": 1}, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["equal", "pcgrad"])
+def test_what_no_task_reaches_stays_as_it_is(method, tmp_path):
+    problem = plain_problem()
+    problem.model.unused = nn.Linear(6, 6)
+    before = problem.model.unused.weight.clone()
+    train(lambda: problem, {"method": method, "epochs": 2, "optimizer": {"weight_decay": 0.5}}, tmp_path)
+    assert torch.equal(problem.model.unused.weight, before)
+
+
+def test_gradnorm_says_when_the_last_shared_layer_is_none(tmp_path):
+    def build():
+        problem = plain_problem()
+        problem.model.unused = nn.Linear(6, 6)
+        return problem
+
+    with pytest.raises(ValueError, match="the last shared layer gets no gradient"):
+        train(build, {"method": "gradnorm", "epochs": 1}, tmp_path)
+
+
+def test_in_fp16_an_overflow_leaves_out_a_step_and_endless_ones_end_the_run(tmp_path):
+    def build(scale):
+        problem = plain_problem()
+        for data in (problem.train, problem.validation):
+            data.targets["value"] = data.targets["value"] * scale
+        return problem
+
+    settings = {"precision": "fp16", "epochs": 40, "batch_size": 8}
+    history = train(lambda: build(300), {"method": "gradnorm", **settings}, tmp_path / "overflow")
+    assert np.isfinite(history["series"]["weight/value"]["value"]).all()
+    assert np.isnan(history["series"]["gradient_norm"]["value"]).any()
+    assert np.isfinite(history["series"]["gradient_norm"]["value"][-20:]).all()
+
+    class NoNumber(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    def broken():
+        problem = build(1)
+        problem.model.trunk.register_forward_hook(lambda module, inputs, output: NoNumber.apply(output))
+        return problem
+
+    with pytest.raises(NonFiniteLoss, match="the gradient's norm is nan"):
+        train(broken, {**settings, "epochs": 60}, tmp_path / "broken")
+    assert len(read_history(tmp_path / "broken/history.pkl")["series"]["train/sign/loss"]["step"]) >= 40
+
+
+def test_early_stopping_counts_small_gains_together(tmp_path):
+    """Each validation is better by less than min_delta, but not all of them together."""
+    config = RunConfig(job="plain", epochs=9, early_stopping={"patience": 3, "min_delta": 0.01})
+    trainer = prepare(plain_problem, config, tmp_path, Control())
+    waited = []
+    for validation in range(6):
+        trainer._keep_best({"mean_loss": 1 - 0.006 * validation})
+        waited.append(trainer.bad_validations)
+    assert waited == [0, 1, 0, 1, 0, 1]

@@ -92,6 +92,25 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(da
     assert_same(whole["series"], history["series"])
 
 
+def test_a_best_checkpoint_that_nobody_names_does_not_displace_the_one_that_is_named(tmp_path):
+    """As a process leaves it that was killed after a best checkpoint and goes on to another one."""
+    kept = Checkpoints(tmp_path)
+    for step in (10, 20, 30):
+        if step == 10:
+            kept.save_best(10, {})
+        kept.save(step, {"best": {"step": 10}})
+        kept.save_best(step + 5, {})
+    (tmp_path / ".step-000000031.pt.1.new").write_bytes(b"torn")
+    again = Checkpoints(tmp_path)
+    state, notes = again.newest()
+    assert (state["best"]["step"], notes) == (10, [])
+    again.save(40, {"best": {"step": 10}})
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == [
+        "best-000000010.pt", "step-000000030.pt", "step-000000040.pt",
+    ]  # fmt: skip
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_only_the_newest_checkpoints_and_their_best_are_kept(tmp_path):
     tiny_with_stops(tmp_path, 5, epochs=6)
     names = [path.name.split("-")[0] for path in (tmp_path / "checkpoints").glob("*.pt")]

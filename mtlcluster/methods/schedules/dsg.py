@@ -45,6 +45,8 @@ class DynamicStopAndGo(Schedule):
     def observe_validation(self, values: Mapping[str, float]) -> None:
         for i, task in enumerate(self.context.tasks):
             score, best = values[f"{task.name}/{self.score}"], float(self.best[i])
+            if score != score:  # no sample of the task had a label
+                continue
             if best != best:  # the first validation
                 self.best[i] = score
                 continue

@@ -9,7 +9,7 @@ class DynamicWeightAverage(Weighting):
     """A loss that falls slowly counts more: w = T · softmax(r / temperature), r_i = L_i(e − 1) / L_i(e − 2).
 
     L_i(e) is the mean training loss of epoch e. In the first two epochs w = 1; a task without a mean in one of the two
-    epochs, or with one of 0, has r = 1.
+    epochs, or with a mean of 0 in the earlier, has r = 1.
     """
 
     paper = "Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019, equation 7"

@@ -32,6 +32,10 @@ class GradNorm(Weighting):
         return (self.weights[active] * losses).sum()
 
     def observe_gradients(self, losses: Tensor, norms: Tensor, active: Active) -> None:
+        if not bool(norms.isfinite().all()):        # an overflow in fp16: that step is left out
+            return
+        if self.optimizer is None and not bool(norms.any()):
+            raise ValueError("gradnorm: the last shared layer gets no gradient from any task")
         initial = self.initial[active]
         initial = torch.where(initial.isnan(), losses, initial)
         self.initial[active] = initial
