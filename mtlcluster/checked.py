@@ -29,7 +29,7 @@ def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseMode
     found = "" if isinstance(mistake["input"], dict) else f", found {shown(mistake['input'])}"
     if mistake["type"] == "value_error":
         found = ""
-    return key, f"{dotted(key)} {message}{found}" if key else message
+    return key, f"{dotted(key)} {message}{found}" if key and message.startswith("should") else message
 
 
 def dotted(key: Key) -> str:

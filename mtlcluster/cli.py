@@ -6,6 +6,7 @@ Exit codes: 0; 1 where a run failed (`submit --wait`, `train`) or Slurm refused;
 
 import errno
 import os
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -54,7 +55,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-RunsFolder = Annotated[Path, typer.Option("--runs", envvar="MTLCLUSTER_RUNS", help="Where the sweeps are.")]
+RunsFolder = Annotated[
+    Path, typer.Option("--runs", envvar="MTLCLUSTER_RUNS", callback=Path.expanduser, help="Where the sweeps are.")
+]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="The name of the grid.")]
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or parts of names.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
@@ -269,7 +272,7 @@ def _sweep(name: str, runs: Path) -> "Sweep":
 def _again(runs: Path) -> str:
     """What a command to type next needs so that it finds the same runs folder."""
     usual = os.environ.get("MTLCLUSTER_RUNS") or DEFAULT_RUNS
-    return "" if str(runs) == usual else f" --runs {runs}"
+    return "" if str(runs) == usual else f" --runs {shlex.quote(str(runs))}"
 
 
 def _runs(count: int) -> str:

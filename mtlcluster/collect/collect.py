@@ -37,7 +37,7 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
     if not any(entry.state == "done" for entry in seen):
         raise UserError(_nothing_yet(sweep, Counter(entry.state for entry in seen)))
     try:
-        with locked(sweep.folder / ".report.lock", lambda owner: notify(f"waiting for another collect ({owner})")):
+        with locked(sweep.folder / ".report.lock", notify):
             inputs = _fingerprint(seen)
             lines = _lines_if_current(sweep.report, inputs)
             lines = _make(sweep, seen, inputs) if lines is None else [*lines, "nothing new since the last report"]
@@ -107,10 +107,10 @@ def _write(
     made = tables.tables(found, tasks)
     drawn = figures.Figures(found, tasks, made[0]).draw(folder / "figures", advance)
     for table in made:
-        (folder / "tables" / f"{table.name}.csv").write_text(tables.as_csv(table))
-        (folder / "tables" / f"{table.name}.md").write_text(tables.as_markdown(table))
-    (folder / "tables" / "runs.csv").write_text(tables.runs_csv(found))
-    (folder / PAGE).write_text(report.report(name, found, absent, made, drawn))
+        (folder / "tables" / f"{table.name}.csv").write_text(tables.as_csv(table), "utf-8")
+        (folder / "tables" / f"{table.name}.md").write_text(tables.as_markdown(table), "utf-8")
+    (folder / "tables" / "runs.csv").write_text(tables.runs_csv(found), "utf-8")
+    (folder / PAGE).write_text(report.report(name, found, absent, made, drawn), "utf-8")
 
 
 def _put_in_place(beside: Path, report: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Cluster files: what a cluster needs to be told beyond the resources of a run."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,8 @@ class Cluster:
 
 def cluster_files(grid_folder: Path | None) -> list[Path]:
     """The cluster files there are, the nearest last."""
-    folders = [Path("~/.config/mtlcluster").expanduser(), *([grid_folder] if grid_folder else [])]
+    home = os.environ.get("HOME")       # a container may have none
+    folders = [*([Path(home, ".config", "mtlcluster")] if home else []), *([grid_folder] if grid_folder else [])]
     return [path for folder in folders if (path := folder / FILE_NAME).is_file()]
 
 

@@ -1,8 +1,9 @@
 """A grid file: read, checked and expanded into runs, each with its name and its identity."""
 
 import itertools
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,12 +25,12 @@ LONGEST_NAME = 100
 class Range(Checked):
     range: int | list[int]
 
-    def values(self) -> list[int]:
+    def values(self) -> Sequence[int]:
         """As Python's range: a count, or start and stop and possibly step."""
         bounds = [self.range] if isinstance(self.range, int) else self.range
         if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] == 0):
             raise ValueError(f"range should be a count or [start, stop] or [start, stop, step], found {self.range}")
-        return list(range(*bounds))
+        return range(*bounds)
 
 
 class GridFile(Checked):
@@ -95,6 +96,8 @@ class _Source:
 def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     """Reads and expands a grid. Raises UserError, naming file and line, for whatever is wrong with it."""
     yaml_file = YamlFile(path)
+    if "grid" not in yaml_file.data and "name" not in yaml_file.data and "job" in yaml_file.data:
+        raise UserError(f"{path}: this is the configuration of one run, not a grid; train it by `mtlcluster train`")
     try:
         file = GridFile(**yaml_file.data)
     except pydantic.ValidationError as error:
@@ -107,7 +110,7 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
         job = find_job(job_name, path.parent)
     except UserError as error:
         yaml_file.refuse(("job",), str(error))
-    points, count = _points(yaml_file, file)
+    points, count = _points(yaml_file, file, max_runs)
     if count > max_runs:
         yaml_file.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
     runs: dict[str, PlannedRun] = {}
@@ -142,23 +145,23 @@ def _read_base(grid: YamlFile, file: GridFile) -> YamlFile | None:
 Point = list[tuple[str, Any, Key]]          # dotted key, value, and where in the grid file it stands
 
 
-def _points(grid: YamlFile, file: GridFile) -> tuple[Iterator[Point], int]:
+def _points(grid: YamlFile, file: GridFile, max_runs: int) -> tuple[Iterator[Point], int]:
     """Every combination of `grid` and of the groups of `zip`, then the points of `include`; and how many they are."""
-    axes: list[list[Point]] = []
-    for key, given in file.grid.items():
-        try:
-            values = given.values() if isinstance(given, Range) else given
-        except ValueError as error:
-            grid.refuse(("grid", key), str(error))
+    axes: list[Iterable[Point]] = []
+    given = {key: _values(grid, key, value) for key, value in file.grid.items()}
+    count = math.prod(len(values) for values in given.values())
+    if count > max_runs:        # before anything of that size is made
+        grid.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
+    for key, values in given.items():
         where: Key = ("grid", key)
-        axes.append([[(key, v, where if isinstance(given, Range) else (*where, i))] for i, v in enumerate(values)])
-        if not values:
-            grid.refuse(where, f"grid.{key} has no values")
+        in_list = not isinstance(file.grid[key], Range)
+        axes.append([[(key, v, (*where, i) if in_list else where)] for i, v in enumerate(values)])
     for i, group in enumerate(file.zip):
         lengths = {key: len(values) for key, values in group.items()}
         if len(set(lengths.values())) != 1:
             grid.refuse(("zip", i), f"lists that advance together should be equally long, found {lengths}")
         rows = range(next(iter(lengths.values())))
+        count *= len(rows)
         axes.append([[(key, values[j], ("zip", i, key, j)) for key, values in group.items()] for j in rows])
     if not file.grid and not file.zip and not file.include:
         grid.refuse(("grid",), "the grid is empty: give at least one key with a list of values")
@@ -166,13 +169,18 @@ def _points(grid: YamlFile, file: GridFile) -> tuple[Iterator[Point], int]:
     included: list[Point] = [
         [(key, v, ("include", i, key)) for key, v in point.items()] for i, point in enumerate(file.include)
     ]
-    count = len(included)
-    if axes:
-        combinations = 1
-        for axis in axes:
-            combinations *= len(axis)
-        count += combinations
+    count = (count if axes else 0) + len(included)
     return itertools.chain((list(itertools.chain(*parts)) for parts in product), included), count
+
+
+def _values(grid: YamlFile, key: str, given: list[Any] | Range) -> Sequence[Any]:
+    try:
+        values = given.values() if isinstance(given, Range) else given
+    except ValueError as error:
+        grid.refuse(("grid", key), str(error))
+    if not values:
+        grid.refuse(("grid", key), f"grid.{key} has no values")
+    return values
 
 
 def _without_excluded(grid: YamlFile, file: GridFile, points: Iterator[Point]) -> Iterator[Point]:
@@ -246,9 +254,13 @@ def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -
 
 def _refuse(grid: YamlFile, sources: dict[Key, _Source], key: Key, message: str) -> NoReturn:
     """Reports a mistake of one point where the offending value stands: in the grid, in `set` or in the base."""
+    for given, source in sources.items():
+        if key and given[: len(key)] == tuple(str(part) for part in key):       # `optimzer`, of `optimzer.lr`
+            source.file.refuse(source.key, message)
     for length in range(len(key), 0, -1):
-        if source := sources.get(tuple(str(part) for part in key[:length])):
-            source.file.refuse((*source.key, *key[length:]), message)
+        place = tuple(str(part) for part in key[:length])
+        if place in sources:
+            sources[place].file.refuse((*sources[place].key, *key[length:]), message)
     grid.refuse((), message)
 
 

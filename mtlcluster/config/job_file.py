@@ -70,7 +70,7 @@ def _named_job(name: str, beside: Path) -> tuple[Path, Path]:
 def parse_job(root: Path, file: Path, function: str) -> JobFile:
     path = root / file
     try:
-        tree = ast.parse(path.read_text(), str(path))
+        tree = ast.parse(path.read_text("utf-8"), str(path))
     except SyntaxError as error:
         raise UserError(f"{path}:{error.lineno}: not Python: {error.msg}") from None
     except (UnicodeDecodeError, ValueError) as error:

@@ -11,7 +11,7 @@ from pydantic import Field
 from mtlcluster.checked import Checked, first_mistake
 from mtlcluster.config.units import Duration, Size
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.errors import nearest
+from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.catalog import check_method, named_tasks, sparse_method
 
 Positive = Field(gt=0)
@@ -165,6 +165,8 @@ def without_place(value: Any) -> Any:
 def read_run_config(path: Path) -> RunConfig:
     """Reads a run's own file or one out of a sweep folder. Raises UserError naming file and line."""
     file = YamlFile(path)
+    if "grid" in file.data:
+        raise UserError(f"{path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`")
     model = SweepRunConfig if "origin" in file.data else RunConfig
     try:
         return model(**file.data)

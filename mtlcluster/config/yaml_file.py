@@ -53,7 +53,7 @@ class YamlFile:
         self.path = path
         self.lines: dict[Key, int] = {}
         try:
-            text = path.read_text()
+            text = path.read_text("utf-8")
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from None
         except UnicodeDecodeError as error:

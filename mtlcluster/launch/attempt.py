@@ -152,10 +152,11 @@ class Attempt:
 
     def conclude(self) -> None:
         """After the process has ended: the run's state, and everything given back."""
-        while self.read():
-            time.sleep(0.01)
         with contextlib.suppress(ProcessLookupError):       # helpers of the child, such as data loaders
             os.killpg(self.process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 1         # a helper in a session of its own may hold the pipe open for ever
+        while self.read() and time.monotonic() < deadline:
+            time.sleep(0.01)
         self.status.state, self.status.error = self._verdict()
         self.status.seconds_left = None
         self.write()

@@ -24,7 +24,7 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
         paths = []
         for number, run in enumerate(firsts.values()):
             path = Path(folder, f"{number}.yaml")
-            path.write_text(dump(run.config.model_dump()))
+            path.write_text(dump(run.config.model_dump()), "utf-8")
             paths.append(str(path))
         answer = _one_step(paths, grid.job.root)
     # The user's code may print as well.

@@ -1,6 +1,6 @@
 """Steering runs that were submitted: which ones are meant, stopping them, and which can be started once more."""
 
-import getpass
+import os
 import time
 from collections.abc import Callable, Iterable
 
@@ -49,7 +49,7 @@ def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object])
     A job that waits goes at once. One that runs gets GRACE seconds to save and end by itself. Returns how `runs` are
     then. Raises SchedulerError; the workers have been asked even then.
     """
-    asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by {getpass.getuser()}\n"
+    asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     for run in runs:
         replace_text(sweep.run(run.run).cancel, asked)
     jobs = _needless_jobs(sweep, runs)

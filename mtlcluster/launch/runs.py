@@ -82,7 +82,7 @@ def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster:
     with new_folder(sweep.folder) as beside:
         for name, run in planned.items():
             (beside / name).mkdir()
-            (beside / name / "config.yaml").write_text(_config_text(sweep, run, code, cluster, pieces))
+            (beside / name / "config.yaml").write_text(_config_text(sweep, run, code, cluster, pieces), "utf-8")
         flush(beside / name / "config.yaml" for name in planned)
         for name in planned:
             (beside / name).rename(sweep.folder / name)
@@ -116,6 +116,13 @@ def read_config(run: Run) -> SweepRunConfig:
 
 def write_config(run: Run, config: RunConfig) -> None:
     replace_text(run.config, dump(config.model_dump()))
+
+
+def present_resources(config: SweepRunConfig, grid: dict[str, Any]) -> Resources:
+    """What the grid, as it was last submitted, asks for this run; what the grid varies stays as it is."""
+    varied = {key.partition(".")[2] for key in config.origin.varied if key.startswith("resources.")}
+    wanted = {key: value for key, value in grid.get("resources", {}).items() if key not in varied}
+    return config.resources.model_copy(update=wanted)
 
 
 def take_over_resources(run: Run, resources: Resources) -> bool:

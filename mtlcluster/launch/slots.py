@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mtlcluster.errors import UserError
+from mtlcluster.sweep.files import try_lock
 
 
 @dataclass
@@ -105,17 +106,6 @@ def visible_gpus() -> list[str]:
         return []
     count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     return [str(index) for index in range(count)]
-
-
-def try_lock(file: int) -> bool:
-    """Whether the lock on an open file is ours now. A file system that knows no locks gives it to anybody."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _close(files: list[int]) -> None:

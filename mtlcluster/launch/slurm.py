@@ -1,6 +1,6 @@
 """Slurm as an executor, through submitit: batch scripts, arrays, and the jobs of a `submit` that was killed."""
 
-import getpass
+import os
 import re
 import shlex
 import shutil
@@ -102,7 +102,7 @@ def mark(sweep: Sweep, submission: str) -> str:
 
 def cancel_orphans(sweep: Sweep, submission: str) -> list[str]:
     """Cancels what a killed `submit` has left in the queue of its submission; returns the ids."""
-    queue = run_slurm("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%F|%k")
+    queue = run_slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%F|%k")
     found = (line.partition("|") for line in queue.splitlines())
     ours = {job for job, _, comment in found if comment == mark(sweep, submission)}
     scancel(ours)

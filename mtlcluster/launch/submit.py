@@ -5,6 +5,7 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 """
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import locked
+from mtlcluster.sweep.files import locked, try_lock
 from mtlcluster.sweep.folder import Sweep
 
 Notify = Callable[[str], object]
@@ -72,6 +73,8 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
             snapshot.keep(code, sweep.code)
         runs.write_grid(sweep, grid)
         runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
+        for name in found.unsent:       # a `cancel` while it had no job
+            sweep.run(name).cancel.unlink(missing_ok=True)
         runs.write_runs(sweep, found.new, code.hash, chosen.name)
         for name, run in found.interrupted.items():
             runs.take_over_resources(sweep.run(name), run.config.resources)
@@ -105,10 +108,15 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
 
 def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> Submitted:
     """Gives the runs a job again: they go on from their checkpoints with the code they have, or, with `restart`, begin
-    anew with the code as it is now. The caller has made sure that no job has them."""
+    anew with the code as it is now. Both with the resources that the grid asks for now.
+
+    Raises UserError for a run that a job has, be it since the caller looked.
+    """
+    sweep = Sweep(sweep.folder.absolute())
     with _disk_errors(sweep), locked(sweep.lock, notify):
         grid, grid_folder, root = runs.source(sweep)
         _close_interrupted(sweep)
+        _refuse_taken(sweep, names)
         if restart:
             place, _, function = grid["job"].partition(":")
             code = snapshot.take(parse_job(root, Path(place), function))
@@ -119,13 +127,27 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> S
         by_cluster: dict[str, list[Unit]] = {}
         for name in names:
             config = runs.read_config(sweep.run(name))
-            by_cluster.setdefault(config.origin.cluster, []).append(Unit(name, config.resources, config.origin.code))
+            resources = runs.present_resources(config, grid)
+            runs.take_over_resources(sweep.run(name), resources)
+            by_cluster.setdefault(config.origin.cluster, []).append(Unit(name, resources, config.origin.code))
             sweep.run(name).cancel.unlink(missing_ok=True)
         for cluster, units in by_cluster.items():
             chosen = _find_cluster(cluster, grid_folder)
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
         result.cluster = ", ".join(by_cluster)
     return result
+
+
+def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
+    """A run that a job has, or whose training process is still alive, must not be given to another one."""
+    taken = [run.run for run in observe([sweep], names) if not run.ended]
+    for name in names:
+        lock = os.open(sweep.run(name).folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        if not try_lock(lock):
+            taken.append(name)
+        os.close(lock)
+    if taken:
+        raise UserError(f"{', '.join(dict.fromkeys(taken))}: still at work; nothing was submitted")
 
 
 def sweep_of(grid: Grid, runs_folder: Path) -> Sweep:

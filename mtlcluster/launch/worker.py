@@ -21,8 +21,9 @@ from typing import Any
 import yaml
 
 from mtlcluster.launch.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
-from mtlcluster.launch.slots import JobRoom, Room, try_lock
+from mtlcluster.launch.slots import JobRoom, Room
 from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import try_lock
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.status import ENDED, Status, read_status, write_status
 from mtlcluster.sweep.submissions import Submission
@@ -62,11 +63,11 @@ class Worker:
     def work(self, listener: Listener) -> None:
         self._leave_out_ended()
         while self.waiting or self.active:
+            self._look_for_cancels()
             if listener.heard:
                 self._stop_all()
             else:
                 self._start()
-            self._look_for_cancels()
             for key, _ in self.selector.select(TURN):
                 if not key.data.read():
                     self.selector.unregister(key.fileobj)
@@ -91,7 +92,10 @@ class Worker:
 
     def _status(self, run: Run) -> Status:
         """The run's status as this submission's; what an earlier one left of it goes on, but not how it ended."""
-        status = read_status(run.status) or Status()
+        try:
+            status = read_status(run.status) or Status()
+        except ValueError as error:
+            status = Status(notes=[f"status.json was begun anew: {error}"])
         if status.submission != self.submission.id:
             status.state, status.error, status.stops_without_progress = "queued", "", 0
         status.submission, status.job_id = self.submission.id, self.job_id
@@ -99,7 +103,10 @@ class Worker:
 
     def _end_unbegun(self, run: Run, status: Status, state: Any, error: str = "") -> None:
         status.state, status.error, status.heartbeat = state, error, time.time()
-        write_status(run.status, status)
+        try:
+            write_status(run.status, status)
+        except OSError as problem:      # its folder is gone, or the disk is full: the others go on
+            print(f"{run.status}: {problem.strerror or problem}", flush=True)
         self.waiting.remove(run)
         self.failed |= state == "failed"
 
@@ -109,8 +116,9 @@ class Worker:
             try:
                 if not self._start_one(run):
                     return
-            except OSError as error:
-                self._end_unbegun(run, self._status(run), "failed", f"could not be started: {error}")
+            except (OSError, yaml.YAMLError, KeyError, TypeError) as error:     # a damaged config.yaml, for one
+                why = f"could not be started: {type(error).__name__}: {error}".splitlines()[0]
+                self._end_unbegun(run, self._status(run), "failed", why)
 
     def _start_one(self, run: Run) -> bool:
         """Starts `run` unless another worker has it. Returns False where there is no room for it."""

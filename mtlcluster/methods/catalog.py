@@ -52,7 +52,8 @@ def method(slot: str, name: str) -> Method:
             raise ValueError(f"'{name}' is a {other}, not a {slot}")
         raise ValueError(f"unknown {slot} '{name}'{nearest(name, names(slot))}")
     file = FOLDER / f"{slot}s" / f"{name}.py"
-    node = next(n for n in ast.parse(file.read_text()).body if isinstance(n, ast.ClassDef) and _slot_of(n) == slot)
+    tree = ast.parse(file.read_text("utf-8"))
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and _slot_of(n) == slot)
     fields = {
         statement.targets[0].id: ast.literal_eval(statement.value)
         for statement in node.body

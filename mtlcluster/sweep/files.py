@@ -71,29 +71,35 @@ def write_checksum(path: Path) -> None:
 
 def has_valid_checksum(path: Path) -> bool:
     try:
-        return checksum_file(path).read_text().split()[0] == sha256(path)
+        return checksum_file(path).read_text("utf-8").split()[0] == sha256(path)
     except (OSError, IndexError, UnicodeDecodeError):
         return False
 
 
+def try_lock(file: int) -> bool:
+    """Whether the lock on an open file is ours now. A file system that knows no locks gives it to anybody."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextmanager
-def locked(path: Path, on_wait: Callable[[str], object] | None = None) -> Iterator[bool]:
+def locked(path: Path, on_wait: Callable[[str], object]) -> Iterator[None]:
     """Holds an exclusive lock on `path`, which the kernel lets go when its owner dies, however it dies.
 
-    With `on_wait`, waits for the present owner after telling it who that is; without, yields False at once if taken.
+    Waits for the present owner after telling `on_wait` who that is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if on_wait is None:
-                yield False
-                return
+        if not try_lock(file.fileno()):
             file.seek(0)
-            on_wait(file.read().strip() or "another process")
+            on_wait(f"waiting for {file.read().strip() or 'another process'}, which is at work on {path.parent.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()
-        yield True
+        yield

@@ -97,8 +97,10 @@ def natural(name: str) -> list[str | int]:
 
 def sweeps(runs_folder: Path) -> list[Sweep]:
     """All sweeps of a runs folder, by name; none where the folder is empty or missing."""
-    if not runs_folder.is_dir():
+    if not runs_folder.exists():
         return []
+    if not runs_folder.is_dir():
+        raise UserError(f"{runs_folder} is no folder")
     return [Sweep(path.parent) for path in sorted(runs_folder.glob("*/sweep.yaml"))]
 
 

@@ -45,10 +45,12 @@ def read(path: Path) -> list[Submission]:
     found: dict[str, Submission] = {}
     if not path.exists():
         return []
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
+            continue
+        if not isinstance(entry, dict) or not {"event", "submission"} <= entry.keys():
             continue
         if entry["event"] == "begin":
             found[entry["submission"]] = Submission(

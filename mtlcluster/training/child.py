@@ -30,6 +30,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 DONE, FAILED, STOPPED = 0, 1, 3
+LOGGED = ("train/total_loss", "validation/mean_loss")
 
 
 def main(folder: Path, report_fd: int) -> int:
@@ -54,6 +55,9 @@ def main(folder: Path, report_fd: int) -> int:
 
         def report(self, event: str, **values: Any) -> None:
             report(event, **values)
+            if event == "epoch":
+                latest = [f"{name} {value:.4g}" for name, value in values["latest"].items() if name in LOGGED]
+                print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 
     try:
         config = read_run_config(folder / "config.yaml")

@@ -47,7 +47,10 @@ def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, contr
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(config.seed)
-    return Trainer(config, build(), folder, device, control)
+    problem = build()
+    if not isinstance(problem, Problem):
+        raise ValueError(f"the job's build should return a Problem, not {type(problem).__name__}")
+    return Trainer(config, problem, folder, device, control)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

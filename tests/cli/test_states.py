@@ -1,5 +1,6 @@
 """What `status` makes of the worker's file, the cancel file and the scheduler's answer."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def test_state_of_a_run_on_this_machine(tmp_path, process, job, in_file, cancell
     job_id = local_job(process.pid)
     if job == "dead":
         process.kill()          # and never reaped: a zombie still has its entry in /proc
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     if job == "elsewhere":
         job_id = "local:another-host:" + job_id.split(":", 2)[2]
     sweep = new_sweep(tmp_path)

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
+from mtlcluster.launch import local
 from mtlcluster.launch.slots import JobRoom, Machine
 from mtlcluster.launch.submit import resubmit
+from mtlcluster.sweep import submissions
 
 pytestmark = pytest.mark.usefixtures("fake_child")
 
@@ -103,6 +105,26 @@ def test_a_requeued_job_leaves_alone_what_has_ended_and_a_retry_begins_it_again(
     while sweep.status("fails").attempt == 1 or sweep.status("fails").state != "failed":
         time.sleep(0.05)
     assert sweep.status("fails").submission == "0002"
+
+
+def test_a_damaged_status_or_configuration_ends_no_other_run(make_grid, submit_locally):
+    sweep = submit_locally(behaving(make_grid, "fine", "also-fine", "third"))
+    for part in ("=fine", "also-fine", "third"):
+        sweep.wait(part, "done")
+    os.waitpid(sweep.worker, 0)
+    for part, damaged in (("=fine", "status"), ("third", "config")):
+        getattr(sweep.sweep.run(sweep.run(part)), damaged).write_text("}{")
+        sweep.sweep.run(sweep.run("third")).status.unlink(missing_ok=True)
+    submission = submissions.read(sweep.sweep.submissions)[0]
+    submissions.append(sweep.sweep.submissions, "begin", "0002", cluster="local", code=submission.code,
+                       jobs=submission.jobs)  # fmt: skip
+    worker = local.start(sweep.sweep, "0002", submission.code)
+    submissions.append(sweep.sweep.submissions, "end", "0002", jobs=[local.job_id(worker.pid)])
+    local.release(worker)
+    worker.wait()
+    assert "begun anew" in sweep.wait("=fine", "done").notes[0]
+    assert sweep.wait("also-fine", "done").submission == "0002"
+    assert "could not be started" in sweep.wait("third", "failed").error
 
 
 def test_one_run_is_never_trained_by_two_workers(make_grid, submit_locally):

@@ -147,7 +147,7 @@ class SlurmCluster:
             wait_for(lambda: not self.jobs(), "the queue to be empty")
 
     def stop(self) -> None:
-        if "n2" in self.daemons and not self.daemons["slurmctld"].poll():
+        if "n2" in self.daemons and self.daemons["slurmctld"].poll() is None:
             self.clear()
         for daemon in reversed(self.daemons.values()):
             daemon.terminate()

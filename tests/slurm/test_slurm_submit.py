@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch.submit import choose_cluster, preview, submit
+from mtlcluster.launch.submit import choose_cluster, preview, resubmit, submit
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
 
@@ -44,8 +44,8 @@ def test_an_array_is_split_where_the_cluster_asks_for_it(slurm, project, make_gr
 
 
 def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_grid):
-    grid = make_grid(**{**FOUR, "grid": {"seed": {"range": 2}, "resources.memory": ["100M", "200M"]}})
-    assert len(grid.runs) == 2      # resources are no part of a run's identity
+    with pytest.raises(UserError, match="two points are the same run"):     # resources are no part of its identity
+        make_grid(**{**FOUR, "grid": {"seed": {"range": 2}, "resources.memory": ["100M", "200M"]}})
     include = [{"seed": 0}, {"seed": 1, "resources.memory": "3G"}, {"seed": 2}]
     scripts = preview(make_grid(**{**FOUR, "grid": {}, "include": include}), project / "runs", "slurm")
     assert re.findall(r"--mem=(\d+)M", scripts) == ["500", "3072"]
@@ -112,3 +112,19 @@ def test_without_an_answering_controller_this_machine_is_chosen(project, make_gr
     assert choose_cluster(None, grid).is_local
     with pytest.raises(UserError, match="Slurm does not answer"):
         choose_cluster("slurm", grid)
+
+
+def test_from_a_relative_folder_a_retry_asks_for_what_the_grid_asks_for_now(slurm, project, make_grid, monkeypatch):
+    monkeypatch.chdir(project)
+    one = {"grid": {"seed": [0]}, "resources": {"partition": "closed", "time": "9m"}}
+    first = submit(make_grid(**one), Path("runs"), "slurm", print)
+    sweep = Sweep(Path("runs/sweep"))
+    with pytest.raises(UserError, match="still at work; nothing was submitted"):
+        resubmit(sweep, first.new, restart=True, notify=print)
+    slurm.clear()
+    submit(make_grid(**{**one, "resources": {**one["resources"], "time": "11m"}}), Path("runs"), "slurm", print)
+    [job] = resubmit(sweep, first.new, restart=False, notify=print).job_ids
+    [script] = Path("runs/sweep/submissions/0002").glob("*_submission.sh")
+    assert "#SBATCH --time=11\n" in script.read_text()
+    assert f"sh {project}/runs/sweep/code/" in script.read_text()
+    assert "TimeLimit=00:11:00" in slurm.ask("scontrol", "show", "job", job)
