@@ -97,6 +97,7 @@ def batches(
         batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
         num_workers=workers,
         collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),     # its own: the loader must not draw from the run's
     )
 

@@ -25,7 +25,8 @@ def evaluate(
     called after every batch and may raise to break off.
     """
     names = [task.name for task in tasks]
-    sums, counts = {name: torch.zeros((), dtype=torch.float64) for name in names}, dict.fromkeys(names, 0)
+    sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in names}
+    counts = dict.fromkeys(names, 0)
     metrics = {(task.name, name): metric.clone().to(device) for task in tasks for name, metric in task.metrics.items()}
     training = model.training
     model.eval()
@@ -40,7 +41,7 @@ def evaluate(
                 if not len(target):
                     continue
                 target = target.to(device)
-                sums[task.name] += task.loss(output, target).double().cpu() * len(target)
+                sums[task.name] += task.loss(output, target).double() * len(target)
                 counts[task.name] += len(target)
                 decoded = task.decode(output)
                 for name in task.metrics:

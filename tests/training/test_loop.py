@@ -11,6 +11,7 @@ from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import Optimizer, RunConfig, Scheduler
+from mtlcluster.methods.base import Gradient
 from mtlcluster.sweep.history import read_history
 from mtlcluster.training.control import Control
 from mtlcluster.training.optimization import LearningRate, make_optimizer
@@ -242,6 +243,25 @@ def test_heads_that_share_parameters_are_refused(tmp_path):
 
     with pytest.raises(ValueError, match="belongs to the trunk"):
         train(build, {"method": "pcgrad", "epochs": 1}, tmp_path)
+
+
+def test_a_method_that_needs_the_whole_jacobian_gets_it(tmp_path):
+    """No method that has landed does; one that adds up the rows is the plain sum."""
+
+    class AddUp(Gradient):
+        needs = "jacobian"
+
+        def direction(self, jacobian, active):
+            assert jacobian.shape == (2, 5 * 7 + 7 + 7 * 6 + 6)
+            return jacobian.sum(0)
+
+    config = RunConfig(job="plain", epochs=2, method="gradnorm", optimizer={"lr": 0.01})
+    expected = train(plain_problem, config, tmp_path / "sum")["series"]
+    trainer = prepare(plain_problem, config, tmp_path / "jacobian", Control())
+    trainer.update.gradient = AddUp(trainer.schedule.context)
+    found = trainer.run()["series"]
+    for name in ("train/sign/loss", "train/value/loss", "weight/value", "gradient_norm"):
+        np.testing.assert_allclose(found[name]["value"], expected[name]["value"], rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["equal", "pcgrad"])
