@@ -18,7 +18,7 @@ from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
 
 HEARTBEAT = 10.0            # seconds between two writings of status.json while nothing happens
-MOST_STOPS = 3              # without progress, in a row
+MOST_STOPS = 5              # without progress, in a row; fewer would fail what is only preempted often
 STOPPED_AT_START = (
     f"stopped {MOST_STOPS} times in a row before anything new was saved: ask for more time (resources.time), "
     "or save more often (checkpoint_every)"

@@ -78,14 +78,14 @@ def test_told_to_stop_twice_it_saves_once_and_leaves_the_runs_queued(make_grid, 
     assert sweep.status("never-ready").state == "queued"
 
 
-def test_without_progress_the_third_stop_is_the_last(make_grid, submit_locally):
+def test_without_progress_the_fifth_stop_is_the_last(make_grid, submit_locally):
     sweep = submit_locally(behaving(make_grid, "stubborn"))
-    for attempt in (1, 2, 3):
+    for attempt in (1, 2, 3, 4, 5):
         while (status := sweep.status()) is None or not (status.attempt == attempt and status.epochs):
             time.sleep(0.05)
         os.kill(sweep.worker, signal.SIGUSR2)
         os.waitpid(sweep.worker, 0)
-        if attempt < 3:
+        if attempt < 5:
             assert sweep.status().state == "queued"
             sweep.begin_again()
     assert sweep.status().state == "failed"
