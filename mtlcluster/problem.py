@@ -113,6 +113,10 @@ class MultiTaskModel(nn.Module):
         self.trunk = trunk
         self.heads = nn.ModuleDict(heads)
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Those outside the heads, in the order of their registration."""
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("heads.")]
+
     def forward(self, inputs: Any, tasks: list[str]) -> dict[str, Tensor]:
         """The outputs of the heads of `tasks`; no other head is computed."""
         representation = self.trunk(inputs)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import Machine
 from mtlcluster.launch.worker import Listener, Worker, accepted
 from mtlcluster.sweep.folder import Sweep
@@ -35,12 +36,6 @@ def release(worker: "subprocess.Popen[bytes]") -> None:
     worker.stdin.close()
 
 
-def job_id(pid: int) -> str:
-    """`local:<host>:<pid>:<start time>`; the start time, in clock ticks since boot, tells apart who had that pid."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return f"local:{os.uname().nodename}:{pid}:{fields[19]}"
-
-
 def main() -> None:
     listener = Listener()
     sweep, submission = Sweep(Path(sys.argv[1])), sys.argv[2]
@@ -48,7 +43,7 @@ def main() -> None:
     found = accepted(sweep, submission)
     if found is None:
         sys.exit(f"submission {submission} was not completed: its runs are another worker's")
-    worker = Worker(sweep, found, job_id(os.getpid()), found.jobs[0], Machine())
+    worker = Worker(sweep, found, local_job_id(os.getpid()), found.jobs[0], Machine())
     worker.work(listener)
     sys.exit(1 if worker.failed else 0)
 

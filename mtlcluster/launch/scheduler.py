@@ -42,6 +42,11 @@ def is_local(job_id: str) -> bool:
     return job_id.startswith("local:")
 
 
+def local_job_id(pid: int) -> str:
+    """`local:<host>:<pid>:<start time>`; the start time tells apart who had that pid."""
+    return f"local:{os.uname().nodename}:{pid}:{_process(pid)[1]}"
+
+
 def _ask_this_machine(job_id: str) -> Answer:
     """`local:<host>:<pid>:<starttime>` is alive if that process is still the one that started then (clock ticks)."""
     try:
@@ -51,12 +56,17 @@ def _ask_this_machine(job_id: str) -> Answer:
     if host != os.uname().nodename:
         return Answer("unknown", f"a process on {host}")
     try:
-        # The name, in parentheses, may hold blanks: what follows it are fields 3 (state) to 22 (start time) and more.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, started = _process(pid)
     except OSError:
         return Answer("gone")
-    alive = fields[19] == start_time and fields[0] not in "ZX"
-    return Answer("running") if alive else Answer("gone")
+    return Answer("running") if started == start_time and state not in "ZX" else Answer("gone")
+
+
+def _process(pid: int | str) -> tuple[str, str]:
+    """A process's state and start time, in clock ticks since boot. Raises OSError where there is none."""
+    # The name, in parentheses, may hold blanks: what follows it are fields 3 (state) to 22 (start time) and more.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], fields[19]
 
 
 def _ask_slurm(job_ids: set[str], users: set[int]) -> dict[str, Answer]:

@@ -18,6 +18,7 @@ from mtlcluster.config.job_file import parse_job
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, runs, slurm, snapshot
 from mtlcluster.launch.pack import Array, Unit, pack
+from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
@@ -151,7 +152,7 @@ def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
 
 
 def sweep_of(grid: Grid, runs_folder: Path) -> Sweep:
-    return Sweep(runs_folder.expanduser().absolute() / grid.file.name)
+    return Sweep(runs_folder.absolute() / grid.file.name)
 
 
 @contextmanager
@@ -237,7 +238,7 @@ def _hand_over(
 
 def _submit_local(sweep: Sweep, submission: str, array: Array) -> list[str]:
     worker = local.start(sweep, submission, array.code)
-    job = local.job_id(worker.pid)
+    job = local_job_id(worker.pid)
     submissions.append(sweep.submissions, "end", submission, jobs=[job])
     local.release(worker)
     return [job]

@@ -30,9 +30,10 @@ def make_optimizer(config: Optimizer, model: MultiTaskModel, weighting: nn.Modul
     own = {"trunk": config.groups.trunk.weight_decay, "heads": config.groups.heads.weight_decay}
     decays = {part: config.weight_decay if decay is None else decay for part, decay in own.items()}
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    shared = {id(p) for p in model.shared_parameters()}
     chosen: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        part = "heads" if name.startswith("heads.") else "trunk"
+    for parameter in model.parameters():
+        part = "trunk" if id(parameter) in shared else "heads"
         decay = decays[part] if parameter.ndim > 1 and id(parameter) not in norms else 0.0
         if parameter.requires_grad:
             chosen.setdefault((rates[part], decay), []).append(parameter)

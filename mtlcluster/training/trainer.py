@@ -315,7 +315,7 @@ class Trainer:
     def _info(self, finished: bool) -> dict[str, Any]:
         config = self.config.model_dump()
         origin = config.pop("origin", {})
-        heads = sum(p.numel() for p in self.model.heads.parameters())
+        shared = sum(p.numel() for p in self.model.shared_parameters())
         return {
             "sweep": origin.get("sweep", ""),
             "run": self.history_path.parent.name,
@@ -331,7 +331,7 @@ class Trainer:
             "best": self.best,
             "finished": finished,
             "device": device_name(self.device),
-            "parameters": {"trunk": sum(p.numel() for p in self.model.parameters()) - heads, "heads": heads},
+            "parameters": {"trunk": shared, "heads": sum(p.numel() for p in self.model.parameters()) - shared},
             "versions": {
                 "mtlcluster": mtlcluster.__version__, "python": platform.python_version(),
                 "torch": str(torch.__version__), "numpy": np.__version__,

@@ -56,12 +56,11 @@ class Updater:
     ) -> None:
         self.model, self.tasks, self.weighting, self.gradient = model, tasks, weighting, gradient
         self.autocast, self.device = autocast, device
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.shared = [p for name, p in named if not name.startswith("heads.")]
+        self.shared = [p for p in model.shared_parameters() if p.requires_grad]
         self.heads = [[p for p in model.heads[task.name].parameters() if p.requires_grad] for task in tasks]
         if len({id(p) for head in self.heads for p in head}) < sum(len(head) for head in self.heads):
             raise ValueError("heads share a parameter with each other: what several tasks share belongs to the trunk")
-        self.last_layer = last_shared_layer(model) if weighting.needs_gradient_norms else None
+        self.last_layer = last_shared_layer(self.shared) if weighting.needs_gradient_norms else None
         self.reached: set[int] = set()      # the shared parameters that some task's gradient has reached in this step
         self.indices: dict[tuple[int, ...], Active] = {}
 
@@ -240,9 +239,8 @@ class Updater:
         return self.indices[key]
 
 
-def last_shared_layer(model: MultiTaskModel) -> nn.Parameter:
-    """The weight of the last shared layer: the last trainable parameter outside the heads that is no vector."""
-    shared = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("heads.")]
+def last_shared_layer(shared: list[nn.Parameter]) -> nn.Parameter:
+    """The weight of the last shared layer: the last of the trainable shared parameters that is no vector."""
     matrices = [p for p in shared if p.ndim > 1]
     if not matrices:
         raise ValueError("gradnorm needs a trainable layer in the trunk: all of it is frozen")

@@ -153,8 +153,8 @@ def test_the_worker_of_a_killed_submit_trains_nothing_and_the_next_completes_it(
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from mtlcluster.config.grid import read_grid\n"
-        "from mtlcluster.launch import local, submit\n"
-        "local.job_id = lambda pid: (print(pid, flush=True), os.kill(os.getpid(), signal.SIGKILL))\n"
+        "from mtlcluster.launch import submit\n"
+        "submit.local_job_id = lambda pid: (print(pid, flush=True), os.kill(os.getpid(), signal.SIGKILL))\n"
         "submit.submit(read_grid(Path(sys.argv[1])), Path(sys.argv[2]), 'local', print)\n"
     )
     command = [sys.executable, "-c", program, grid.path, project / "runs"]

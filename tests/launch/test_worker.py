@@ -9,6 +9,7 @@ import time
 import pytest
 
 from mtlcluster.launch import local
+from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import JobRoom, Machine
 from mtlcluster.launch.submit import resubmit
 from mtlcluster.sweep import submissions
@@ -119,7 +120,7 @@ def test_a_damaged_status_or_configuration_ends_no_other_run(make_grid, submit_l
     submissions.append(sweep.sweep.submissions, "begin", "0002", cluster="local", code=submission.code,
                        jobs=submission.jobs)  # fmt: skip
     worker = local.start(sweep.sweep, "0002", submission.code)
-    submissions.append(sweep.sweep.submissions, "end", "0002", jobs=[local.job_id(worker.pid)])
+    submissions.append(sweep.sweep.submissions, "end", "0002", jobs=[local_job_id(worker.pid)])
     local.release(worker)
     worker.wait()
     assert "begun anew" in sweep.wait("=fine", "done").notes[0]
