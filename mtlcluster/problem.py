@@ -128,7 +128,9 @@ class Problem:
     """An experiment, as a job's `build` gives it.
 
     The data are map-style datasets of pairs (inputs, targets): inputs in any nest of tensors, targets a dict by task.
-    collate makes a batch of a list of such pairs (torch's own, if left out); workers is how many processes load data.
+    A dataset may have `ids` (a name for each sample, by which errors and predictions call it) and `lengths` (batches
+    then hold samples of similar length). collate makes a batch of a list of such pairs (torch's own, if left out);
+    workers is how many processes load data.
     """
 
     model: MultiTaskModel

@@ -45,7 +45,7 @@ def main(folder: Path, report_fd: int) -> int:
     try:
         from mtlcluster.config.run import read_run_config
         from mtlcluster.training.control import Control, StopRequested
-        from mtlcluster.training.train import load_build, train
+        from mtlcluster.training.train import code_root, load_build, train
     except Exception as error:
         return _fail(report, error)
 
@@ -61,9 +61,7 @@ def main(folder: Path, report_fd: int) -> int:
 
     try:
         config = read_run_config(folder / "config.yaml")
-        origin = getattr(config, "origin", None)
-        root = folder.parent / "code" / origin.code if origin else Path.cwd()
-        train(load_build(config.job, root, config), config, folder, WorkerControl())
+        train(load_build(config.job, code_root(folder, config), config), config, folder, WorkerControl())
     except StopRequested as stopped:
         print(stopped, flush=True)
         return STOPPED

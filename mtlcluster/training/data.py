@@ -1,7 +1,7 @@
 """Batches in an order that seed and epoch alone decide, from any position on: what exact resume asks of data."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,14 +10,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 T = TypeVar("T")
+POOL = 50       # batches
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """`value`, any nest of dicts, lists and tuples, with `function` applied to every tensor in it."""
+    """`value`, any nest of dicts, lists and (named) tuples, with `function` applied to every tensor in it."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
         return {key: map_tensors(inner, function) for key, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(inner, function) for inner in value))
     if isinstance(value, (list, tuple)):
         return type(value)(map_tensors(inner, function) for inner in value)
     return value
@@ -55,9 +58,31 @@ def mix_seed(purpose: str, *parts: int) -> int:
     return (int(high) << 32 | int(low)) >> 1
 
 
-def shuffled(length: int, seed: int, epoch: int) -> Tensor:
-    """The order [length] of the training samples in an epoch."""
-    return torch.randperm(length, generator=torch.Generator().manual_seed(mix_seed("order", seed, epoch)))
+def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
+    """The lengths [N] of the samples of a dataset that wants batches of similar length."""
+    lengths = getattr(dataset, "lengths", None)
+    return None if lengths is None else torch.as_tensor(lengths)
+
+
+def epoch_batches(length: int, batch_size: int, seed: int, epoch: int, lengths: Tensor | None = None) -> list[Tensor]:
+    """Which samples are in which batch of an epoch, in random order; one batch may be smaller.
+
+    With lengths [length] a batch holds samples of similar length: the shuffled samples are sorted inside pools of POOL
+    batches each, cut into batches, and the batches shuffled.
+    """
+    generator = torch.Generator().manual_seed(mix_seed("order", seed, epoch))
+    order = torch.randperm(length, generator=generator)
+    if lengths is None:
+        return list(order.split(batch_size))
+    pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * batch_size)]
+    parts = [part for pool in pools for part in pool.split(batch_size)]
+    return [parts[i] for i in torch.randperm(len(parts), generator=generator)]
+
+
+def ordered_batches(length: int, batch_size: int, lengths: Tensor | None = None) -> list[Tensor]:
+    """Which samples are in which batch of an evaluation: in their order, or from the shortest to the longest."""
+    order = torch.arange(length) if lengths is None else lengths.argsort(stable=True)
+    return list(order.split(batch_size))
 
 
 class _Seeded(Dataset[Any]):
@@ -80,15 +105,15 @@ class _Seeded(Dataset[Any]):
 
 def batches(
     dataset: Dataset[Any],
-    order: Tensor,
-    batch_size: int,
+    parts: Sequence[Tensor],
     start: int = 0,
     seed: int = 0,
     collate: Callable[[list[Any]], Any] | None = None,
     workers: int = 0,
 ) -> Iterator[Any]:
-    """The batches of `order`, from number `start` on; the last may be smaller. `seed` is for the worker processes."""
-    parts = order.split(batch_size)[start:]
+    """The batches of the samples that `parts` name. Each of the worker processes seeds batch i with `seed` and i, counted
+    from `start`.
+    """
     if isinstance(dataset, TensorData) and collate is None:
         yield from (dataset[part] for part in parts)
         return

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from mtlcluster.config.run import RunConfig
+from mtlcluster.config.run import RunConfig, SweepRunConfig
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
 from mtlcluster.training.control import Control
@@ -57,6 +57,19 @@ def check_precision(precision: str, device: torch.device) -> None:
     """Raises ValueError where the device cannot compute in it."""
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError(f"precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
+
+
+def code_root(folder: Path, config: RunConfig) -> Path:
+    """What the job of the run in `folder` is relative to: a sweep's code/<hash>/, else the folder at or above the run's,
+    or the present one, where the job's file is. Raises ValueError where it is nowhere.
+    """
+    if isinstance(config, SweepRunConfig):
+        return folder.parent / "code" / config.origin.code
+    place = config.job.partition(":")[0]
+    for root in (Path.cwd(), *folder.resolve().parents):
+        if (root / place).is_file():
+            return root
+    raise ValueError(f"there is no {place} in the present folder, nor at or above {folder}")
 
 
 def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Problem]:

@@ -25,7 +25,7 @@ from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
 from mtlcluster.training.checkpoint import Checkpoints, State
 from mtlcluster.training.control import Control, StopRequested
-from mtlcluster.training.data import batches, groups, mix_seed, shuffled
+from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, mix_seed, ordered_batches
 from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
 from mtlcluster.training.recorder import NonFiniteLoss, Recorder, Step
 from mtlcluster.training.seeding import random_state, set_random_state
@@ -79,6 +79,7 @@ class Trainer:
         self.recorder = Recorder(self.tasks, self.total_steps, with_cosines, config.precision == "fp16")
 
         self.epoch = self.batch = self.step = 0
+        self.parts: list[torch.Tensor] = []     # which samples are in which batch of this epoch
         self.best: dict[str, Any] | None = None
         self.to_beat: float | None = None   # for early stopping: the last value that was better by min_delta
         self.bad_validations = 0            # since then
@@ -122,7 +123,6 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.model.train()
         began, first, first_batch = time.monotonic(), self.step, self.batch
-        size, total = self.config.batch_size, len(self.problem.train)  # type: ignore[arg-type]
         for step_batches in groups(self._batches(), self.config.accumulate):
             if self.step == self.total_steps:
                 break
@@ -131,14 +131,16 @@ class Trainer:
             self._between_steps()
         taken = time.monotonic() - began
         if self.step > first:
-            samples = min(self.batch * size, total) - min(first_batch * size, total)
+            samples = sum(len(part) for part in self.parts[first_batch : self.batch])
             self.measured = {"samples_per_second": samples / taken, "epoch_seconds": taken}
         self.batch = self.batches_per_epoch
 
     def _batches(self) -> Iterator[Any]:
-        order = shuffled(len(self.problem.train), self.config.seed, self.epoch)  # type: ignore[arg-type]
-        seed = mix_seed("loading", self.config.seed, self.epoch)
-        return self._loader(self.problem.train, order, start=self.batch, seed=seed)
+        """What is left of the epoch's batches."""
+        data, seed, epoch = self.problem.train, self.config.seed, self.epoch
+        length: int = len(data)  # type: ignore[arg-type]
+        self.parts = epoch_batches(length, self.config.batch_size, seed, epoch, lengths_of(data))
+        return self._loader(data, self.parts[self.batch :], self.batch, mix_seed("loading", seed, epoch))
 
     def _train_step(self, step_batches: list[Any]) -> None:
         active = list(self.schedule.active(self.step))
@@ -238,16 +240,15 @@ class Trainer:
 
     # Parts ---------------------------------------------------------------------------------------------------------
 
-    def _loader(self, dataset: Any, order: torch.Tensor, start: int = 0, seed: int = 0) -> Iterator[Any]:
-        problem = self.problem
-        return batches(dataset, order, self.config.batch_size, start, seed, problem.collate, problem.workers)
+    def _loader(self, dataset: Any, parts: list[torch.Tensor], start: int = 0, seed: int = 0) -> Iterator[Any]:
+        return batches(dataset, parts, start, seed, self.problem.collate, self.problem.workers)
 
     def _evaluate(self, dataset: Any) -> dict[str, float]:
         def between() -> None:
             if self.control.should_stop():
                 raise StopRequested("stopped while it was evaluated; the last checkpoint is saved")
 
-        loader = self._loader(dataset, torch.arange(len(dataset)))
+        loader = self._loader(dataset, ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset)))
         return evaluate(self.model, self.trained, loader, self._autocast, self.device, between)
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -46,7 +46,7 @@ def test_it_computes_what_a_plain_loop_computes(tmp_path):
     )  # fmt: skip
     history = train(lambda: plain_problem(labels_missing=True), config, tmp_path)
 
-    from mtlcluster.training.data import shuffled
+    from mtlcluster.training.data import epoch_batches
 
     torch.manual_seed(3)
     problem = plain_problem(labels_missing=True)
@@ -56,7 +56,7 @@ def test_it_computes_what_a_plain_loop_computes(tmp_path):
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0}], lr=1)
     losses, rates, step = [], [], 0
     for epoch in range(3):
-        for batch in shuffled(40, 3, epoch).split(8):
+        for batch in epoch_batches(40, 8, 3, epoch):
             rate = 0.01 * ((step + 1) / 3 if step < 3 else 0.5 * (1 + math.cos(math.pi * (step - 3) / 12)))
             for group in optimizer.param_groups:
                 group["lr"] = rate
