@@ -11,7 +11,7 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -61,6 +61,7 @@ RunsFolder = Annotated[
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="The name of the grid.")]
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or parts of names.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Split = Literal["train", "validation", "test"]
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -229,6 +230,33 @@ def retry(
 
 
 @app.command()
+def replay(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, SWEEP/RUN, or a part of its name.")],
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+) -> None:
+    """Repeat the step at which a run's loss or gradient stopped being finite.
+
+    Shows what every module gave out, over which range, and where it began. Nothing is changed.
+    """
+    from mtlcluster.launch.foreground import find_run, run_module
+
+    raise typer.Exit(run_module("mtlcluster.training.replay", find_run(runs, run)))
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of one run, in YAML.")],
+) -> None:
+    """Check all the data of a run: masks, padding, finite values, labels.
+
+    The first batches are checked in training as well.
+    """
+    from mtlcluster.training.console import check_file
+
+    raise typer.Exit(check_file(config))
+
+
+@app.command()
 def logs(
     sweep: SweepName,
     name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A name, or a part of one.")] = None,
@@ -251,6 +279,38 @@ def logs(
         reading.follow(chosen, run.run, position, _write)
     elif not log.exists():
         typer.echo(reading.no_log(chosen, run))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its folder, SWEEP/RUN, or a part of its name.")],
+    split: Annotated[Split, typer.Option(help="Which part of the data.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="By default predictions-<split>.csv in the run's folder.")] = None,
+    runs: RunsFolder = Path(DEFAULT_RUNS),
+) -> None:
+    """Evaluate a run's best checkpoint, and write its predictions as CSV.
+
+    With the code that the run began with. One row a sample: label, and probability and decision, of every task.
+    """
+    from mtlcluster.launch.foreground import find_run, run_module
+
+    options = ["--split", split, *(["--out", str(out.absolute())] if out else [])]
+    raise typer.Exit(run_module("mtlcluster.training.predict", find_run(runs, run), *options))
+
+
+@app.command("pack-features")
+def pack_features(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE_DIR", help="Holds files named <clip>_<kind>.npy.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.h5 where it was made of other files.")] = False,
+) -> None:
+    """Check features of one file per clip and kind, and pack them into one file.
+
+    Interrupted and called again, it goes on from where it was.
+    """
+    from mtlcluster.features.pack import pack
+
+    pack(source, target, force, typer.echo)
 
 
 @app.command()

@@ -1,13 +1,16 @@
 """What a job gives to the loop: a model with a shared trunk and one head per task, data, and tasks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from mtlcluster.errors import nearest
 
 if TYPE_CHECKING:       # two seconds, which only those who use it shall pay
     import torchmetrics
@@ -26,14 +29,19 @@ class Task:
     loss: of a head's outputs [N, …] and the targets [N, …], a mean over the N samples. metrics: torchmetrics, by name;
     they see `decode(outputs)`. missing: the target that stands for "no label" (a number, or NaN): such samples are left
     out of loss and metrics; None where every sample has a label. The classmethods below fill all this for common kinds.
+
+    Of kind "binary" `decode` gives the probability of yes [N], which is decided by `threshold`: yes above it. None: by
+    the threshold with the best F1 on the validation data. Curves see probabilities, every other metric decisions.
     """
 
     name: str
     loss: Callable[[Tensor, Tensor], Tensor]
-    kind: Literal["classification", "regression"]
+    kind: Literal["binary", "classification", "regression"]
     metrics: Mapping[str, "torchmetrics.Metric"] = field(default_factory=dict)
     decode: Callable[[Tensor], Tensor] = as_they_are
     missing: float | None = None
+    threshold: float | None = 0.5
+    classes: int | None = None          # labels are 0 … classes - 1; None: any number
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -41,6 +49,8 @@ class Task:
         for name, metric in self.metrics.items():
             if metric.higher_is_better is None:
                 raise ValueError(f"metric '{name}' of task '{self.name}' does not say whether higher is better")
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise ValueError(f"the threshold of task '{self.name}' should be in [0, 1), found {self.threshold}")
 
     def direction(self, value: str) -> Direction:
         """Which direction of `value` ("loss" or a metric's name) is better. Raises ValueError where there is none."""
@@ -60,23 +70,52 @@ class Task:
         return None if bool(present.all()) else present.nonzero().squeeze(1)
 
     @classmethod
-    def classification(cls, name: str, classes: int, missing: float | None = None) -> "Task":
-        """Logits [N, classes], targets [N] of class numbers; cross entropy; accuracy and macro F1."""
+    def classification(
+        cls, name: str, classes: int, missing: float | None = None, class_weights: Sequence[float] | None = None
+    ) -> "Task":
+        """Logits [N, classes], targets [N] of class numbers; cross entropy; accuracy and macro F1.
+
+        class_weights: see `binary`.
+        """
         from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
         metrics = {
             "accuracy": MulticlassAccuracy(classes, average="micro"),
             "f1": MulticlassF1Score(classes, average="macro"),
         }
-        return cls(name, F.cross_entropy, "classification", metrics, missing=missing)
+        weights = _checked_weights(name, class_weights, classes)
+        loss = partial(_weighted_cross_entropy, weights) if weights else F.cross_entropy
+        return cls(name, loss, "classification", metrics, missing=missing, classes=classes)
 
     @classmethod
-    def binary(cls, name: str, missing: float | None = None) -> "Task":
-        """One logit [N] or [N, 1], targets [N] of 0 and 1; binary cross entropy; accuracy and F1."""
-        from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
+    def binary(
+        cls,
+        name: str,
+        missing: float | None = None,
+        class_weights: tuple[float, float] | None = None,
+        threshold: float | None = 0.5,
+    ) -> "Task":
+        """One logit [N] or [N, 1], or two, of no and yes, [N, 2]; targets [N] of 0 and 1; binary cross entropy.
 
-        metrics = {"accuracy": BinaryAccuracy(), "f1": BinaryF1Score()}
-        return cls(name, _binary_loss, "classification", metrics, _probability, missing)
+        Metrics: accuracy, precision, recall and F1 of yes, the mean of both classes' F1 (f1_macro) and their mean by
+        support (f1_weighted), the area under the ROC curve and average precision. class_weights (no, yes) multiply the
+        samples' losses, whose plain mean is taken: not divided by the sum of the weights, as torch does, which would
+        make a loss over several batches depend on how they were cut. threshold: see `Task`.
+        """
+        from torchmetrics import classification as of
+
+        metrics = {
+            "accuracy": of.BinaryAccuracy(),
+            "precision": of.BinaryPrecision(),
+            "recall": of.BinaryRecall(),
+            "f1": of.BinaryF1Score(),
+            "f1_macro": of.MulticlassF1Score(2, average="macro"),
+            "f1_weighted": of.MulticlassF1Score(2, average="weighted"),
+            "roc_auc": of.BinaryAUROC(),
+            "average_precision": of.BinaryAveragePrecision(),
+        }
+        loss = partial(_binary_loss, _checked_weights(name, class_weights, 2))
+        return cls(name, loss, "binary", metrics, _probability, missing, threshold, classes=2)
 
     @classmethod
     def regression(cls, name: str, missing: float | None = None) -> "Task":
@@ -91,12 +130,39 @@ def _flat(outputs: Tensor) -> Tensor:
     return outputs.flatten()
 
 
+def _logit(outputs: Tensor) -> Tensor:
+    """Of yes [N]: the softmax of two logits is the sigmoid of their difference, and so are loss and gradient."""
+    if outputs.ndim > 2 or (outputs.ndim == 2 and outputs.shape[1] > 2):
+        raise ValueError(f"a binary task's head should give [N], [N, 1] or [N, 2], found {list(outputs.shape)}")
+    return outputs[:, 1] - outputs[:, 0] if outputs.shape[1:] == (2,) else outputs.flatten()
+
+
 def _probability(outputs: Tensor) -> Tensor:
-    return torch.sigmoid(outputs.flatten())
+    return torch.sigmoid(_logit(outputs))
 
 
-def _binary_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(outputs.flatten(), targets.to(outputs.dtype))
+def _binary_loss(weights: tuple[float, ...] | None, outputs: Tensor, targets: Tensor) -> Tensor:
+    logit = _logit(outputs)
+    of_samples = torch.where(targets > 0, weights[1], weights[0]).to(logit.dtype) if weights else None
+    return F.binary_cross_entropy_with_logits(logit, targets.to(logit.dtype), of_samples)
+
+
+def _weighted_cross_entropy(weights: tuple[float, ...], outputs: Tensor, targets: Tensor) -> Tensor:
+    on_device = _class_weights(weights, outputs.device, outputs.dtype)
+    return F.cross_entropy(outputs, targets, on_device, reduction="sum") / len(targets)
+
+
+@cache      # a copy to a GPU at every step would make the CPU wait for it
+def _class_weights(weights: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(weights, device=device, dtype=dtype)
+
+
+def _checked_weights(name: str, weights: Sequence[float] | None, classes: int) -> tuple[float, ...] | None:
+    if weights is None:
+        return None
+    if len(weights) != classes or not all(0 < weight < float("inf") for weight in weights):
+        raise ValueError(f"class_weights of task '{name}' should be {classes} positive numbers, found {weights}")
+    return tuple(map(float, weights))
 
 
 def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -147,3 +213,11 @@ class Problem:
             raise ValueError(f"a problem needs tasks with names of their own, found {names}")
         if missing := [name for name in names if name not in self.model.heads]:
             raise ValueError(f"the model has no head for {', '.join(missing)}")
+
+    def chosen(self, names: Sequence[str] | None) -> list[Task]:
+        """The tasks of these names, all where there are none. Raises ValueError for an unknown one."""
+        known = {task.name: task for task in self.tasks}
+        for name in names or ():
+            if name not in known:
+                raise ValueError(f"there is no task '{name}'{nearest(name, known)}")
+        return [task for task in self.tasks if names is None or task.name in names]

@@ -4,19 +4,15 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress
 
 from mtlcluster import __version__
 from mtlcluster.collect.gather import Absent, FinishedRun, Seen, gather, survey
 from mtlcluster.collect.settings import settings, tasks_of
 from mtlcluster.errors import UserError
+from mtlcluster.progress import progress
 from mtlcluster.sweep.files import locked, replace_text
 from mtlcluster.sweep.folder import Sweep
 
@@ -24,7 +20,6 @@ PAGE = "index.html"
 PARTS = ("figures", "tables")
 MADE = ".made.json"             # what the report was made of, and which files belong to it
 NAMED = 10                      # runs that are named in a message
-PATIENCE = 2.0                  # seconds before a progress bar is worth showing
 
 
 def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
@@ -76,7 +71,7 @@ def _make(sweep: Sweep, seen: list[Seen], inputs: str) -> list[str]:
     from mtlcluster.collect import report
     from mtlcluster.collect.figures import FIGURES
 
-    with _progress(len(seen) + len(FIGURES)) as advance:
+    with progress("collecting", len(seen) + len(FIGURES)) as advance:
         finished, absent = gather(seen, advance)
         lines = [f"collected {report.summary(len(finished), absent)}"]
         unreadable = [run for run in absent if run.state in ("unreadable", "unfinished")]
@@ -130,21 +125,3 @@ def _put_in_place(beside: Path, report: Path) -> list[str]:
         if path.is_file() and str(path.relative_to(report)) not in names:
             path.unlink()
     return [*names, PAGE]
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], object]]:
-    """Gives what is to be called after each of `total` parts. A bar on stderr appears once it takes longer."""
-    bar = Progress(console=Console(stderr=True), transient=True)
-    task = bar.add_task("collecting", total=total)
-    start = time.monotonic()
-
-    def advance() -> None:
-        bar.advance(task)
-        if time.monotonic() - start > PATIENCE and not bar.live.is_started:
-            bar.start()
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

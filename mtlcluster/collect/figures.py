@@ -15,7 +15,17 @@ from mtlcluster.collect import style
 from mtlcluster.collect.gather import Array, Curve, Task
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.statistics import BINS, Band, band, spread
-from mtlcluster.collect.tables import ARROWS, DATA, Column, Table, delta_column, deltas_of, rank_column
+from mtlcluster.collect.tables import (
+    ARROWS,
+    DATA,
+    Column,
+    Table,
+    delta_column,
+    deltas_of,
+    leading_metrics,
+    overall_columns,
+    rank_column,
+)
 
 SMOOTHED = f"Each point is a mean over 1/{BINS} of the training, or over what was recorded in one go if that is longer."
 FIGURES = {     # in the order of the page; each is a method of Figures
@@ -26,6 +36,7 @@ FIGURES = {     # in the order of the page; each is a method of Figures
     "total_loss": "Total training loss",
     "weights": "Loss weights",
     "schedule": "Schedule",
+    "shares": "Shares of a batch",
     "cosines": "Cosines between task gradients",
     "learning_rate": "Learning rate",
 }
@@ -99,11 +110,12 @@ class Figures:
         panels = [
             Panel(f"{task.name} {metric} {ARROWS[way]}", f"validation/{task.name}/{metric}")
             for task in self.tasks
-            for metric, way in task.metrics.items()
+            for metric, way in leading_metrics(task).items()
         ]
+        panels += [Panel(column.heading, column.key) for column in overall_columns("validation", self.tasks)]
         text = (
-            "Each task's metrics on validation data; the arrow tells which direction is better. The vertical axes are "
-            f"fitted to what comes after the first {EARLY:.0%} of the training."
+            "Each task's metrics (of binary tasks F1) on validation data; the arrow tells which direction is better. "
+            f"The vertical axes are fitted to what comes after the first {EARLY:.0%} of the training."
         )
         made = self._lines(panels, "", text, log=False)
         for axis in made[0].axes if made else []:
@@ -181,6 +193,14 @@ class Figures:
             f"Which tasks were active when: the share of steps, in {BINS} parts of the training, mean over seeds. "
             f"{more}Settings of the same activity share one strip; single-task baselines are left out."
         )
+
+    def shares(self) -> tuple[Figure, str] | None:
+        panels = [Panel(task.name, f"share/{task.name}") for task in self.tasks]
+        text = (
+            "The share of a batch that is drawn for each task, where the schedule draws samples; each counts for its "
+            f"task alone, and all alike, so that the share multiplies the task's weight. {SMOOTHED}"
+        )
+        return self._lines(panels, "share", text, log=False)
 
     def _strips(self) -> list[tuple[str, Array, float]]:
         """For each schedule: the labels of its settings, activity [tasks, bins], last step of all."""

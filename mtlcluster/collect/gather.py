@@ -1,6 +1,6 @@
 """What the runs of a sweep left behind: who is done, who is not, and of each history what figures and tables need."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,12 @@ from mtlcluster.sweep.status import Status, read_status
 
 Array = NDArray[np.float64]
 POINTS = 256            # kept of each curve: no figure shows more, and a thousand histories stay small
-DRAWN = ("train/", "weight/", "active/", "learning_rate/", "cosine/", "validation/")
+DRAWN = ("train/", "weight/", "active/", "share/", "learning_rate/", "cosine/", "validation/")
 BEST: dict[str, Any] = {"value": str, "direction": str, "number": float, "epoch": int}
-ACROSS_TASKS = ("train/total_loss", "validation/mean_loss", "test/mean_loss")
+OVERALL = {"mean_f1": "mean F1", "exact_match": "exact match", "hamming_score": "Hamming score"}    # binary tasks
+ACROSS_TASKS = {f"{data}/{name}" for data in ("validation", "test") for name in ("mean_loss", *OVERALL)}
+ACROSS_TASKS |= {"train/total_loss"}
+CONFUSION = ("true_negatives", "false_positives", "false_negatives", "true_positives")     # row by row
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         attempts=len(info["attempts"]),
         device=str(info["device"]),
         versions={str(k): str(v) for k, v in info["versions"].items()},
-        curves={k: _curve(s) for k, s in series.items() if k.startswith(DRAWN) and len(s["value"])},
+        curves={k: _curve(s) for k, s in _as_numbers(series) if k.startswith(DRAWN) and len(s["value"])},
         values=_values(series, epoch) | _costs(history["measured"]),
     )
 
@@ -167,7 +170,7 @@ def _selected_epoch(best: dict[str, Any] | None, series: dict[str, Any]) -> int 
 
 def _values(series: dict[str, Any], epoch: int | None) -> dict[str, float]:
     values = {}
-    for name, entry in series.items():
+    for name, entry in _as_numbers(series):
         numbers = np.asarray(entry["value"], dtype=float)
         if name.startswith("test/") and len(numbers):
             values[name] = float(numbers[-1])
@@ -175,6 +178,16 @@ def _values(series: dict[str, Any], epoch: int | None) -> dict[str, float]:
             at = np.flatnonzero(np.asarray(entry["epoch"]) == epoch)
             values |= {name: float(numbers[at[-1]])} if len(at) else {}
     return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def _as_numbers(series: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The series, each confusion matrix [E, 2, 2] as four of them."""
+    for name, entry in series.items():
+        if not name.endswith("/confusion"):
+            yield name, entry
+            continue
+        cells = np.asarray(entry["value"], dtype=float).reshape(-1, len(CONFUSION)).T
+        yield from ((f"{name}/{cell}", {**entry, "value": c}) for cell, c in zip(CONFUSION, cells, strict=True))
 
 
 def _costs(measured: dict[str, Any]) -> dict[str, float]:

@@ -13,6 +13,7 @@ body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; background:
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 0 0 .5rem; }
+p + h3 { margin-top: 2rem; }
 p { margin: .5rem 0; max-width: 46rem; }
 a { color: var(--link); }
 .soft, figcaption { color: var(--soft); font-size: .875rem; }
@@ -28,6 +29,12 @@ thead tr.groups th { border-bottom: 0; padding-bottom: 0; }
 thead tr.groups th[colspan] { box-shadow: inset 0 -1px 0 var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back);
   padding-left: 0; }
+thead tr.groups th[colspan]:not([colspan="1"]) { text-align: left; }
+table.dense { font-size: .8rem; }
+table.dense th, table.dense td { padding: .3rem .35rem; }
+table.dense th:first-child { padding-left: 0; }
+table.dense thead th { white-space: normal; }
+table.dense thead tr.groups th { white-space: nowrap; }
 tbody th { font-weight: 400; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: break-word; }
 tbody tr:hover > * { background: var(--raised); }
 td.best { font-weight: 700; color: var(--best); }

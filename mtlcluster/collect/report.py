@@ -1,20 +1,36 @@
 """index.html: what ran, the results, the figures, every number, and how to read them."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
 from mtlcluster.collect.figures import Drawn
-from mtlcluster.collect.gather import Absent, FinishedRun
+from mtlcluster.collect.gather import OVERALL, Absent, FinishedRun
 from mtlcluster.collect.page import page, plain_table
 from mtlcluster.collect.settings import Setting, selection
-from mtlcluster.collect.tables import Column, Table, decimals, delta_column, rank_column, seeds_note, seeds_shown, shown
+from mtlcluster.collect.tables import (
+    Column,
+    Table,
+    decimals,
+    delta_column,
+    rank_column,
+    seeds_note,
+    seeds_shown,
+    shown,
+    side_by_side,
+)
 
 PIXELS = 120            # of the page to an inch of a figure: a little larger than in print
 LISTED = 20             # names that are listed openly; more are folded away
 RUNS_LISTED = 200       # on the page; runs.csv has all
+DENSE = 7               # columns; more stand closer together
+TUNED = (
+    "Thresholds: where a task's is chosen, it is the one of the best F1 on the validation data of each epoch. What is "
+    "decided by it on these very data looks a little better than it is; test data are decided by the best epoch's."
+)
 
 
 def report(
@@ -71,6 +87,12 @@ def _absent(absent: list[Absent]) -> str:
 
 
 def _table(table: Table) -> list[str]:
+    links = f'<a href="tables/{table.name}.csv">CSV</a> · <a href="tables/{table.name}.md">Markdown</a>'
+    parts = [_part(part, f"table-{table.name}{f'-{i}' if i else ''}") for i, part in enumerate(side_by_side(table))]
+    return [*parts, f'<p class="soft">{escape(_caption(table))} {links}</p>']
+
+
+def _part(table: Table, name: str) -> str:
     digits = [decimals(table, i) for i in range(len(table.columns))]
     lines = []
     for r, (setting, row) in enumerate(zip(table.settings, table.rows, strict=True)):
@@ -83,26 +105,26 @@ def _table(table: Table) -> list[str]:
             cells.append(f"<td{mark}>{mean.replace('-', '−')}{extra}</td>")
         label = f"<th scope=row>{escape(setting.label)}</th><td>{seeds_shown(setting)}</td>"
         lines.append(f"<tr>{label}{''.join(cells)}</tr>")
-    links = f'<a href="tables/{table.name}.csv">CSV</a> · <a href="tables/{table.name}.md">Markdown</a>'
     head = _head(table.columns)
     body = "\n".join(lines)
-    whole = f'<table id="table-{table.name}"><thead>{head}</thead>\n<tbody>{body}</tbody></table>'
-    return [
-        f'<div class="scroll">{whole}</div>',
-        f'<p class="soft">{escape(_caption(table))} {links}</p>',
-    ]
+    dense = " class=dense" if len(table.columns) > DENSE else ""
+    return f'<div class="scroll"><table id="{name}"{dense}><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def _head(columns: list[Column]) -> str:
     groups = [(name, len(list(found))) for name, found in groupby(columns, key=lambda column: column.group)]
     above = "".join(f"<th colspan={n}>{escape(name)}</th>" if name else "<th></th>" * n for name, n in groups)
-    below = "".join(f"<th>{escape(column.heading)}</th>" for column in columns)
+    # Long names may break, but not before their arrow.
+    headings = [re.sub(" ([↑↓])$", r"&nbsp;\1", escape(c.heading)).replace("_", "_<wbr>") for c in columns]
+    below = "".join(f"<th>{heading}</th>" for heading in headings)
     return f'<tr class="groups"><th></th><th></th>{above}</tr><tr><th>setting</th><th>n</th>{below}</tr>'
 
 
 def _caption(table: Table) -> str:
     if table.name == "cost":
         return "Means over seeds ± standard deviation; comparable only between runs on equal, equally loaded machines."
+    if table.name == "confusion":
+        return "How many samples, by truth and decision: means over seeds ± standard deviation, at the best epochs."
     text = f"{table.title}: mean over n seeds ± standard deviation over seeds, each run at its best validation epoch."
     if table.best:
         text += " Bold: the best mean of a column, and every mean within two standard errors of the difference from it."
@@ -115,8 +137,8 @@ def _about_results(found: list[Setting], results: Table) -> list[str]:
     texts = []
     if delta_column() in results.columns:
         texts.append(
-            "Δm % is the mean relative change of all metrics against the single-task baselines (their mean over "
-            "seeds); negative is better than single-task training."
+            "Δm % is the mean relative change of the tasks' metrics in this table against the single-task baselines "
+            "(their mean over seeds); negative is better than single-task training."
         )
     else:
         texts.append(
@@ -124,9 +146,15 @@ def _about_results(found: list[Setting], results: Table) -> list[str]:
             "grid's methods, once for every task, and submit and collect again."
         )
     if rank_column() in results.columns:
-        texts.append("Mean rank: among the multi-task settings, averaged over the metrics; 1 is best.")
+        texts.append("Mean rank: among the multi-task settings, averaged over the tasks' metrics; 1 is best.")
     if not any(s.method == "equal" for s in found):
         texts.append("The plain sum of the losses (equal) is missing: without it a comparison of methods means little.")
+    if any(column.key.partition("/")[2] in OVERALL for column in results.columns):
+        texts.append(
+            "Over all binary tasks: the mean of their F1; the share of samples whose decisions are all right (exact "
+            "match); the mean of |Y ∩ Ŷ| / |Y ∪ Ŷ| over the sets of tasks that are yes, in truth and by decision, 1 "
+            "where both are empty (Hamming score)."
+        )
     return texts
 
 
@@ -166,10 +194,12 @@ def _configuration(runs: list[FinishedRun]) -> str:
 def notes(found: list[Setting]) -> list[str]:
     """How the numbers came about, in plain words."""
     way = selection(found)
+    tuned = any(key.endswith("/threshold") for s in found for run in s.runs for key in run.values)
     best = f"{'lowest' if way[1] == 'min' else 'highest'} validation/{way[0]}" if way else "best value that it names"
     return [
         f"Epochs: each run's values are those of the epoch with the {best}. Test data play no part in that choice: "
         "they are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last epoch.",
+        *([TUNED] if tuned else []),
         "Order: baselines come first, the others by that validation value. The best of many settings looks better than "
         "it is: a lead found by trying many deserves fresh seeds.",
         "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "

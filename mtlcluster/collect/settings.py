@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtlcluster.collect.gather import Curve, FinishedRun, Task
-from mtlcluster.config.run import NOT_IDENTITY, without_place
+from mtlcluster.config.run import NOT_IDENTITY, PLACED, without_place
 
 SINGLE = "single-task"
 NOT_A_SETTING = NOT_IDENTITY | {"seed", "method"}
@@ -121,7 +121,7 @@ def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def _comparable(key: str, value: Any) -> Any:
     """The same data in another place, as on another cluster, is the same data."""
-    return without_place(value) if key.startswith("data.") else value
+    return without_place(value) if key.split(".")[0] in PLACED else value
 
 
 def _shortened(keys: list[str]) -> list[str]:

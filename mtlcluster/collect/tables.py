@@ -3,14 +3,17 @@
 import csv
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
-from mtlcluster.collect.gather import FinishedRun, Task
+from mtlcluster.collect.gather import CONFUSION, OVERALL, FinishedRun, Task
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.statistics import Spread, delta_m, leaders, mean_ranks, spread
 
 ARROWS = {"min": "↓", "max": "↑", "": ""}
 DATA = {"validation": "validation data", "test": "test data"}
+WIDE = 10               # columns that a page holds side by side
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,22 @@ class Table:
     best: set[tuple[int, int]]
 
 
-def measures(task: Task) -> dict[str, str]:
-    """What a task is judged by, with the better direction: its metrics, or its loss where it has none."""
-    return task.metrics or {"loss": "min"}
+def leading_metrics(task: Task) -> dict[str, str]:
+    """The metrics that results and figures show: of a binary task, which has many, its F1; else all."""
+    return {"f1": task.metrics["f1"]} if task.kind == "binary" and "f1" in task.metrics else task.metrics
 
 
-def metric_columns(data: str, tasks: list[Task]) -> list[Column]:
-    return [Column(f"{data}/{t.name}/{m}", t.name, m, way) for t in tasks for m, way in measures(t).items()]
+def metric_columns(data: str, tasks: Sequence[Task]) -> list[Column]:
+    """What the tasks are judged by together and each: its leading metrics, or its loss where it has none."""
+    own = [(task.name, leading_metrics(task) or {"loss": "min"}) for task in tasks]
+    each = [Column(f"{data}/{task}/{name}", task, name, way) for task, ways in own for name, way in ways.items()]
+    return [*overall_columns(data, tasks), *each]
+
+
+def overall_columns(data: str, tasks: Sequence[Task]) -> list[Column]:
+    """What is computed over binary tasks, where there are several."""
+    several = sum(task.kind == "binary" for task in tasks) > 1
+    return [Column(f"{data}/{name}", "", shown, "max") for name, shown in OVERALL.items() if several]
 
 
 def tables(found: list[Setting], tasks: list[Task]) -> list[Table]:
@@ -59,8 +71,14 @@ def tables(found: list[Setting], tasks: list[Task]) -> list[Table]:
             for t in tasks
             for name, way in {**t.metrics, "loss": "min"}.items()
         ]
-        columns.append(Column(f"{part}/mean_loss", "", "mean loss", "min"))
+        columns += [Column(f"{part}/mean_loss", "", "mean loss", "min"), *overall_columns(part, tasks)]
         made.append(_table(part, f"Every value on {DATA[part]}", found, columns, ""))
+    counts = [
+        Column(f"{data}/{t.name}/confusion/{cell}", t.name, cell.replace("_", " "), "")
+        for t in tasks
+        for cell in CONFUSION
+    ]
+    made.append(_table("confusion", f"Confusion matrices on {DATA[data]}", found, counts, ""))
     costs = [
         Column("measured/samples_per_second", "", "samples/s", ""),
         Column("measured/epoch_seconds", "", "seconds/epoch", ""),
@@ -68,6 +86,23 @@ def tables(found: list[Setting], tasks: list[Task]) -> list[Table]:
     ]
     made.append(_table("cost", "Cost", found, costs, ""))
     return [made[0], *(table for table in made[1:] if table.columns)]
+
+
+def side_by_side(table: Table) -> list[Table]:
+    """The table, or as many as it takes for none to be too wide, cut between tasks."""
+    parts: list[list[int]] = [[]]
+    for _, group in groupby(range(len(table.columns)), key=lambda i: table.columns[i].group):
+        places = list(group)
+        if parts[-1] and len(parts[-1]) + len(places) > WIDE:
+            parts.append([])
+        parts[-1] += places
+    return [_cut(table, places) for places in parts]
+
+
+def _cut(table: Table, places: list[int]) -> Table:
+    best = {(row, places.index(i)) for row, i in table.best if i in places}
+    rows = [[row[i] for i in places] for row in table.rows]
+    return replace(table, columns=[table.columns[i] for i in places], rows=rows, best=best)
 
 
 def _table(name: str, title: str, found: list[Setting], columns: list[Column], summed_up: str) -> Table:
@@ -116,8 +151,12 @@ def deltas_of(setting: Setting, found: list[Setting], columns: list[Column]) -> 
 
 
 def ranks(by_column: list[list[Spread]], found: list[Setting], columns: list[Column]) -> list[Spread]:
-    """The mean rank among the multi-task settings that have every metric; n is the number of metrics."""
+    """The mean rank among the multi-task settings that have every metric; n is the number of metrics. Columns of no
+    task are passed over.
+    """
     nothing = Spread(math.nan, math.nan, 0)
+    by_column = [cells for cells, column in zip(by_column, columns, strict=True) if column.group]
+    columns = [column for column in columns if column.group]
     ranked = [i for i, s in enumerate(found) if not s.single and all(cells[i].n for cells in by_column)]
     if len(ranked) < 2 or not columns:
         return [nothing] * len(found)
@@ -160,6 +199,10 @@ def seeds_note(cell: Spread, setting: Setting) -> str:
 
 
 def as_markdown(table: Table) -> str:
+    return "\n".join(_as_markdown(part) for part in side_by_side(table))
+
+
+def _as_markdown(table: Table) -> str:
     digits = [decimals(table, i) for i in range(len(table.columns))]
     headings = ["setting", "n", *(f"{c.group} {c.heading}".strip() for c in table.columns)]
     lines = [headings, ["---", "--:", *("--:" for _ in table.columns)]]

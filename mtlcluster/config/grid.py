@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mtlcluster.checked import Checked, Key, first_mistake, shown
 from mtlcluster.config.job_file import JobFile, find_job
-from mtlcluster.config.run import Resources, RunConfig, run_hash
+from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError
 from mtlcluster.methods.catalog import check_method, method_label, sparse_method
@@ -220,6 +220,8 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
     by_depth = sorted(point, key=lambda setting: setting[0].count("."))
     settings += [(key, value, _Source(grid, where)) for key, value, where in by_depth]
     for dotted_key, value, source in settings:
+        if dotted_key.split(".")[0] in PLACED:
+            value = placed(value, source.file.path.parent)
         _set(values, dotted_key, value, source)
         sources[tuple(dotted_key.split("."))] = source
     values["job"] = job.reference

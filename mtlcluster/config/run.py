@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +51,9 @@ class Scheduler(Checked):
 
 
 class Best(Checked):
-    """Which validation value decides the best checkpoint: `mean_loss`, `<task>/loss` or `<task>/<metric>`."""
+    """Which validation value decides the best checkpoint: `mean_loss`, `<task>/loss` or `<task>/<metric>`, and with
+    binary tasks `mean_f1`, `exact_match` or `hamming_score`, of which more is better (direction: max).
+    """
 
     value: str = "mean_loss"
     direction: Literal["min", "max"] = "min"
@@ -140,18 +143,21 @@ class SweepRunConfig(RunConfig):
 
 
 NOT_IDENTITY = {"resources", "checkpoint_every", "origin"}
+PLACED = {"data", "model"}      # their options may be paths
 
 
 def run_hash(config: RunConfig) -> str:
     """Ten hexadecimal digits over what decides the result of a run.
 
-    What stands at its default is left out, so that a new option with a neutral default keeps every identity. Of a data
+    What stands at its default is left out, so that a new option with a neutral default keeps every identity. Of an
     option that is a path only the last part counts: the same file elsewhere is the same data.
     """
     decisive = config.model_dump(exclude=NOT_IDENTITY, exclude_defaults=True)
     decisive["method"] = sparse_method(config.method)
     decisive["epochs"], decisive["steps"] = config.epochs, config.steps
-    decisive["data"] = {key: without_place(value) for key, value in config.data.items()}
+    decisive.setdefault("data", {})
+    for section in PLACED & decisive.keys():
+        decisive[section] = {key: without_place(value) for key, value in decisive[section].items()}
     text = json.dumps(decisive, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -162,13 +168,25 @@ def without_place(value: Any) -> Any:
     return value
 
 
+def placed(value: Any, folder: Path) -> Any:
+    """An option, or all of a section, that begins with ./ or ../: from the folder of the file in which it stands, for
+    jobs run elsewhere.
+    """
+    if isinstance(value, dict):
+        return {key: placed(inner, folder) for key, inner in value.items()}
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return os.path.normpath(folder.absolute() / value)
+    return value
+
+
 def read_run_config(path: Path) -> RunConfig:
     """Reads a run's own file or one out of a sweep folder. Raises UserError naming file and line."""
     file = YamlFile(path)
     if "grid" in file.data:
         raise UserError(f"{path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`")
     model = SweepRunConfig if "origin" in file.data else RunConfig
+    sections = {section: placed(file.data[section], path.parent) for section in PLACED & file.data.keys()}
     try:
-        return model(**file.data)
+        return model(**file.data | sections)
     except pydantic.ValidationError as error:
         file.refuse(*first_mistake(error, model))

@@ -1,4 +1,4 @@
-"""A verb about one run, in this terminal: which run is meant, and a module called on it with the code that it began with."""
+"""A verb about one run, in this terminal: which run is meant, and a module called on it with the code of its start."""
 
 import os
 import subprocess

@@ -19,10 +19,13 @@ Active = slice | Tensor
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may know of its run: the tasks, and the random generator that belongs to the methods alone."""
+    """What a method may know of its run: the tasks, the random generator that belongs to the methods alone, and the
+    number of optimizer steps.
+    """
 
     tasks: Sequence[Task]
     generator: torch.Generator
+    total_steps: int
 
     def index(self, name: str) -> int:
         """The position of the task `name`. Raises ValueError with the nearest name."""
@@ -43,7 +46,7 @@ class Slot(nn.Module):
 
 
 class Schedule(Slot):
-    """Which tasks train at a step."""
+    """Which tasks train at a step, and on which samples."""
 
     def active(self, step: int) -> Sequence[int]:
         """The positions of the tasks that train at optimizer step `step` (from 0), ascending; may be none."""
@@ -52,6 +55,16 @@ class Schedule(Slot):
     def trained(self) -> Sequence[int]:
         """The tasks that ever train: the others are neither validated nor counted."""
         return range(len(self.context.tasks))
+
+    def shares(self, step: int) -> Tensor | None:
+        """The share of a batch that is drawn for each task at `step`: [T], float64, on the CPU, sums to 1. Each sample
+        then counts for the task it is drawn for and for no other. None: every sample counts for every task.
+        """
+        return None
+
+    def observe_losses(self, losses: Tensor, active: Active) -> None:
+        """After each step: the unweighted losses [A] of the tasks that trained. Called at every step: it must not wait
+        for the device."""
 
     def observe_validation(self, values: Mapping[str, float]) -> None:
         """Learns what a validation found, by `<task>/loss` and `<task>/<metric>`."""

@@ -128,10 +128,10 @@ def _check_slot(slot: str, value: Any) -> dict[str, Any]:
 
 
 def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
-    """The tasks that a method's options name: `task`, and the keys of options of the type PerTask."""
+    """The tasks that a method's options name: `task`, lists, and the keys of options of the type PerTask."""
     options = [option for chosen in full.values() for option in chosen.items()]
     single = [value for name, value in options if name == "task"]
-    return single + [task for _, value in options if isinstance(value, dict) for task in value]
+    return single + [task for _, value in options if isinstance(value, (dict, list)) for task in value]
 
 
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -157,4 +157,6 @@ def method_label(full: dict[str, dict[str, Any]]) -> str:
 def _plain(key: str, value: Any) -> str:
     if isinstance(value, dict):         # per task
         return ",".join(_plain(task, of_task) for task, of_task in value.items())
+    if isinstance(value, list):         # of tasks
+        return f"{key}={'+'.join(value)}"
     return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"

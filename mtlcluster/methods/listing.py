@@ -21,6 +21,7 @@ TYPES = {
     "float": "number",
     "bool": "true or false",
     "dict": "number per task",
+    "list[str] | None": "list of tasks",
 }
 
 
@@ -74,7 +75,7 @@ def _type(field: FieldInfo) -> str:
     choices = getattr(hint, "__args__", ())
     if choices and all(isinstance(choice, str) for choice in choices):
         return f"one of {', '.join(choices)}"
-    name = TYPES.get(getattr(hint, "__name__", ""), str(hint))
+    name = TYPES.get(str(hint)) or TYPES.get(getattr(hint, "__name__", ""), str(hint))
     bounds = [
         f"{sign} {_plain(getattr(limit, attribute))}"
         for limit in field.metadata
@@ -86,7 +87,7 @@ def _type(field: FieldInfo) -> str:
 
 def _example(field: FieldInfo) -> str:
     if not field.is_required():
-        return _plain(field.default)
+        return "[TASK, TASK]" if field.default is None else _plain(field.default)
     return "{TASK: 1.0}" if getattr(field.annotation, "__name__", "") == "dict" else "TASK"
 
 

@@ -1,14 +1,21 @@
 """history.pkl: what a run computed, in plain containers and numpy arrays, so that any later version can read it.
 
     {"format": 1,
-     "series":   {name: {"step" or "epoch": int array [K], "value": float64 array [K]}},     what the training computed
+     "series":   {name: {"step" or "epoch": int array [K], "value": float64 array [K, …]}},  what the training computed
      "measured": {name: the same},                                                           speeds, seconds, memory
-     "info":     {…}}                                                                        see training/recorder.py
+     "info":     {…}}                                                                        see training/info.py
 
 Names of series: `train/<task>/loss`, `train/total_loss`, `weight/<task>`, `active/<task>` (share of the steps),
+`share/<task>` (of a batch, where a schedule draws samples for tasks),
 `learning_rate/trunk`, `learning_rate/heads`, `gradient_norm`, `cosine/<task>/<task>` by step, each value the mean of
 the steps since the one before; `validation/<task>/loss`, `validation/<task>/<metric>`, `validation/mean_loss` by epoch;
 `test/…` likewise, one value. A task that was not active in any of those steps has NaN.
+
+With binary tasks also `validation/mean_f1`, `…/exact_match`, `…/hamming_score` (see training/binary.py), and of each
+`validation/<task>/confusion`, counts [K, 2, 2]: rows are the truth, columns the decision, no before yes. A task whose
+threshold is chosen on validation data has `validation/<task>/threshold`: its F1 and whatever else is decided by it are
+those of the very data that it was chosen on, a little better than on new ones. `test/…` is decided by the thresholds of
+the best epoch, which are in `info["best"]["thresholds"]`.
 """
 
 import importlib

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 
+from mtlcluster.sequences import Padded
 from mtlcluster.sweep.files import checksum_file, has_valid_checksum, replace, write_checksum
 
 KEEP = 2
+FAILURE = "failure.pt"
 State = dict[str, Any]
 
 
@@ -28,12 +30,15 @@ def check(path: Path) -> None:
 def load(path: Path) -> State:
     """Raises ValueError for a file whose checksum does not fit."""
     check(path)
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([Padded]):        # of the batches in a failed step
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
 class Checkpoints:
-    """A run's checkpoints/: `step-<n>.pt`, to go on from, and `best-<n>.pt`, the model after the best validation."""
+    """A run's checkpoints/: `step-<n>.pt`, to go on from; `best-<n>.pt`, the model after the best validation; and
+    `failure.pt`, a step that was refused.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,6 +63,18 @@ class Checkpoints:
         """The model's state after the best validation. Raises ValueError for a torn or corrupt file."""
         model: State = load(self._best(step))["model"]
         return model
+
+    def save_failure(self, moment: State) -> None:
+        save(self.folder / FAILURE, moment)
+
+    def load_failure(self) -> State:
+        """Raises ValueError where no step failed, or the file is torn or corrupt."""
+        if not (self.folder / FAILURE).exists():
+            raise ValueError("no step of this run failed")
+        return load(self.folder / FAILURE)
+
+    def remove_failure(self) -> None:
+        self._remove(self.folder / FAILURE)
 
     def newest(self) -> tuple[State | None, list[str]]:
         """The newest state to go on from whose own and whose best checkpoint are whole, or None, and a note for each

@@ -43,11 +43,10 @@ def main(folder: Path, report_fd: int) -> int:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     try:
-        from mtlcluster.config.run import read_run_config
         from mtlcluster.training.control import Control, StopRequested
-        from mtlcluster.training.train import code_root, load_build, train
+        from mtlcluster.training.train import load_run, train
     except Exception as error:
-        return _fail(report, error)
+        return _fail(report, error, folder)
 
     class WorkerControl(Control):
         def should_stop(self) -> bool:
@@ -60,13 +59,13 @@ def main(folder: Path, report_fd: int) -> int:
                 print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 
     try:
-        config = read_run_config(folder / "config.yaml")
-        train(load_build(config.job, code_root(folder, config), config), config, folder, WorkerControl())
+        config, build = load_run(folder)
+        train(build, config, folder, WorkerControl())
     except StopRequested as stopped:
         print(stopped, flush=True)
         return STOPPED
     except Exception as error:
-        return _fail(report, error)
+        return _fail(report, error, folder)
     return DONE
 
 
@@ -75,9 +74,12 @@ def _listen(stop: threading.Event) -> None:
     stop.set()
 
 
-def _fail(report: Any, error: Exception) -> int:
+def _fail(report: Any, error: Exception, folder: Path) -> int:
     traceback.print_exc()
-    report("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
+    words = f"{type(error).__name__}: {error}".splitlines()[0]
+    if getattr(error, "kept", False):       # a step that is not finite
+        words += f". To see that step again: mtlcluster replay {folder.parent.name}/{folder.name}"
+    report("failed", error=words)
     return FAILED
 
 

@@ -1,5 +1,6 @@
-"""`mtlcluster train config.yaml`: one run in this terminal, without a sweep and without a cluster."""
+"""`mtlcluster train` and `mtlcluster check`: one run, or its data alone, in this terminal, without a sweep."""
 
+import math
 import signal
 import sys
 import time
@@ -7,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
-from mtlcluster.config.job_file import find_job
+from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.run import RunConfig, read_run_config, run_hash
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
@@ -18,22 +19,20 @@ from mtlcluster.sweep.files import replace_text
 from mtlcluster.training.control import Control, StopRequested
 
 INTERRUPTED = 130
+SHOWN_ERRORS = 10
 
 
 def train_file(config_path: Path, folder: Path) -> int:
     """Trains the run that `config_path` describes in `folder`, going on where an earlier call stopped.
 
-    Returns the exit status: 0, 1 for a loss that is no number any more, 130 after Ctrl-C, which saves first. Raises
+    Returns the exit status: 0, 1 where training failed, 130 after Ctrl-C, which saves first. Raises
     UserError for a mistake in the configuration or a folder that holds another run.
     """
-    config = read_run_config(config_path)
-    job = find_job(config.job, config_path.parent)
-    for section in ("data", "model"):
-        if mistake := job.check(section, getattr(config, section)):
-            YamlFile(config_path).refuse((section, mistake[0]), mistake[1])
-    _claim(folder, config.model_copy(update={"job": job.reference}))
+    config, job = _read(config_path)
+    _claim(folder, config, job)
     # torch takes seconds: a mistake in the file was answered before
-    from mtlcluster.training.recorder import NonFiniteLoss
+    from mtlcluster.training.contract import BatchError
+    from mtlcluster.training.guard import NonFinite
     from mtlcluster.training.train import load_build, prepare
 
     control = TerminalControl()
@@ -47,21 +46,67 @@ def train_file(config_path: Path, folder: Path) -> int:
     except StopRequested:
         print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
         return INTERRUPTED
-    except NonFiniteLoss as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (NonFinite, BatchError) as error:
+        again = f". To see that step again: mtlcluster replay {folder}" if getattr(error, "kept", False) else ""
+        print(f"error: {error}{again}", file=sys.stderr)
         return 1
     _print_result(history, folder)
     return 0
 
 
-def _claim(folder: Path, config: RunConfig) -> None:
+def _read(config_path: Path) -> tuple[RunConfig, JobFile]:
+    config = read_run_config(config_path)
+    job = find_job(config.job, config_path.parent)
+    for section in ("data", "model"):
+        if mistake := job.check(section, getattr(config, section)):
+            YamlFile(config_path).refuse((section, mistake[0]), mistake[1])
+    return config, job
+
+
+def check_file(config_path: Path) -> int:
+    """`mtlcluster check`: every batch of the run's data against the contract of training/contract.py.
+
+    Prints what is broken; returns the exit status, 1 where anything is. Raises UserError as `train_file` does.
+    """
+    config, job = _read(config_path)
+    from mtlcluster.training.contract import broken_batches
+    from mtlcluster.training.train import load_build
+
+    try:
+        problem = load_build(job.reference, job.root, config)()
+        tasks = problem.chosen(config.tasks)
+    except ValueError as error:
+        raise UserError(f"{config_path}: {error}") from error
+    broken = 0
+    for name in ("train", "validation", "test"):
+        if (data := getattr(problem, name)) is None:
+            continue
+        steps = track(
+            broken_batches(data, tasks, config.batch_size, problem.collate, problem.workers),
+            name, math.ceil(len(data) / config.batch_size), console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        errors = [found for found in steps if found is not None]
+        for found in errors[:SHOWN_ERRORS]:
+            print(f"{name}: {found}")
+        if len(errors) > SHOWN_ERRORS:
+            print(f"{name}: … and {len(errors) - SHOWN_ERRORS:,} more broken batches")
+        print(f"{name}: {len(data):,} samples, {f'{len(errors):,} batches broken' if errors else 'all sound'}")
+        broken += len(errors)
+    return int(broken > 0)
+
+
+def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
+    """Writes the run's config.yaml, with the job's place in full. Raises UserError where there is another run."""
     path = folder / "config.yaml"
-    if path.exists():
-        if run_hash(read_run_config(path)) != run_hash(config):
-            raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        placed = config.model_copy(update={"job": f"{job.root / job.file}:{job.function}"})
+        replace_text(path, dump(placed.model_dump(exclude={"origin"})))
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_text(path, dump(config.model_dump(exclude={"origin"})))
+    there = read_run_config(path)
+    there = there.model_copy(update={"job": find_job(there.job, folder).reference})
+    if run_hash(there) != run_hash(config.model_copy(update={"job": job.reference})):
+        raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
 
 
 class TerminalControl(Control):

@@ -26,6 +26,18 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor of a nest."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(value, note)
+    return found
+
+
 class TensorData(Dataset[Any]):
     """Data that fits in memory: inputs, any nest of tensors [N, …], and targets, a dict of tensors [N, …].
 
@@ -34,13 +46,7 @@ class TensorData(Dataset[Any]):
 
     def __init__(self, inputs: Any, targets: dict[str, Tensor]) -> None:
         self.inputs, self.targets = inputs, targets
-        lengths = {len(t) for t in targets.values()}
-
-        def note_length(tensor: Tensor) -> Tensor:
-            lengths.add(len(tensor))
-            return tensor
-
-        map_tensors(inputs, note_length)
+        lengths = {len(tensor) for tensor in tensors_in([inputs, targets])}
         if len(lengths) != 1:
             raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
         self.length = lengths.pop()
@@ -111,9 +117,7 @@ def batches(
     collate: Callable[[list[Any]], Any] | None = None,
     workers: int = 0,
 ) -> Iterator[Any]:
-    """The batches of the samples that `parts` name. Each of the worker processes seeds batch i with `seed` and i, counted
-    from `start`.
-    """
+    """The batches of the samples that `parts` name. `seed` is for worker processes: batch i counts from `start`."""
     if isinstance(dataset, TensorData) and collate is None:
         yield from (dataset[part] for part in parts)
         return

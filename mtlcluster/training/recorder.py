@@ -1,7 +1,7 @@
 """The history as it grows: rows of every step, averaged to at most about 1,000 points a run, and values by epoch.
 
 A step hands over tensors as they are; they are brought to the CPU only every few steps, so that recording makes no GPU
-wait. `info`, see `Trainer._info`, is put beside `series` and `measured` when the history is written.
+wait. `info`, see info.py, is put beside `series` and `measured` when the history is written.
 """
 
 import math
@@ -16,16 +16,13 @@ from mtlcluster.problem import Task
 
 POINTS = 1000
 FLUSH_EVERY = 50        # steps
-MOST_OVERFLOWS = 40     # halvings from the scaler's first scale, 2**16, to less than any gradient needs
-
-
-class NonFiniteLoss(Exception):
-    """A loss or gradient that is no number any more; the message names task and step."""
 
 
 @dataclass
 class Step:
-    """What a step leaves behind: losses [A] and weights [A] of the active tasks, their cosines [A, A] or None."""
+    """What a step leaves behind: losses [A] and weights [A] of the active tasks, their cosines [A, A] or None, and
+    the shares [T] of a batch that were drawn for each task, on the CPU, or None.
+    """
 
     step: int
     active: list[int]
@@ -35,22 +32,21 @@ class Step:
     gradient_norm: Tensor | None    # None where it was not computed
     cosines: Tensor | None
     rates: tuple[float, float]
+    shares: Tensor | None = None
 
 
 class Recorder:
-    def __init__(self, tasks: list[Task], total_steps: int, with_cosines: bool, skips_overflows: bool) -> None:
+    def __init__(self, tasks: list[Task], total_steps: int, with_cosines: bool, with_shares: bool) -> None:
         names = [task.name for task in tasks]
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))] if with_cosines else []
         self.pairs = pairs
-        # With fp16 the scaler leaves out steps whose gradient overflowed, and halves its scale.
-        self.most_overflows = MOST_OVERFLOWS if skips_overflows else 0
-        self.overflows = 0
         self.names = names
         self.columns = [
             *(f"train/{name}/loss" for name in names),
             *(f"weight/{name}" for name in names),
             *(f"active/{name}" for name in names),
             "train/total_loss", "gradient_norm", "learning_rate/trunk", "learning_rate/heads",
+            *(f"share/{name}" for name in names if with_shares),
             *(f"cosine/{names[i]}/{names[j]}" for i, j in pairs),
         ]  # fmt: skip
         self.window = max(1, math.ceil(total_steps / POINTS))
@@ -60,8 +56,8 @@ class Recorder:
         self.points: list[np.ndarray] = []
         self.epoch_sum = np.zeros(len(names))                   # of each task's training losses in this epoch
         self.epoch_count = np.zeros(len(names))
-        self.by_epoch: dict[str, tuple[list[int], list[float]]] = {}
-        self.measured: dict[str, tuple[list[int], list[float]]] = {}
+        self.by_epoch: dict[str, tuple[list[int], list[Any]]] = {}
+        self.measured: dict[str, tuple[list[int], list[Any]]] = {}
 
     def add(self, step: Step) -> None:
         self.waiting.append(step)
@@ -69,7 +65,7 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Brings the waiting steps over. Raises NonFiniteLoss for the first of them that is no number any more."""
+        """Brings the waiting steps over."""
         if not self.waiting:
             return
         waiting, self.waiting = self.waiting, []
@@ -81,19 +77,18 @@ class Recorder:
         )
         values = flat.double().cpu().numpy()
         count = len(self.names)
-        for k, (row, step) in enumerate(zip(rows, waiting, strict=True)):
+        for row, step in zip(rows, waiting, strict=True):
             a = len(step.active)
             row[step.active], row[[count + i for i in step.active]] = values[:a], values[a : 2 * a]
             row[2 * count : 3 * count] = 0
             row[[2 * count + i for i in step.active]] = 1
             row[3 * count : 3 * count + 4] = *values[2 * a : 2 * a + 2], *step.rates
             values = values[2 * a + 2 :]
+            if not math.isfinite(row[3 * count + 1]):       # an overflow in fp16, whose step was left out
+                row[3 * count + 1] = math.nan
+            if step.shares is not None:
+                row[3 * count + 4 : 4 * count + 4] = step.shares
             self._put_cosines(row, step)
-            try:
-                self._check(row, step)
-            except NonFiniteLoss:
-                self._average(waiting[0].step, rows[:k])        # the history shows how it came to this
-                raise
         self._count_epoch(rows[:, :count])
         self._average(waiting[0].step, rows)
 
@@ -104,23 +99,6 @@ class Recorder:
         for column, (i, j) in enumerate(self.pairs, len(row) - len(self.pairs)):
             if i in place and j in place:
                 row[column] = step.cosines[place[i], place[j]]
-
-    def _check(self, row: np.ndarray, step: Step) -> None:
-        for i in step.active:
-            if not math.isfinite(row[i]):
-                raise NonFiniteLoss(
-                    f"the training loss of task '{self.names[i]}' is {row[i]} at step {step.step + 1}: "
-                    "try a lower learning rate, gradient_clip or precision fp32; look at this task's inputs and labels"
-                )
-        norm = row[3 * len(self.names) + 1]
-        if step.gradient_norm is None:
-            return
-        self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
-        if not self.overflows:
-            return
-        if self.overflows > self.most_overflows:
-            raise NonFiniteLoss(f"the gradient's norm is {norm} at step {step.step + 1}, while all losses are finite")
-        row[3 * len(self.names) + 1] = math.nan
 
     def _count_epoch(self, losses: np.ndarray) -> None:
         for row in losses:      # one by one: the sum must not depend on how many steps came over together
@@ -149,19 +127,19 @@ class Recorder:
         self.epoch_sum, self.epoch_count = np.zeros_like(means), np.zeros_like(means)
         return means
 
-    def add_epoch(self, epoch: int, values: dict[str, float], measured: bool = False) -> None:
-        """Values as they stand after `epoch` epochs."""
+    def add_epoch(self, epoch: int, values: dict[str, Any], measured: bool = False) -> None:
+        """Values as they stand after `epoch` epochs: numbers, or matrices as lists of rows."""
         for name, value in values.items():
             epochs, numbers = (self.measured if measured else self.by_epoch).setdefault(name, ([], []))
             epochs.append(epoch)
-            numbers.append(float(value))
+            numbers.append(value if isinstance(value, list) else float(value))
 
     def latest(self) -> dict[str, float]:
-        """The newest value of every series that has one."""
+        """The newest value of every series of numbers that has one."""
         newest: dict[str, float] = {}
         if self.points:
             newest |= dict(zip(self.columns, map(float, self.points[-1]), strict=True))
-        newest |= {name: numbers[-1] for name, (_, numbers) in self.by_epoch.items()}
+        newest |= {n: numbers[-1] for n, (_, numbers) in self.by_epoch.items() if not isinstance(numbers[-1], list)}
         return {name: value for name, value in newest.items() if not math.isnan(value)}
 
     def history(self) -> dict[str, Any]:
@@ -185,7 +163,6 @@ class Recorder:
             "rows": torch.from_numpy(self.rows),
             "steps": self.steps,
             "points": torch.from_numpy(np.array(self.points).reshape(-1, len(self.columns))),
-            "overflows": self.overflows,
             "epoch_sum": torch.from_numpy(self.epoch_sum),
             "epoch_count": torch.from_numpy(self.epoch_count),
             "by_epoch": self.by_epoch,
@@ -195,11 +172,10 @@ class Recorder:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows, self.points = state["rows"].numpy(), list(state["points"].numpy())
         self.epoch_sum, self.epoch_count = state["epoch_sum"].numpy(), state["epoch_count"].numpy()
-        self.overflows = state["overflows"]
         self.steps, self.by_epoch, self.measured = state["steps"], state["by_epoch"], state["measured"]
 
 
-def _by_epoch(values: dict[str, tuple[list[int], list[float]]]) -> dict[str, dict[str, np.ndarray]]:
+def _by_epoch(values: dict[str, tuple[list[int], list[Any]]]) -> dict[str, dict[str, np.ndarray]]:
     return {
         name: {"epoch": np.array(epochs, dtype=np.int64), "value": np.array(numbers, dtype=np.float64)}
         for name, (epochs, numbers) in values.items()

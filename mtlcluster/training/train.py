@@ -5,13 +5,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
 
-from mtlcluster.config.run import RunConfig, SweepRunConfig
+from mtlcluster.config.job_file import find_job
+from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
 from mtlcluster.training.control import Control
@@ -59,17 +60,16 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise ValueError(f"precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
 
 
-def code_root(folder: Path, config: RunConfig) -> Path:
-    """What the job of the run in `folder` is relative to: a sweep's code/<hash>/, else the folder at or above the run's,
-    or the present one, where the job's file is. Raises ValueError where it is nowhere.
+def load_run(folder: Path) -> tuple[RunConfig, Callable[[], Problem]]:
+    """The configuration of the run in `folder`, and what makes its problem; of a sweep's run from its code/<hash>/.
+
+    Raises UserError for a configuration or a job file that is not there or wrong.
     """
+    config = read_run_config(folder / "config.yaml")
     if isinstance(config, SweepRunConfig):
-        return folder.parent / "code" / config.origin.code
-    place = config.job.partition(":")[0]
-    for root in (Path.cwd(), *folder.resolve().parents):
-        if (root / place).is_file():
-            return root
-    raise ValueError(f"there is no {place} in the present folder, nor at or above {folder}")
+        return config, load_build(config.job, folder.parent / "code" / config.origin.code, config)
+    job = find_job(config.job, folder)
+    return config, load_build(job.reference, job.root, config)
 
 
 def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Problem]:
@@ -78,10 +78,12 @@ def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Pr
     """
     place, _, name = reference.partition(":")
     path = root / place
-    sys.path[:0] = [str(root), str(path.parent)]
-    module_name = ".".join(Path(place).with_suffix("").parts)
+    package = path.name == "__init__.py"
+    # A package's modules are found in it alone: its `data.py` must not hide another module `data`.
+    sys.path[:0] = [str(root), str(path.parent.parent if package else path.parent)]
+    module_name = ".".join(Path(place).parent.parts if package else Path(place).with_suffix("").parts)
     spec = importlib.util.spec_from_file_location(
-        module_name, path, submodule_search_locations=[str(path.parent)] if path.name == "__init__.py" else None
+        module_name, path, submodule_search_locations=[str(path.parent)] if package else None
     )
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} cannot be loaded")
@@ -105,6 +107,9 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
     for key in given:
         if key not in known:
             raise ValueError(f"{section} has no option '{key}'{nearest(key, known)}")
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if lacking := [key for key in required if key not in given]:
+        raise ValueError(f"{section} should say {' and '.join(lacking)}")
     return kind(**{key: _expanded(value) for key, value in given.items()})  # type: ignore[operator]
 
 

@@ -1,38 +1,38 @@
 """The shared training-validation loop, with exact resume."""
 
 import math
-import platform
 import resource
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
-import mtlcluster
 from mtlcluster.config.run import RunConfig, run_hash
 from mtlcluster.config.units import seconds
-from mtlcluster.errors import nearest
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
-from mtlcluster.methods.catalog import method_label
 from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
 from mtlcluster.training.checkpoint import Checkpoints, State
+from mtlcluster.training.contract import BatchError, broken_batches, checked, sample_names
 from mtlcluster.training.control import Control, StopRequested
 from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, mix_seed, ordered_batches
+from mtlcluster.training.diagnosis import Diagnosis, diagnose, random_before_step
+from mtlcluster.training.guard import Guard, NonFinite
+from mtlcluster.training.info import describe, device_name
 from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
-from mtlcluster.training.recorder import NonFiniteLoss, Recorder, Step
+from mtlcluster.training.recorder import Recorder, Step
 from mtlcluster.training.seeding import random_state, set_random_state
 from mtlcluster.training.update import Updater
-from mtlcluster.training.validation import evaluate
+from mtlcluster.training.validation import AfterBatch, Evaluation, check_best, evaluate
 
 NORM_EVERY = 10
+CHECKED = 3         # batches, the first of every epoch and validation
+FELT_BY_A_STEP = ("model", "schedule", "weighting", "gradient")     # what its gradients depend on, beside the batches
 
 
 class Trainer:
@@ -49,24 +49,24 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.history_path = folder / "history.pkl"
         self.checkpoints = Checkpoints(folder / "checkpoints")
-        self.tasks = chosen_tasks(problem, config.tasks)
+        self.tasks = problem.chosen(config.tasks)
         self.model = problem.model.to(device)
-        context = Context(self.tasks, torch.Generator().manual_seed(mix_seed("methods", config.seed)))
-        self.generator = context.generator
-        self.schedule, self.weighting, self.gradient = build_method(config.method, context, device)
-        if config.compile:
-            if self.gradient.needs != "nothing" or self.weighting.needs_gradient_norms:
-                torch._functorch.config.donated_buffer = False      # several backwards go through one graph
-            self.model.compile()
-        self.trained = [self.tasks[i] for i in self.schedule.trained()]
-        check_best(config.best.value, config.best.direction, self.trained)
-
         self.batches_per_epoch = math.ceil(len(problem.train) / config.batch_size)  # type: ignore[arg-type]
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         if not self.steps_per_epoch:
             raise ValueError("the training data are empty")
         self.total_steps = config.steps or (config.epochs or 0) * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+
+        self.generator = torch.Generator().manual_seed(mix_seed("methods", config.seed))
+        context = Context(self.tasks, self.generator, self.total_steps)
+        self.schedule, self.weighting, self.gradient = build_method(config.method, context, device)
+        if config.compile:
+            if self.gradient.needs != "nothing" or self.weighting.needs_gradient_norms:
+                torch._functorch.config.donated_buffer = False      # several backwards go through one graph
+            self.model.compile()
+        self.trained = [self.tasks[i] for i in self.schedule.trained()]
+        check_best(config.best, self.trained)
 
         self.optimizer = make_optimizer(config.optimizer, self.model, self.weighting)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -75,8 +75,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))       # it has a scale of its own only from its first use on
         self.update = Updater(self.model, self.tasks, self.weighting, self.gradient, self._autocast, device)
-        with_cosines = self.gradient.needs != "nothing"
-        self.recorder = Recorder(self.tasks, self.total_steps, with_cosines, config.precision == "fp16")
+        self.guard = Guard(self.model, expects_overflows=config.precision == "fp16")
+        with_cosines, with_shares = self.gradient.needs != "nothing", self.schedule.shares(0) is not None
+        self.recorder = Recorder(self.tasks, self.total_steps, with_cosines, with_shares)
 
         self.epoch = self.batch = self.step = 0
         self.parts: list[torch.Tensor] = []     # which samples are in which batch of this epoch
@@ -92,7 +93,8 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Trains to the end, from the newest checkpoint if there is one; returns the history.
 
-        Raises StopRequested after saving, when asked to stop; NonFiniteLoss for a loss that is no number any more.
+        Raises StopRequested after saving, when asked to stop; NonFinite for a loss, an output or a gradient that is no
+        number any more, before it has touched the weights; BatchError for a batch that breaks the contract.
         """
         self._restore()
         self.saved_at, self.save_every = time.monotonic(), seconds(self.config.checkpoint_every)
@@ -104,7 +106,7 @@ class Trainer:
                 self._train_epoch()
                 self._end_epoch()
             return self._finish()
-        except NonFiniteLoss:
+        except (NonFinite, BatchError):
             self._write_history(finished=False)
             raise
 
@@ -143,25 +145,61 @@ class Trainer:
         return self._loader(data, self.parts[self.batch :], self.batch, mix_seed("loading", seed, epoch))
 
     def _train_step(self, step_batches: list[Any]) -> None:
-        active = list(self.schedule.active(self.step))
+        active, shares = list(self.schedule.active(self.step)), self.schedule.shares(self.step)
         factor = self.rate.set(self.step)
         self.optimizer.zero_grad()
-        found = self.update(step_batches, active, self.scaler.get_scale()) if active else None
+        before = random_before_step(self.device, self.generator)
+        found = self.update(step_batches, active, self.scaler.get_scale(), shares) if active else None
         if found is not None:
             if self.scaler.is_enabled():
                 self.scaler.unscale_(self.optimizer)
             norm = self._clip()
+            if not self.guard.is_sound(found, norm):
+                self._refuse({**before, "active": active, "shares": shares, "losses": found.losses.cpu()}, step_batches)
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            self.update.learn(found)
+            self.schedule.observe_losses(found.losses, self.update.index(found.active))
             rates = (self.base_rates["trunk"] * factor, self.base_rates["heads"] * factor)
             self.recorder.add(
-                Step(self.step, found.active, found.losses, found.weights, found.total, norm, found.cosines, rates)
-            )
+                Step(
+                    self.step, found.active, found.losses, found.weights, found.total, norm, found.cosines, rates,
+                    shares,
+                )
+            )  # fmt: skip
         else:
             nothing = torch.empty(0, device=self.device)
             nan = torch.full((), math.nan, device=self.device)
             self.recorder.add(Step(self.step, [], nothing, nothing, nan, None, None, (math.nan, math.nan)))
         self.step += 1
+
+    def _refuse(self, moment: State, step_batches: list[Any]) -> NoReturn:
+        """Adds to `moment` what it takes to see this step again, keeps it, and says where it stopped being finite."""
+        parts = self.parts[self.batch : self.batch + len(step_batches)]
+        moment |= {
+            "step": self.step, "batches": step_batches, "scale": self.scaler.get_scale(),
+            "names": [sample_names(self.problem.train, part) for part in parts],
+            **{name: getattr(self, name).state_dict() for name in FELT_BY_A_STEP},
+        }  # fmt: skip
+        sentence = self.diagnose(moment).sentence()
+        try:
+            self.checkpoints.save_failure(moment)
+        except OSError as error:
+            raise NonFinite(f"step {self.step + 1}: {sentence}; it could not be kept: {error}") from error
+        raise NonFinite(f"step {self.step + 1}: {sentence}", kept=True)
+
+    def diagnose(self, moment: State) -> Diagnosis:
+        """Makes the step of `moment` once more; model and methods are in the state that they had then."""
+        return diagnose(self.update, self.tasks, self.generator, moment, self.config.precision)
+
+    def failed_step(self) -> State:
+        """The moment of the step that was refused, model and methods set to their state then. Raises ValueError where
+        there is none.
+        """
+        moment = self.checkpoints.load_failure()
+        for name in FELT_BY_A_STEP:
+            getattr(self, name).load_state_dict(moment[name])
+        return moment
 
     def _clip(self) -> torch.Tensor | None:
         """The norm of the model's gradient before clipping. Without clipping it is computed, and recorded, at every
@@ -189,29 +227,29 @@ class Trainer:
         """Validates if it is time to, and lets everyone know who goes by what was found."""
         last = self.step == self.total_steps
         due = (self.epoch + 1) % self.config.validate_every == 0 or last
-        values = self._validate() if due else None
+        found = self._validate() if due else None
         self.weighting.observe_epoch(torch.from_numpy(self.recorder.end_epoch()))
         self.recorder.add_epoch(self.epoch + 1, {**self.measured, "peak_memory": self._peak_memory()}, measured=True)
-        if values is not None:
-            self.recorder.add_epoch(self.epoch + 1, {f"validation/{name}": value for name, value in values.items()})
-            self.schedule.observe_validation(values)
-            self.rate.observe_validation(self._keep_best(values))
+        if found is not None:
+            self.recorder.add_epoch(self.epoch + 1, found.series("validation"))
+            self.schedule.observe_validation(found.values)
+            self.rate.observe_validation(self._keep_best(found))
         self.epoch, self.batch = self.epoch + 1, 0
         self._report("epoch")
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> Evaluation:
         before = random_state()
         try:
-            return self._evaluate(self.problem.validation)
+            return self.evaluate(self.problem.validation)
         except StopRequested:
             set_random_state(before)        # so that this validation is made again as if for the first time
             self._stop()
 
-    def _keep_best(self, values: dict[str, float]) -> bool:
+    def _keep_best(self, found: Evaluation) -> bool:
         best, stopping = self.config.best, self.config.early_stopping
-        number = values[best.value]
+        number = found.values[best.value]
         if math.isnan(number):
-            raise NonFiniteLoss(f"the validation's {best.value} is {number} after epoch {self.epoch + 1}")
+            raise NonFinite(f"the validation's {best.value} is {number} after epoch {self.epoch + 1}{self._broken()}")
         sign = 1 if best.direction == "max" else -1
         if self.to_beat is None or sign * (number - self.to_beat) > (stopping.min_delta if stopping else 0.0):
             self.to_beat, self.bad_validations = number, 0
@@ -219,9 +257,20 @@ class Trainer:
             self.bad_validations += 1
         if self.best is not None and not sign * (number - self.best["number"]) > 0:
             return False
-        self.best = {**best.model_dump(), "number": number, "epoch": self.epoch + 1, "step": self.step}
+        self.best = {
+            **best.model_dump(), "number": number, "epoch": self.epoch + 1, "step": self.step,
+            "thresholds": found.thresholds,
+        }  # fmt: skip
         self.checkpoints.save_best(self.step, self.model.state_dict())
         return True
+
+    def _broken(self) -> str:
+        """What is wrong with the validation data, if it is they."""
+        problem, config = self.problem, self.config
+        found = broken_batches(problem.validation, self.trained, config.batch_size, problem.collate, problem.workers)
+        if error := next((error for error in found if error), None):
+            return f"; its data are broken: {error}"
+        return ", with sound data: try a lower learning rate, gradient_clip or precision fp32"
 
     def _finish(self) -> dict[str, Any]:
         """The last checkpoint, then one evaluation of the best one on the test data, if there are any."""
@@ -229,11 +278,12 @@ class Trainer:
         if self.problem.test is not None and self.best is not None:
             self.model.load_state_dict(self.checkpoints.load_best(self.best["step"]))
             try:
-                values = self._evaluate(self.problem.test)
+                found = self.evaluate(self.problem.test, self.best.get("thresholds", {}))
             except StopRequested:
                 self._report("stopped")
                 raise
-            self.recorder.add_epoch(self.best["epoch"], {f"test/{name}": value for name, value in values.items()})
+            self.recorder.add_epoch(self.best["epoch"], found.series("test"))
+        self.checkpoints.remove_failure()
         history = self._write_history(finished=True)
         self._report("done")
         return history
@@ -241,15 +291,26 @@ class Trainer:
     # Parts ---------------------------------------------------------------------------------------------------------
 
     def _loader(self, dataset: Any, parts: list[torch.Tensor], start: int = 0, seed: int = 0) -> Iterator[Any]:
-        return batches(dataset, parts, start, seed, self.problem.collate, self.problem.workers)
+        found = batches(dataset, parts, start, seed, self.problem.collate, self.problem.workers)
+        return checked(found, parts, dataset, self.trained, CHECKED)
 
-    def _evaluate(self, dataset: Any) -> dict[str, float]:
-        def between() -> None:
+    def evaluation_batches(self, dataset: Any) -> list[torch.Tensor]:
+        """Which samples are in which batch when the model is evaluated on `dataset`."""
+        return ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset))
+
+    def evaluate(
+        self, dataset: Any, thresholds: dict[str, float] | None = None, after_batch: AfterBatch | None = None
+    ) -> Evaluation:
+        """See training/validation.py. Raises StopRequested, with nothing done, when asked to stop."""
+
+        def then(outputs: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> None:
             if self.control.should_stop():
                 raise StopRequested("stopped while it was evaluated; the last checkpoint is saved")
+            if after_batch:
+                after_batch(outputs, targets)
 
-        loader = self._loader(dataset, ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset)))
-        return evaluate(self.model, self.trained, loader, self._autocast, self.device, between)
+        loader = self._loader(dataset, self.evaluation_batches(dataset))
+        return evaluate(self.model, self.trained, loader, self._autocast, self.device, thresholds, then)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -278,16 +339,15 @@ class Trainer:
         raise StopRequested(f"stopped at step {self.step} of {self.total_steps}, with a checkpoint")
 
     def _save(self) -> None:
-        recorder = self.recorder.state_dict()       # first: it refuses to go on from a loss that is no number
         state: State = {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
             "identity": run_hash(self.config),
             "best": self.best, "to_beat": self.to_beat, "bad_validations": self.bad_validations,
-            "attempts": self.attempts,
+            "attempts": self.attempts, "overflows": self.guard.overflows,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "rate": self.rate.state_dict(), "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state_dict(), "weighting": self.weighting.state_dict(),
-            "gradient": self.gradient.state_dict(), "recorder": recorder,
+            "gradient": self.gradient.state_dict(), "recorder": self.recorder.state_dict(),
             "random": random_state(), "generator": self.generator.get_state(),
         }  # fmt: skip
         self.checkpoints.save(self.step, state)
@@ -305,62 +365,13 @@ class Trainer:
             setattr(self, name, state[name])
         for name in ("model", "optimizer", "rate", "scaler", "schedule", "weighting", "gradient", "recorder"):
             getattr(self, name).load_state_dict(state[name])
+        self.guard.overflows = state["overflows"]
         self.generator.set_state(state["generator"])
         set_random_state(state["random"])
 
     def _write_history(self, finished: bool) -> dict[str, Any]:
-        history = {**self.recorder.history(), "info": self._info(finished)}
+        info = describe(self.config, self.history_path.parent.name, self.model, self.trained, self.device)
+        info |= {"best": self.best, "finished": finished, "attempts": self.attempts}
+        history = {**self.recorder.history(), "info": info}
         write_history(self.history_path, history)
         return history
-
-    def _info(self, finished: bool) -> dict[str, Any]:
-        config = self.config.model_dump()
-        origin = config.pop("origin", {})
-        shared = sum(p.numel() for p in self.model.shared_parameters())
-        return {
-            "sweep": origin.get("sweep", ""),
-            "run": self.history_path.parent.name,
-            "cluster": origin.get("cluster", ""),
-            "varied": origin.get("varied", {}),
-            "seed": self.config.seed,
-            "method": method_label(self.config.method),
-            "config": config,
-            "tasks": [
-                {"name": t.name, "kind": t.kind, "metrics": {name: t.direction(name) for name in t.metrics}}
-                for t in self.trained
-            ],
-            "best": self.best,
-            "finished": finished,
-            "device": device_name(self.device),
-            "parameters": {"trunk": shared, "heads": sum(p.numel() for p in self.model.parameters()) - shared},
-            "versions": {
-                "mtlcluster": mtlcluster.__version__, "python": platform.python_version(),
-                "torch": str(torch.__version__), "numpy": np.__version__,
-            },
-            "threads": torch.get_num_threads(),
-            "command": " ".join(sys.argv[:1]),
-            "attempts": self.attempts,
-        }  # fmt: skip
-
-
-def chosen_tasks(problem: Problem, names: list[str] | None) -> list[Any]:
-    """The problem's tasks that the configuration names, all if it names none. Raises ValueError for an unknown one."""
-    known = {task.name: task for task in problem.tasks}
-    for name in names or ():
-        if name not in known:
-            raise ValueError(f"there is no task '{name}'{nearest(name, known)}")
-    return [task for task in problem.tasks if names is None or task.name in names]
-
-
-def check_best(value: str, direction: str, tasks: list[Any]) -> None:
-    """Raises ValueError where `best` names a value that no validation finds, or the wrong direction for it."""
-    known = {f"{task.name}/{name}": task.direction(name) for task in tasks for name in ("loss", *task.metrics)}
-    known["mean_loss"] = "min"
-    if value not in known:
-        raise ValueError(f"best: there is no validation value '{value}'{nearest(value, known)}")
-    if known[value] != direction:
-        raise ValueError(f"best: for '{value}' the better direction is {known[value]}, not {direction}")
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

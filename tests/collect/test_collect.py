@@ -15,7 +15,7 @@ from PIL import Image
 from synthetic import add_run, history, make_sweep, method
 
 from mtlcluster.collect.collect import collect
-from mtlcluster.collect.gather import Curve, gather, survey
+from mtlcluster.collect.gather import CONFUSION, Curve, gather, survey
 from mtlcluster.collect.settings import settings
 from mtlcluster.collect.statistics import Spread, band, leaders, mean_ranks
 from mtlcluster.errors import UserError
@@ -178,6 +178,37 @@ def test_tables_hold_the_numbers_of_the_histories(tmp_path):
     markdown = (sweep.report / "tables" / "results.md").read_text()
     assert "0.820 ± 0.028" in markdown
     assert "single-task" in markdown
+
+
+def test_of_binary_tasks_results_show_what_matters_and_tables_everything(tmp_path):
+    metrics = ("accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "roc_auc", "average_precision")
+    tasks = [{"name": n, "kind": "binary", "metrics": dict.fromkeys(metrics, "max")} for n in ("gory", "sarcasm")]
+    sweep = make_sweep(tmp_path / "binary")
+    for seed in range(2):
+        made = history(method(), seed, tasks=tasks, epochs=6, points=12)
+        for data, epochs in (("validation", np.arange(1, 7)), ("test", np.array([made["info"]["best"]["epoch"]]))):
+            for i, name in enumerate(("mean_f1", "exact_match", "hamming_score")):
+                made["series"][f"{data}/{name}"] = {"epoch": epochs, "value": epochs * 0.0 + 0.1 * i + 0.02 * seed}
+            for task in ("gory", "sarcasm"):
+                counts = np.array([[[50.0, 10.0], [4.0, 30.0 + seed]]] * len(epochs))
+                made["series"][f"{data}/{task}/confusion"] = {"epoch": epochs, "value": counts}
+        made["series"]["validation/gory/threshold"] = {"epoch": np.arange(1, 7), "value": np.full(6, 0.31)}
+        add_run(sweep, f"equal-{seed}", made)
+    text = collect(sweep, print).read_text()
+
+    results = rows_of(sweep, "results")["equal"]
+    shown = [name.removesuffix(" mean") for name in results if name.endswith(" mean")]
+    each = ["test/gory/f1", "test/sarcasm/f1"]
+    assert shown == ["test/mean_f1", "test/exact_match", "test/hamming_score", *each]
+    assert float(results["test/hamming_score mean"]) == pytest.approx(0.21)
+    every = rows_of(sweep, "validation")["equal"]
+    assert all(every[f"validation/{task}/{name} n"] == "2" for task in ("gory", "sarcasm") for name in metrics)
+    counts = rows_of(sweep, "confusion")["equal"]
+    found = {cell: float(counts[f"test/gory/confusion/{cell} mean"]) for cell in CONFUSION}
+    assert found == dict(zip(CONFUSION, (50, 10, 4, 30.5), strict=True))
+    assert rows_of(sweep, "runs")["equal-1"]["test/sarcasm/confusion/true_positives"] == "31.0"
+    assert 'id="table-validation-1"' in text, "each task should have a table of its own where one were too wide"
+    assert "Thresholds:" in text
 
 
 def test_bold_is_what_the_seeds_can_tell_apart():

@@ -16,7 +16,7 @@ from mtlcluster.sweep.status import read_status
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 from runs import assert_same
-from test_resume import DSG
+from test_resume import DIFFICULTY, DSG
 
 from mtlcluster.training.train import load_build, train
 
@@ -26,7 +26,8 @@ METHODS = [
     {"schedule": {"name": "single", "task": "c"}, "weighting": {"name": "static", "weights": {"c": 0.1}}},
     {"schedule": "round_robin", "weighting": "uncertainty", "gradient": "sum"},
     {"schedule": DSG, "weighting": "gradnorm", "gradient": "pcgrad"},
-    {"schedule": DSG, "weighting": "dwa", "gradient": "sum"},
+    {"schedule": {"name": "sequential", "order": ["c", "a", "b"]}, "weighting": "dwa", "gradient": "sum"},
+    {"schedule": DIFFICULTY, "weighting": "gradnorm", "gradient": "sum"},
 ]
 
 

@@ -16,7 +16,7 @@ ALL = slice(None)
 
 
 def make(method, seed=0, tasks=TASKS):
-    context = Context(tasks, torch.Generator().manual_seed(seed))
+    context = Context(tasks, torch.Generator().manual_seed(seed), total_steps=10)
     return build_method(check_method(method), context, torch.device("cpu"))
 
 

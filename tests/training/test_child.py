@@ -22,7 +22,7 @@ DSG = {"schedule": {"name": "dsg", "patience": 1, "tolerance": 0.2}, "weighting"
 def start(folder, **settings):
     """Starts the process; returns it and the file that its reports come from."""
     folder.mkdir(exist_ok=True)
-    usual = {"job": "jobs/tiny.py:build", "batch_size": 16, "optimizer": {"lr": 0.01}, "data": {"metrics": False}}
+    usual = {"job": f"{PROJECT}/jobs/tiny.py:build", "batch_size": 16, "optimizer": {"lr": 0.01}, "data": {"metrics": False}}
     config = RunConfig(**{**usual, **settings})
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump()))
     reading, writing = os.pipe()
@@ -81,9 +81,10 @@ def test_asked_to_stop_it_saves_and_a_dead_worker_is_a_wish_to_stop(tmp_path):
 
 
 def test_what_goes_wrong_is_reported_in_one_line(tmp_path, capfd):
-    process, file = start(tmp_path, data={"broken": True, "metrics": False})
+    process, file = start(tmp_path, data={"broken": True, "metrics": False}, seed=2)
     *_, failed = reports(file)
     assert process.wait() == 1
     assert failed["event"] == "failed"
-    assert "task 'a' is nan at step" in failed["error"]
+    assert "the batch is broken: sample 7: inputs: a value that is not finite" in failed["error"]
+    assert ". To see that step again: mtlcluster replay " in failed["error"]
     assert "Traceback" in capfd.readouterr().err

@@ -55,7 +55,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_exactly(start, tmp_path):
     [
         ("method: {schedule: {name: single, task: d}}", 2, "there is no task 'd'"),
         ("model: {widht: 3}", 2, "run.yaml:2: unknown option 'widht'"),
-        ("data: {broken: true}", 1, "the training loss of task 'a' is nan"),
+        ("data: {broken: true}", 1, "error: sample 7: inputs: a value that is not finite"),
     ],
 )
 def test_what_goes_wrong_is_one_message(start, settings, code, message):

@@ -9,11 +9,14 @@ from mtlcluster.training.checkpoint import Checkpoints
 from mtlcluster.training.control import Control, StopRequested
 
 DSG = {"name": "dsg", "tolerance": 0.2, "patience": 1, "worse": 0.01, "every": 3}
+DIFFICULTY = {"name": "difficulty_sampling", "every": 3}
 METHODS = {
     "equal": "equal",
     "single": {"schedule": {"name": "single", "task": "c"}},
     "round_robin": "round_robin",
+    "sequential": {"schedule": {"name": "sequential", "order": ["c", "a", "b"]}},
     "dsg": {"schedule": DSG},
+    "difficulty_sampling": {"schedule": DIFFICULTY},
     "static": {"weighting": {"name": "static", "weights": {"c": 0.1}}},
     "uncertainty": "uncertainty",
     "dwa": "dwa",
@@ -21,6 +24,8 @@ METHODS = {
     "pcgrad": "pcgrad",
     "dsg+gradnorm+pcgrad": {"schedule": DSG, "weighting": "gradnorm", "gradient": "pcgrad"},
     "round_robin+uncertainty": {"schedule": "round_robin", "weighting": "uncertainty"},
+    "difficulty_sampling+gradnorm": {"schedule": DIFFICULTY, "weighting": "gradnorm"},
+    "difficulty_sampling+pcgrad": {"schedule": DIFFICULTY, "gradient": "pcgrad"},
 }
 
 

@@ -1,0 +1,132 @@
+"""What binary tasks are judged by, once per evaluation, from the probabilities and labels of all its samples."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlcluster.problem import Task
+
+Array = NDArray[np.float64]
+OVERALL = ("mean_f1", "exact_match", "hamming_score")
+# A quotient of nothing by nothing: no number, rather than the 0 of a bad model.
+UNDEFINED_WITHOUT_YES = {"recall", "f1", "f1_macro", "roc_auc", "average_precision"}
+UNDEFINED_WITHOUT_NO = {"f1_macro", "roc_auc"}
+
+
+class Gathered:
+    """The probabilities of yes and the labels of one task, left on their device until all are there."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.parts: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, outputs: Tensor, targets: Tensor, positions: Tensor | None) -> None:
+        """Of one batch. positions: see `Task.labelled`."""
+        labels = targets.double()
+        if positions is not None:
+            labels = torch.full_like(labels, float("nan")).index_copy(0, positions, labels[positions])
+        self.parts.append((self.task.decode(outputs), labels))
+
+    def arrays(self) -> tuple[Array, Array]:
+        """Probabilities [N] and labels [N], NaN where a sample has none."""
+        if not self.parts:
+            return np.empty(0), np.empty(0)
+        probabilities, labels = zip(*self.parts, strict=True)
+        return torch.cat(probabilities).double().cpu().numpy(), torch.cat(labels).flatten().cpu().numpy()
+
+
+def judge(
+    gathered: Sequence[Gathered], thresholds: Mapping[str, float] | None
+) -> tuple[dict[str, float], dict[str, list[list[int]]], dict[str, float]]:
+    """The values of every task and over all of them, the tasks' confusion matrices, and their thresholds.
+
+    thresholds: of earlier validation data. None: where the task has none of its own it is chosen on these very data,
+    and is one of the values.
+    """
+    values: dict[str, float] = {}
+    confusion: dict[str, list[list[int]]] = {}
+    used: dict[str, float] = {}
+    decisions, labels = [], []
+    for task, (probabilities, truth) in ((g.task, g.arrays()) for g in gathered):
+        known = ~np.isnan(truth)
+        threshold = task.threshold
+        if threshold is None and thresholds is not None:
+            threshold = thresholds[task.name]
+        elif threshold is None:
+            threshold = values[f"{task.name}/threshold"] = best_threshold(probabilities[known], truth[known] > 0)
+        used[task.name] = threshold
+        decided = probabilities > threshold
+        values |= _values(task, probabilities[known], decided[known], truth[known] > 0)
+        confusion[task.name] = _confusion(decided[known], truth[known] > 0)
+        decisions.append(decided)
+        labels.append(truth)
+    return {**values, **_over_all(gathered, values, np.array(decisions), np.array(labels))}, confusion, used
+
+
+def best_threshold(probabilities: Array, labels: NDArray[np.bool_]) -> float:
+    """The threshold with the highest F1, where what lies above it is yes; of several the nearest to 0.5.
+
+    probabilities, labels: [N]. Tried are 0.5 and the middle between every two neighbouring probabilities, 0 among them.
+    """
+    if not labels.any() or not np.isfinite(probabilities).all():
+        return 0.5
+    edges = np.unique(np.append(probabilities, 0.0))
+    tried = np.append((edges[1:] + edges[:-1]) / 2, 0.5)
+    called = len(labels) - np.searchsorted(np.sort(probabilities), tried, side="right")
+    hits = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), tried, side="right")
+    f1 = 2 * hits / (called + labels.sum())
+    best = tried[f1 == f1.max()]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def _values(
+    task: Task, probabilities: Array, decided: NDArray[np.bool_], labels: NDArray[np.bool_]
+) -> dict[str, float]:
+    if not task.metrics:
+        return {}
+    from torchmetrics.classification import BinaryPrecisionRecallCurve
+
+    undefined = (UNDEFINED_WITHOUT_NO if labels.all() else set()) | (set() if labels.any() else UNDEFINED_WITHOUT_YES)
+    usable = len(labels) > 0 and bool(np.isfinite(probabilities).all())
+    values = {}
+    for name, metric in task.metrics.items():
+        number = float("nan")
+        if usable and name not in undefined:
+            of_curve = isinstance(metric, BinaryPrecisionRecallCurve)
+            seen = torch.from_numpy(probabilities) if of_curve else torch.from_numpy(decided).long()
+            number = float(metric.clone()(seen, torch.from_numpy(labels).long()))
+        values[f"{task.name}/{name}"] = number
+    return values
+
+
+def _confusion(decided: NDArray[np.bool_], labels: NDArray[np.bool_]) -> list[list[int]]:
+    """[2, 2]: rows are the truth, columns the decision, no before yes."""
+    found: list[list[int]] = np.bincount(2 * labels + decided, minlength=4).reshape(2, 2).tolist()
+    return found
+
+
+def _over_all(
+    gathered: Sequence[Gathered], values: Mapping[str, float], decisions: NDArray[np.bool_], labels: Array
+) -> dict[str, float]:
+    """Over the binary tasks, decisions [T, N] and labels [T, N]; nothing where there is no such task.
+
+    mean_f1: the mean of the tasks' F1, where they have one. Over the samples with all labels: exact_match, the share
+    whose decisions are all right; hamming_score, the mean of |Y ∩ Ŷ| / |Y ∪ Ŷ| over the sets of tasks that are yes in
+    truth and by decision, 1 where both are empty (Godbole and Sarawagi, PAKDD 2004).
+    """
+    if not gathered:
+        return {}
+    f1 = [number for g in gathered if (number := values.get(f"{g.task.name}/f1", float("nan"))) == number]
+    complete = ~np.isnan(labels).any(0)
+    decided, truth = decisions[:, complete], labels[:, complete] > 0
+    both, either = (decided & truth).sum(0), (decided | truth).sum(0)
+    scores = np.divide(both, either, out=np.ones(len(both)), where=either > 0)
+    some = bool(complete.any())
+    return {
+        "mean_f1": sum(f1) / len(f1) if f1 else float("nan"),
+        "exact_match": float((decided == truth).all(0).mean()) if some else float("nan"),
+        "hamming_score": float(scores.mean()) if some else float("nan"),
+    }
