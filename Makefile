@@ -16,7 +16,7 @@ COMIC_RUNS := $(if $(ANNOTATIONS),--runs runs/$(basename $(notdir $(ANNOTATIONS)
 demo-comic: $(INSTALLED)
 	rm -rf $(COMIC)
 	$(VENV)/bin/python -m jobs.comic_mischief.synthetic $(COMIC) $(if $(ANNOTATIONS),--annotations $(ANNOTATIONS))
-	$(VENV)/bin/mtlcluster pack-features $(COMIC)/features $(COMIC)/features.h5
+	$(VENV)/bin/mtlcluster pack-features $(COMIC)/features $(COMIC)/features.h5 --add video=rgb+flow
 	$(VENV)/bin/mtlcluster submit configs/comic_mischief-demo.yaml --cluster local --wait $(COMIC_RUNS)
 	$(VENV)/bin/mtlcluster collect comic-mischief-demo $(COMIC_RUNS)
 

@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from mtlcluster.features.packed import PackedFeatures as PackedFeatures
     from mtlcluster.problem import MultiTaskModel as MultiTaskModel
     from mtlcluster.problem import Problem as Problem
     from mtlcluster.problem import Task as Task
+    from mtlcluster.sequences import Padded as Padded
+    from mtlcluster.sequences import pad as pad
     from mtlcluster.training.data import TensorData as TensorData
     from mtlcluster.training.train import train as train
 
 PUBLIC = {
     "MultiTaskModel": "mtlcluster.problem",
+    "PackedFeatures": "mtlcluster.features.packed",
+    "Padded": "mtlcluster.sequences",
     "Problem": "mtlcluster.problem",
     "Task": "mtlcluster.problem",
     "TensorData": "mtlcluster.training.data",
+    "pad": "mtlcluster.sequences",
     "train": "mtlcluster.training.train",
 }
-__all__ = ["MultiTaskModel", "Problem", "Task", "TensorData", "train"]
+__all__ = ["MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Task", "TensorData", "pad", "train"]
 
 
 def _version() -> str:

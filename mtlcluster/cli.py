@@ -302,15 +302,19 @@ def evaluate(
 def pack_features(
     source: Annotated[Path, typer.Argument(metavar="SOURCE_DIR", help="Holds files named <clip>_<kind>.npy.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The file to write.")],
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", metavar="SUM=KIND+KIND", help="Store a sum, as video=rgb+flow, in place of its parts."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.h5 where it was made of other files.")] = False,
 ) -> None:
     """Check features of one file per clip and kind, and pack them into one file.
 
     Interrupted and called again, it goes on from where it was.
     """
-    from mtlcluster.features.pack import pack
+    from mtlcluster.features.pack import pack, read_sums
 
-    pack(source, target, force, typer.echo)
+    pack(source, target, force, typer.echo, read_sums(add or []))
 
 
 @app.command()

