@@ -18,7 +18,11 @@ from .text import load_tokenizer
 
 @dataclass
 class Data:
-    """Options of the data. Paths in a configuration begin with /, ~ or $, or with ./ or ../ (then from its folder)."""
+    """Options of the data. Paths in a configuration begin with /, ~ or $, or with ./ or ../ (then from its folder).
+
+    A clip without a soundtrack has one segment of zeros for it; an empty text is [CLS] [SEP]; a missing caption adds
+    nothing; clips of one video are never in two parts.
+    """
 
     annotations: str                            # JSON as published, split by video
     features: str | None = None                 # packed: video or rgb and flow, vggish; None with text alone

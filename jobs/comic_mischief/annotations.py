@@ -5,7 +5,7 @@ and splits that keep each video whole.
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,24 +95,46 @@ def video_of(clip: str) -> str:
 
 Pairs = list[tuple[str, int]]                   # pieces with their ids
 
+# The vocabularies of bert-base-cased and bert-base-uncased, which the published texts mix: how many pieces they have,
+# and the ids of some.
+SIZES = (28_996, 30_522)
+SPECIAL = {"[CLS]": (101, 101), "[SEP]": (102, 102)}
+COMMON = {
+    "you": (1128, 2017), "the": (1103, 1996), "a": (170, 1037), "to": (1106, 2000), "s": (188, 1055),
+    "and": (1105, 1998), "that": (1115, 2008), "it": (1122, 2009), "in": (1107, 1999), "of": (1104, 1997),
+    "is": (1110, 2003), "we": (1195, 2057), "know": (1221, 2113), "what": (1184, 2054), "on": (1113, 2006),
+    "me": (1143, 2033), "my": (1139, 2026), "this": (1142, 2023), "was": (1108, 2001), "no": (1185, 2053),
+    "just": (1198, 2074), "with": (1114, 2007), "all": (1155, 2035), "have": (1138, 2031), "like": (1176, 2066),
+    "man": (1299, 2158), "so": (1177, 2061), "for": (1111, 2005), "##s": (1116, 2015), "here": (1303, 2182),
+}  # fmt: skip
+
 
 class Vocabulary:
     """One vocabulary, as far as records show it: a piece has one id in it, and an id is of one piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Pairs, size: int = NO_ID) -> None:
+        self.size = size
         self.ids: dict[str, Counter[int]] = defaultdict(Counter)
         self.pieces: dict[int, Counter[str]] = defaultdict(Counter)
         self.clips: list[str] = []
-        self.confirmed = False                  # a second record has shown the same
+        self.confirmed = False                  # a record has shown what was known before it
+        self._learn(known)
 
     def add(self, clip: str, pairs: Pairs) -> None:
         self.clips.append(clip)
+        self._learn(pairs)
+
+    def _learn(self, pairs: Pairs) -> None:
         for piece, id in pairs:
             self.ids[piece][id] += 1
             self.pieces[id][piece] += 1
 
     def contradicts(self, piece: str, id: int) -> str | None:
-        """A sentence, if most of the records that have this piece or this id have another id or piece with it."""
+        """A sentence, if most of the records that have this piece or this id have another id or piece with it, or if
+        there can be no such id.
+        """
+        if id >= self.size:
+            return f"'{piece}' is {id}, beyond its vocabulary's {self.size:,} pieces"
         usual_id = self.ids[piece].most_common(1)[0][0] if piece in self.ids else id
         usual_piece = self.pieces[id].most_common(1)[0][0] if id in self.pieces else piece
         if usual_id != id:
@@ -135,13 +157,14 @@ def encode_texts(
     than `longest` is cut, and ends in [SEP] all the same. Raises ValueError naming clips whose ids fit no vocabulary.
     """
     fields = [("indexes", "words"), ("caps_index", "cap_words")][: 1 + captions]
-    bodies: dict[str, list[list[int]]] = {}
-    own = _own_clips(records, tokenizer, fields)
-    for clip, record in records.items():
-        if clip in own:
-            bodies[clip] = [getattr(record, ids)[1:-1] for ids, _ in fields]
-        else:
-            bodies[clip] = [tokenizer.encode(" ".join(_words(getattr(record, pieces)))) for _, pieces in fields]
+    bodies: dict[str, list[list[int]]] = {clip: [] for clip in records}
+    again: set[str] = set()
+    for ids, pieces in fields:
+        foreign = _foreign_clips(records, tokenizer, ids, pieces)
+        again |= foreign
+        for clip, record in records.items():
+            words = " ".join(_words(getattr(record, pieces)))
+            bodies[clip].append(tokenizer.encode(words) if clip in foreign else getattr(record, ids)[1:-1])
     texts = {}
     for clip, (text, *caption) in bodies.items():
         tokens = [tokenizer.cls, *text, tokenizer.sep]
@@ -149,54 +172,59 @@ def encode_texts(
         if len(tokens) > longest:
             tokens = [*tokens[: longest - 1], tokenizer.sep]
         texts[clip] = np.array(tokens, np.int64)
-    return texts, len(records) - len(own)
+    return texts, len(again)
 
 
-def _own_clips(records: dict[str, Record], tokenizer: Tokenizer, fields: Sequence[tuple[str, str]]) -> set[str]:
-    """The clips whose ids are the tokenizer's. Of the others the records themselves tell which vocabularies there are:
-    a record belongs to the one that it agrees with in most of the pieces that both know.
+def _foreign_clips(records: dict[str, Record], tokenizer: Tokenizer, ids_key: str, pieces_key: str) -> set[str]:
+    """The clips whose ids are another vocabulary's than the tokenizer's. Which others there are, COMMON and the records
+    themselves tell: a record belongs to the one that it agrees with in most of the pieces that both know.
     """
     mistakes: dict[str, str] = {}
-    own, foreign = set(), {}
+    foreign: dict[str, Pairs] = {}
+    lonely = True
     for clip, record in records.items():
         try:
-            pairs = [pair for ids, pieces in fields for pair in _pairs(record, ids, pieces)]
+            pairs = _pairs(record, ids_key, pieces_key)
         except ValueError as error:
             mistakes[clip] = str(error)
             continue
         wrong = [pair for pair in pairs if (tokenizer.vocabulary or {}).get(pair[0]) != pair[1]]
         content = [pair for pair in pairs if not _special(pair)]
+        if not pairs:       # a clip without a caption
+            continue
         if tokenizer.vocabulary is not None and not wrong:
-            own.add(clip)
+            lonely = False
         elif content and 2 * sum(not _special(pair) for pair in wrong) < len(content):
             mistakes[clip] = f"'{wrong[0][0]}' is {wrong[0][1]}, which the other ids' vocabulary does not have"
         else:
             foreign[clip] = pairs
-    mistakes |= _unexplained(foreign, lonely=not own)
+    mistakes |= _unexplained(foreign, lonely)
     if mistakes:
         shown = "; ".join(f"{clip}: {mistake}" for clip, mistake in list(mistakes.items())[:SHOWN])
         more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
         count = f"{len(mistakes)} of {len(records)}"
         raise ValueError(f"{count} texts fit no vocabulary (correct or remove them): {shown}{more}")
-    return own
+    return set(foreign)
 
 
 def _unexplained(foreign: dict[str, Pairs], lonely: bool) -> dict[str, str]:
     """The clips whose ids belong to no vocabulary, and why. lonely: there are no records besides these."""
-    found: list[Vocabulary] = []
+    known = SPECIAL | COMMON
+    found = [Vocabulary([(piece, ids[i]) for piece, ids in known.items()], size) for i, size in enumerate(SIZES)]
     for clip, pairs in sorted(foreign.items(), key=lambda item: -len(item[1])):
         content = [pair for pair in pairs if not _special(pair)]
-        chosen, agree, against = Vocabulary(), 0, 1
+        chosen, agree, against = Vocabulary([]), 0, 1
         for vocabulary in sorted(found, key=lambda v: -len(v.clips)):
             compared = vocabulary.compare(content)
             if compared[0] - compared[1] > agree - against:
                 chosen, (agree, against) = vocabulary, compared
         if agree <= against and against:
-            chosen = Vocabulary()
+            chosen, agree = Vocabulary([]), 0
             found.append(chosen)
-        chosen.confirmed |= agree > 0 and len(chosen.clips) > 0
+        chosen.confirmed |= agree > 0
         chosen.add(clip, pairs)
     mistakes: dict[str, str] = {}
+    found = [vocabulary for vocabulary in found if vocabulary.clips]
     for vocabulary in found:
         if not vocabulary.confirmed and not (lonely and len(found) == 1):
             mistakes |= dict.fromkeys(vocabulary.clips, "its ids are of no vocabulary that another record has")

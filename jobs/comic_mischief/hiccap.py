@@ -39,7 +39,9 @@ class SegmentEncoder(nn.Module):
     def forward(self, segments: Padded) -> Tensor:
         lengths = segments.lengths.cpu()        # where packing needs them; on a GPU this waits for the device
         packed = pack_padded_sequence(segments.values, lengths, batch_first=True, enforce_sorted=False)
-        states = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=segments.values.shape[1])[0]
+        with torch.autocast("cpu", enabled=False):      # many CPUs have no LSTM in bf16 or fp16
+            packed = self.lstm(packed)[0]
+        states = pad_packed_sequence(packed, batch_first=True, total_length=segments.values.shape[1])[0]
         encoded: Tensor = self.projection(self.norm(states))
         return encoded
 

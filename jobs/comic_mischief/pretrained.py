@@ -55,15 +55,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "weights_only=False)['model_state']}, new_file)"
         ) from error
     state = checkpoint.get("model_state") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         has = short(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise ValueError(f"{path}: a dictionary with 'model_state' is expected, which names tensors; found {has}")
+    if broken := [key for key, tensor in state.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{path}: not all values are finite: {short(broken)}")
     return state
 
 
 def own_name(key: str, trunk: Trunk) -> str:
     """The model's name for a checkpoint's key; the key itself where the model has nothing of the kind."""
-    head, _, rest = key.partition(".")
+    head, _, rest = key.removeprefix("module.").partition(".")      # which DataParallel puts in front
     if head == "features":
         number, _, rest = rest.partition(".")
         module = dict(enumerate(modules_in_order(trunk))).get(int(number)) if number.isdecimal() else None

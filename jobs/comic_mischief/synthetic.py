@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from .annotations import KEYS, Record, read_annotations, video_of
+from .annotations import COMMON, KEYS, SPECIAL, Record, read_annotations, video_of
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "vggish": 128}
 CUES = {"mature": ("rgb", "vggish"), "gory": ("rgb",), "slapstick": ("flow", "vggish"), "sarcasm": ("vggish",)}
@@ -33,16 +33,7 @@ PATTERNS = {
     ("mature", "sarcasm"): 9, ("gory", "slapstick"): 7, ("gory",): 6, ("slapstick", "sarcasm"): 2,
 }  # fmt: skip
 
-# Pieces with their ids in bert-base-cased's and bert-base-uncased's vocabulary.
-SPECIAL = {"[CLS]": (101, 101), "[SEP]": (102, 102)}
-COMMON = {
-    "you": (1128, 2017), "the": (1103, 1996), "a": (170, 1037), "to": (1106, 2000), "s": (188, 1055),
-    "and": (1105, 1998), "that": (1115, 2008), "it": (1122, 2009), "in": (1107, 1999), "of": (1104, 1997),
-    "is": (1110, 2003), "we": (1195, 2057), "know": (1221, 2113), "what": (1184, 2054), "on": (1113, 2006),
-    "me": (1143, 2033), "my": (1139, 2026), "this": (1142, 2023), "was": (1108, 2001), "no": (1185, 2053),
-    "just": (1198, 2074), "with": (1114, 2007), "all": (1155, 2035), "have": (1138, 2031), "like": (1176, 2066),
-    "man": (1299, 2158), "so": (1177, 2061), "for": (1111, 2005), "##s": (1116, 2015), "here": (1303, 2182),
-}  # fmt: skip
+# As in COMMON.
 TELLING = {
     "mature": {"drunk": (6882, 7144), "naked": (6222, 6248), "beer": (5298, 5404), "hot": (2633, 2980)},
     "gory": {"blood": (1892, 2668), "kill": (2311, 3102), "knife": (4937, 5442), "dead": (2044, 2757)},

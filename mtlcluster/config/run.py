@@ -163,15 +163,19 @@ def run_hash(config: RunConfig) -> str:
 
 
 def without_place(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_place(inner) for inner in value]
     if isinstance(value, str) and value.startswith(("/", "~", "./", "../", "$")):
         return Path(value).name
     return value
 
 
 def placed(value: Any, folder: Path) -> Any:
-    """An option, or all of a section, that begins with ./ or ../: from the folder of the file in which it stands, for
-    jobs run elsewhere.
+    """An option, a list of them or a section: what begins with ./ or ../ is from the folder of the file in which it
+    stands, for jobs run elsewhere.
     """
+    if isinstance(value, list):
+        return [placed(inner, folder) for inner in value]
     if isinstance(value, dict):
         return {key: placed(inner, folder) for key, inner in value.items()}
     if isinstance(value, str) and value.startswith(("./", "../")):

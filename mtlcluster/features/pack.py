@@ -90,6 +90,7 @@ def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = Mapping
     if not force and _is_there(target, source):
         say(f"{target} is complete already: {_of(source)}")
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with _owned(partial) as file:
         done = _noted(partial, source)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mtlcluster
 from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
@@ -37,11 +38,10 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
     status, negative for a signal.
     """
     config = read_run_config(Run(folder).config)
-    environment = dict(os.environ)
-    code = None
+    code, library = None, Path(mtlcluster.__file__).parents[1]
     if isinstance(config, SweepRunConfig):
         code = folder.parent / "code" / config.origin.code
         if not (code / Path(*module.split(".")).with_suffix(".py")).is_file():
             raise UserError(f"{folder} began with a version of mtlcluster that cannot do this yet")
-        environment["PYTHONPATH"] = str(code)
+    environment = {**os.environ, "PYTHONPATH": str(code or library)}
     return subprocess.run([sys.executable, "-m", module, str(folder), *arguments], cwd=code, env=environment).returncode

@@ -50,6 +50,7 @@ def judge(
     confusion: dict[str, list[list[int]]] = {}
     used: dict[str, float] = {}
     decisions, labels = [], []
+    finite = True
     for task, (probabilities, truth) in ((g.task, g.arrays()) for g in gathered):
         known = ~np.isnan(truth)
         threshold = task.threshold
@@ -63,7 +64,11 @@ def judge(
         confusion[task.name] = _confusion(decided[known], truth[known] > 0)
         decisions.append(decided)
         labels.append(truth)
-    return {**values, **_over_all(gathered, values, np.array(decisions), np.array(labels))}, confusion, used
+        finite &= bool(np.isfinite(probabilities[known]).all())
+    over_all = _over_all(gathered, values, np.array(decisions), np.array(labels))
+    if not finite:      # a mean over the other tasks would hide it
+        over_all = dict.fromkeys(over_all, float("nan"))
+    return {**values, **over_all}, confusion, used
 
 
 def best_threshold(probabilities: Array, labels: NDArray[np.bool_]) -> float:

@@ -1,11 +1,12 @@
 """Checkpoints: the two newest and the best, each with a checksum; loading never executes code."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mtlcluster.sequences import Padded
 from mtlcluster.sweep.files import checksum_file, has_valid_checksum, replace, write_checksum
 
 KEEP = 2
@@ -30,9 +31,18 @@ def check(path: Path) -> None:
 def load(path: Path) -> State:
     """Raises ValueError for a file whose checksum does not fit."""
     check(path)
-    with torch.serialization.safe_globals([Padded]):        # of the batches in a failed step
+    with torch.serialization.safe_globals(list(_named_tuples(path))):
         state: State = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def _named_tuples(path: Path) -> Iterator[type]:
+    """The named tuples in a file, as far as they have been imported: of those the batches of a failed step may be."""
+    for name in torch.serialization.get_unsafe_globals_in_checkpoint(path):
+        module, _, attribute = name.rpartition(".")
+        found = getattr(sys.modules.get(module), attribute, None)
+        if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields"):
+            yield found
 
 
 class Checkpoints:

@@ -29,7 +29,7 @@ def train_file(config_path: Path, folder: Path) -> int:
     UserError for a mistake in the configuration or a folder that holds another run.
     """
     config, job = _read(config_path)
-    _claim(folder, config, job)
+    _refuse_another(folder, config, job)
     # torch takes seconds: a mistake in the file was answered before
     from mtlcluster.training.contract import BatchError
     from mtlcluster.training.guard import NonFinite
@@ -40,6 +40,7 @@ def train_file(config_path: Path, folder: Path) -> int:
         trainer = prepare(load_build(job.reference, job.root, config), config, folder, control)
     except ValueError as error:     # what only the job can know, such as the names of its tasks
         raise UserError(f"{config_path}: {error}") from error
+    _claim(folder, config, job)     # not before: a configuration that the job refuses must not keep out the mended one
     try:
         with control.progress:
             history = trainer.run()
@@ -70,8 +71,10 @@ def check_file(config_path: Path) -> int:
     """
     config, job = _read(config_path)
     from mtlcluster.training.contract import broken_batches
+    from mtlcluster.training.seeding import seed_everything
     from mtlcluster.training.train import load_build
 
+    seed_everything(config.seed)        # a job may split its data at random: they are to be those of the run
     try:
         problem = load_build(job.reference, job.root, config)()
         tasks = problem.chosen(config.tasks)
@@ -95,18 +98,22 @@ def check_file(config_path: Path) -> int:
     return int(broken > 0)
 
 
-def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
-    """Writes the run's config.yaml, with the job's place in full. Raises UserError where there is another run."""
+def _refuse_another(folder: Path, config: RunConfig, job: JobFile) -> None:
+    """Raises UserError where the folder holds another run."""
     path = folder / "config.yaml"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        placed = config.model_copy(update={"job": f"{job.root / job.file}:{job.function}"})
-        replace_text(path, dump(placed.model_dump(exclude={"origin"})))
         return
     there = read_run_config(path)
     there = there.model_copy(update={"job": find_job(there.job, folder).reference})
     if run_hash(there) != run_hash(config.model_copy(update={"job": job.reference})):
         raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
+
+
+def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
+    """Writes the run's config.yaml, with the job's place in full."""
+    folder.mkdir(parents=True, exist_ok=True)
+    placed = config.model_copy(update={"job": f"{job.root / job.file}:{job.function}"})
+    replace_text(folder / "config.yaml", dump(placed.model_dump(exclude={"origin"})))
 
 
 class TerminalControl(Control):

@@ -84,7 +84,7 @@ def _check_targets(task: Task, targets: dict[str, Tensor], names: Sequence[str])
     if target.is_floating_point():
         _refuse_where(~target.isfinite() & ~missing, names, f"{field}: a value that is not finite")
     if task.classes is not None:
-        out = ((target < 0) | (target >= task.classes)) & ~missing
+        out = ((target < 0) | (target > task.classes - 1)) & ~missing
         _refuse_where(out, names, f"{field}: labels should be from 0 to {task.classes - 1}", target)
 
 

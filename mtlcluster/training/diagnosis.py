@@ -1,6 +1,6 @@
 """A step seen again, module by module: where it stopped being finite, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -84,7 +84,7 @@ class Watcher(AbstractContextManager["Watcher"]):
         present = tensor[finite]
         lowest, highest = (float(present.min()), float(present.max())) if len(present) else (float("nan"),) * 2
         rows = None
-        if len(tensor) == self.sizes[min(batch, len(self.sizes) - 1)]:
+        if tensor.ndim and len(tensor) == self.sizes[min(batch, len(self.sizes) - 1)]:
             rows = (~finite.flatten(1).all(1) if tensor.ndim > 1 else ~finite).nonzero().flatten().tolist()
         return Range(name, kind, batch, tuple(tensor.shape), lowest, highest, int((~finite).sum()), rows)
 
@@ -98,8 +98,10 @@ class Diagnosis:
     outputs: list[Range]
     gradients: list[Range]
     blamed: list[str]
+    guilty: list[str]                   # the samples whose own loss is not finite, where all outputs are
     broken_batch: str | None            # how it breaks the contract of training/contract.py
-    largest_weight: tuple[str, float]   # NaN where one is not finite
+    largest_weight: tuple[str, float]       # NaN where one is not finite
+    largest_gradient: tuple[str, float]     # likewise
     precision: str
     names: list[list[str]] = field(repr=False)      # of the samples, by batch
 
@@ -108,24 +110,35 @@ class Diagnosis:
 
     def sentence(self) -> str:
         """What went wrong and where it began, in one line."""
-        tasks = ", ".join(f"'{name}'" for name in self.blamed) or "no single task"
+        tasks = ", ".join(f"'{name}'" for name in self.blamed)
+        name, gradient = self.largest_gradient
         losses = [float(loss) for loss in self.found.losses]
         number = next((loss for loss in losses if loss != loss or abs(loss) == float("inf")), None)
         if number is not None:
             words = [f"the loss of task {tasks} is {number}"]
         elif self.first(self.outputs):
             words = ["an output is not finite, though the losses are"]
-        elif self.blamed or self.first(self.gradients):
+        elif self.blamed:
             words = [f"the gradient of task {tasks} is not finite, though the losses are"]
-        else:
+        elif not all(bool(tensor.isfinite().all()) for tensor in (self.found.weights, self.found.total)):
+            words = ["a loss weight or the weighted sum of the losses is not finite, though the losses are"]
+        elif gradient != gradient:
+            words = [f"the gradient of {name} is not finite, though the losses are"]
+        elif not self.found.extremes.isfinite().all():
             words = ["an input is not finite"]
+        elif gradient > LARGE:
+            words = [f"the gradient, {gradient:.2g} in {name}, is too large for its norm to be finite"]
+        else:
+            words = ["something was not finite, but made again the step is"]
         if output := self.first(self.outputs):
             words.append(f"first non-finite output: {output.module} ({output.kind}) for {self._samples(output)}")
-        elif gradient := self.first(self.gradients):
+        elif place := self.first(self.gradients):
             words.append(
-                f"first non-finite gradient: at the output of {gradient.module} ({gradient.kind}) "
-                f"for {self._samples(gradient)}"
+                f"first non-finite gradient: at the output of {place.module} ({place.kind}) "
+                f"for {self._samples(place)}"
             )
+        elif self.guilty:
+            words.append(f"of {some(self.guilty)}")
         else:
             words.append(f"in the batch of {some([name for names in self.names for name in names])}")
         return "; ".join([*words, self._cause()])
@@ -147,7 +160,9 @@ class Diagnosis:
 
 
 def random_before_step(device: torch.device, generator: torch.Generator) -> State:
-    """What a step draws from. Only torch's generators: a model that draws from others is seen again without them."""
+    """What a step draws from: torch's generators. A model that draws from others, or whose forward in training reads
+    buffers that it has changed, is not seen again exactly, and a compiled one with dropout draws differently.
+    """
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"random": torch.get_rng_state(), "cuda_random": cuda, "generator": generator.get_state()}
 
@@ -180,24 +195,31 @@ def diagnose(
         with Watcher(model, [len(names) for names in moment["names"]]) as watcher:
             found = update(batches, active, moment["scale"], moment["shares"])
         assert found is not None
+        gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
         blamed = [tasks[i].name for i, loss in zip(found.active, found.losses, strict=True) if not loss.isfinite()]
         if not blamed and not any(one.non_finite for one in watcher.outputs):
             for i in active:
                 restore_random(moment, generator)
                 if not update.has_finite_gradient(batches, i, moment["scale"], moment["shares"]):
                     blamed.append(tasks[i].name)
+        guilty = []
+        if blamed and not any(one.non_finite for one in watcher.outputs):
+            restore_random(moment, generator)
+            index = next(i for i, task in enumerate(tasks) if task.name == blamed[0])
+            rows = update.guilty_samples(batches, index)
+            guilty = [names[row] for names, own in zip(moment["names"], rows, strict=True) for row in own]
     return Diagnosis(
-        found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients, blamed, broken,
-        largest_weight(model), precision, moment["names"],
+        found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients, blamed, guilty, broken,
+        largest(model.named_parameters()), largest(gradients), precision, moment["names"],
     )  # fmt: skip
 
 
-def largest_weight(model: nn.Module) -> tuple[str, float]:
-    """The parameter that holds the largest value, and that value; NaN for one that is not finite."""
-    largest = ("", 0.0)
-    for name, parameter in model.named_parameters():
-        value = float(parameter.detach().abs().max()) if parameter.numel() else 0.0
+def largest(tensors: Iterable[tuple[str, Tensor]]) -> tuple[str, float]:
+    """The name of the tensor that holds the largest value, and that value; NaN for one that is not finite."""
+    found = ("", 0.0)
+    for name, tensor in tensors:
+        value = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
         if value != value or value == float("inf"):
             return name, float("nan")
-        largest = max(largest, (name, value), key=lambda pair: pair[1])
-    return largest
+        found = max(found, (name, value), key=lambda pair: pair[1])
+    return found

@@ -50,13 +50,15 @@ class Guard:
 
 
 def watched_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The vectors among the parameters, and of modules without any their matrices: a pass over all gradients costs
-    several per cent of a small step. A layer's weight gradient is DᵀA where its bias's is the sum of D, the gradient of
-    its output: what makes the one non-finite makes the other so, too (an A that the layers before have made infinite
-    shows in the outputs, one that came in in the inputs).
+    """Of torch's own modules the vectors among the parameters, and where there are none the matrices; of all others,
+    whose parameters may stand in any formula, both. A pass over all gradients costs several per cent of a small step. A
+    layer's weight gradient is DᵀA where its bias's is the sum of D, the gradient of its output: what makes the one
+    non-finite makes the other so, too (an A that the layers before have made infinite shows in the outputs, one that
+    came in in the inputs).
     """
     watched = []
     for module in model.modules():
         own = [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
-        watched += [parameter for parameter in own if parameter.ndim < 2] or own
+        vectors = [parameter for parameter in own if parameter.ndim < 2]
+        watched += vectors if vectors and type(module).__module__.startswith("torch.nn.") else own
     return watched

@@ -20,6 +20,8 @@ def main(folder: Path) -> int:
     trainer = prepare(build, config, folder, Control())
     moment = trainer.failed_step()
     found = trainer.diagnose(moment)
+    for names in moment["names"]:
+        print(f"batch: {', '.join(names)}")
     for line in report(found):
         Console().print(line)
     same = torch.equal(found.found.losses.cpu().nan_to_num(), moment["losses"].nan_to_num())

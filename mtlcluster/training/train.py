@@ -114,7 +114,9 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
 
 
 def _expanded(value: Any) -> Any:
-    """Paths with `~` or `$SCRATCH` in them become what they are on this machine."""
+    """Paths with `~` or `$SCRATCH` in them, alone or in a list, become what they are on this machine."""
+    if isinstance(value, list):
+        return [_expanded(inner) for inner in value]
     if isinstance(value, str) and value.startswith(("~", "$")):
         return os.path.expandvars(Path(value).expanduser())
     return value

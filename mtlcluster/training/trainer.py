@@ -248,8 +248,12 @@ class Trainer:
     def _keep_best(self, found: Evaluation) -> bool:
         best, stopping = self.config.best, self.config.early_stopping
         number = found.values[best.value]
-        if math.isnan(number):
-            raise NonFinite(f"the validation's {best.value} is {number} after epoch {self.epoch + 1}{self._broken()}")
+        if not (math.isfinite(number) and math.isfinite(found.values["mean_loss"])):
+            losses = [f"{task.name}/loss" for task in self.trained]
+            name = next((name for name in losses if not math.isfinite(found.values[name])), best.value)
+            raise NonFinite(
+                f"the validation's {name} is {found.values[name]} after epoch {self.epoch + 1}{self._broken()}"
+            )
         sign = 1 if best.direction == "max" else -1
         if self.to_beat is None or sign * (number - self.to_beat) > (stopping.min_delta if stopping else 0.0):
             self.to_beat, self.bad_validations = number, 0
@@ -365,7 +369,7 @@ class Trainer:
             setattr(self, name, state[name])
         for name in ("model", "optimizer", "rate", "scaler", "schedule", "weighting", "gradient", "recorder"):
             getattr(self, name).load_state_dict(state[name])
-        self.guard.overflows = state["overflows"]
+        self.guard.overflows = state.get("overflows", 0)      # older checkpoints lack it
         self.generator.set_state(state["generator"])
         set_random_state(state["random"])
 

@@ -171,6 +171,19 @@ class Updater:
                 return False
         return True
 
+    def guilty_samples(self, batches: list[Any], task: int) -> list[list[int]]:
+        """In each batch the samples whose own loss of a task is not finite."""
+        loss, name = self.tasks[task].loss, self.tasks[task].name
+        guilty = []
+        for raw in batches:
+            batch = self._prepare(raw, [task], None)
+            with torch.no_grad(), self.autocast():
+                outputs = self.model(batch.inputs, [name])[name].float()
+            labelled = range(len(outputs)) if batch.labelled[0] is None else batch.labelled[0].tolist()
+            each = [loss(outputs[i : i + 1], batch.targets[name][i : i + 1]) for i in labelled]
+            guilty.append([i for i, one in zip(labelled, each, strict=True) if not one.isfinite()])
+        return guilty
+
     def _per_task(
         self, batches: list[Batch], parts: list[list[float]], active: list[int], scale: float, emphasis: Tensor | None
     ) -> Update:
@@ -216,7 +229,7 @@ class Updater:
 
     def _losses(self, batch: Batch, active: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The losses [A] of a batch, each the mean over the samples that count for it, zero where it has none; and the
-        sum of all inputs and outputs.
+        least and the greatest value of each input, and of all outputs.
         """
         with self.autocast():
             outputs = self.model(batch.inputs, [self.tasks[i].name for i in active])
@@ -224,7 +237,7 @@ class Updater:
         flat: list[Tensor] = []         # together, for each small operation costs as much as a large one
         extremes: list[Tensor] = []
         for tensor in tensors_in(batch.inputs):
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() and tensor.numel():
                 extremes += torch.aminmax(tensor.float())
         for i, positions, count in zip(active, batch.labelled, batch.counts, strict=True):
             task = self.tasks[i]

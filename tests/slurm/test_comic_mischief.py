@@ -38,7 +38,7 @@ grid:
     - difficulty_sampling
     - {{schedule: difficulty_sampling, weighting: gradnorm}}
   seed: {{range: 2}}
-resources: {{cpus: 1, memory: 3G, time: 20m}}
+resources: {{cpus: 1, memory: 3G, time: 8m}}
 runs_per_job: 7
 """
 

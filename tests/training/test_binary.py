@@ -136,6 +136,15 @@ def test_over_all_tasks_by_hand():
     assert confusion == {"a": [[2, 0], [1, 2]], "b": [[3, 0], [1, 1]], "c": [[2, 1], [0, 1]]}
 
 
+def test_over_all_tasks_there_is_no_number_where_one_task_gives_none():
+    logits, labels = sample(3)
+    broken = logits.clone()
+    broken[0] = torch.nan
+    values, _, _ = judge([gathered(Task.binary(n), x, labels) for n, x in (("a", logits), ("b", broken))], None)
+    assert values["a/f1"] > 0
+    assert np.isnan([values["mean_f1"], values["exact_match"], values["hamming_score"]]).all()
+
+
 def shifted(validation_shift: float, test_shift: float) -> Problem:
     """Two rare classes, one threshold to be chosen, and data whose probabilities are shifted from part to part."""
 

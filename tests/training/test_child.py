@@ -22,7 +22,8 @@ DSG = {"schedule": {"name": "dsg", "patience": 1, "tolerance": 0.2}, "weighting"
 def start(folder, **settings):
     """Starts the process; returns it and the file that its reports come from."""
     folder.mkdir(exist_ok=True)
-    usual = {"job": f"{PROJECT}/jobs/tiny.py:build", "batch_size": 16, "optimizer": {"lr": 0.01}, "data": {"metrics": False}}
+    job = f"{PROJECT}/jobs/tiny.py:build"
+    usual = {"job": job, "batch_size": 16, "optimizer": {"lr": 0.01}, "data": {"metrics": False}}
     config = RunConfig(**{**usual, **settings})
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump()))
     reading, writing = os.pipe()

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -106,6 +107,7 @@ def test_a_batch_that_breaks_the_contract_is_named_with_sample_field_and_positio
     assert broken("video", values=video) == "clip3: video: a value that is not finite, at position 1, 2"
     wrong = {"funny": torch.tensor([0, 1, 2, 1, 2])}
     assert "clip2, clip4: targets of 'funny': labels should be from 0 to 1, found 2" in broken(target=wrong)
+    assert "found 1.5" in broken(target={"funny": torch.tensor([0, 1, 1.5, 1, 0])})
 
 
 def test_the_first_batches_of_a_run_are_checked(tmp_path):
@@ -188,6 +190,97 @@ def test_an_overflow_of_fp16_is_named(tmp_path):
         prepare(build, config, tmp_path, Control()).run()
 
 
+class Root(nn.Module):
+    """A matrix beside a vector, in a formula whose gradient is no number for the matrix alone, from its 5th call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix, self.scale = nn.Parameter(torch.zeros(6, 6)), nn.Parameter(torch.ones(6))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, inputs):
+        self.calls += 1
+        squares = (self.matrix**2).sum()
+        return torch.tanh(inputs * self.scale) + (squares.sqrt() if self.calls >= 5 else squares)
+
+
+class Factor(nn.Module):
+    def forward(self, inputs):
+        return inputs.mean()        # no sample's: a scalar
+
+
+class Factored(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.factor = nn.Linear(6, 6), Factor()
+
+    def forward(self, inputs):
+        return self.linear(inputs) * self.factor(inputs)
+
+
+class Amplified(nn.Module):
+    def forward(self, inputs):
+        return 100 * inputs
+
+
+def regression(folder, trunk, largest: float, empty: bool = False, **settings) -> Trainer:
+    """A trainer of one task with the target `largest` in its fifth batch."""
+    data = TensorData({"x": torch.randn(40, 6), "none": torch.empty(40, 0 if empty else 1)}, {"value": torch.randn(40)})
+    config = RunConfig(job="python", epochs=2, batch_size=8, **settings)
+
+    class Picked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = trunk()
+
+        def forward(self, inputs):
+            return self.trunk(inputs["x"])
+
+    def build() -> Problem:
+        from mtlcluster.training.data import epoch_batches
+
+        data.targets["value"][epoch_batches(40, 8, config.seed, 0)[4]] = largest
+        return Problem(MultiTaskModel(Picked(), {"value": nn.Linear(6, 1)}), [Task.regression("value")], data, data)
+
+    return prepare(build, config, folder, Control())
+
+
+@pytest.mark.parametrize(
+    ("trunk", "largest", "words"),
+    [
+        (Root, 1.0, "step 5: the gradient of task 'value' is not finite, though the losses are"),
+        (Factored, 1e30, "step 5: the loss of task 'value' is inf; "),
+        (Amplified, 5e18, r"step 5: the gradient, .*e\+\d\d in heads.value.weight, is too large for its norm to be"),
+    ],
+    ids=["a matrix beside a vector", "an output without samples", "a norm beyond float32"],
+)
+def test_what_stops_being_finite_is_seen_and_told_from_a_broken_input(tmp_path, trunk, largest, words):
+    run = regression(tmp_path, trunk, largest, gradient_clip=1.0 if trunk is Amplified else None)
+    with pytest.raises(NonFinite, match=words):
+        run.run()
+    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
+
+
+def test_an_empty_input_is_finite(tmp_path):
+    regression(tmp_path, nn.Identity, 1.0, empty=True).run()
+
+
+class Loud(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs) * (1.0 if self.training else torch.inf)
+
+
+def test_a_validation_that_is_not_finite_in_one_task_ends_the_run_whatever_decides_the_best(tmp_path):
+    def build() -> Problem:
+        data = TensorData(torch.randn(40, 6), {name: torch.arange(40) % 2 for name in "ab"})
+        heads = {"a": nn.Linear(6, 1), "b": Loud(6, 1)}
+        return Problem(MultiTaskModel(nn.Identity(), heads), [Task.binary("a"), Task.binary("b")], data, data)
+
+    config = RunConfig(job="python", epochs=2, batch_size=8, best={"value": "a/f1", "direction": "max"})
+    with pytest.raises(NonFinite, match=r"the validation's b/loss is (nan|inf) after epoch 1, with sound data"):
+        prepare(build, config, tmp_path, Control()).run()
+
+
 @pytest.mark.parametrize("method", ["gradnorm", "pcgrad", {"schedule": "dsg", "weighting": "uncertainty"}])
 def test_the_step_that_failed_is_seen_again_exactly(tmp_path, method):
     """Dropout, methods with a state, accumulation: the same losses, bit for bit, and the weights as they were."""
@@ -202,7 +295,7 @@ def test_the_step_that_failed_is_seen_again_exactly(tmp_path, method):
 
     config = RunConfig(job="python", epochs=4, batch_size=4, accumulate=2, method=method)
     run = prepare(build, config, tmp_path, Control())
-    with pytest.raises(NonFinite, match=r"the loss of task .b. is inf") as error:
+    with pytest.raises(NonFinite, match=r"the loss of task .b. is inf; of sample 50;") as error:
         run.run()
     assert error.value.kept
     again = prepare(build, config, tmp_path, Control())
@@ -214,10 +307,19 @@ def test_the_step_that_failed_is_seen_again_exactly(tmp_path, method):
     assert all(torch.equal(left, right) for left, right in pairs)
 
 
+class Own(NamedTuple):
+    """Of a job's own: what inputs may be made of."""
+
+    values: torch.Tensor
+    more: torch.Tensor | None
+
+
 def test_a_finished_run_keeps_no_failure(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save_failure({"step": 1, "batches": [(Padded(torch.ones(1, 1), torch.ones(1, 1).bool()), {})]})
     assert isinstance(checkpoints.load_failure()["batches"][0][0], Padded)
+    checkpoints.save_failure({"step": 1, "batches": [(Own(torch.ones(1), None), {})]})
+    assert isinstance(checkpoints.load_failure()["batches"][0][0], Own)
     trainer(tmp_path).run()
     with pytest.raises(ValueError, match="no step of this run failed"):
         checkpoints.load_failure()

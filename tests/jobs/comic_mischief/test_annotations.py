@@ -84,11 +84,16 @@ def leave_one_out(record):
     del record.indexes[3]
 
 
+def go_beyond(record):
+    """A rare piece, which no other record may have."""
+    record.indexes[5], record.words[4 if record.cap_words else 5] = 150_000, "zyzzyva"
+
+
 def end_otherwise(record):
     record.indexes[-1] = 103
 
 
-@pytest.mark.parametrize("damage", [shuffle, replace_one, draw, leave_one_out, end_otherwise])
+@pytest.mark.parametrize("damage", [shuffle, replace_one, draw, leave_one_out, go_beyond, end_otherwise])
 @pytest.mark.parametrize("captioned", [True, False])
 @pytest.mark.parametrize("knows_one", [True, False])
 def test_ids_that_fit_no_vocabulary_are_refused_by_name(records, uncased, damage, captioned, knows_one):
@@ -99,6 +104,25 @@ def test_ids_that_fit_no_vocabulary_are_refused_by_name(records, uncased, damage
     damage(damaged[clip])
     with pytest.raises(ValueError, match=f"fit no vocabulary .*{clip}: "):
         encode_texts(damaged, tokenizer, captions=False, longest=500)
+
+
+def test_one_text_of_a_published_vocabulary_is_known_without_others_of_it():
+    def record(words, *ids, **caption):
+        return Record(indexes=[101, *ids, 102], words=words.split(), **caption, **LABELS)
+
+    caption = {"caps_index": [101, 1103, 1299, 102], "cap_words": ["the", "man"]}
+    made = {"own_1": record("the man", 1996, 2158), "cased_1": record("to the man", 1106, 1103, 1299)}
+    made["captioned_1"] = record("so the man is here", 2061, 1996, 2158, 2003, 2182, **caption)
+    uncased = tokenizer_of({"the": 1996, "man": 2158, "to": 2000, "so": 2061, "is": 2003, "here": 2182})
+    texts, again = encode_texts(made, uncased, captions=False, longest=500)
+    assert again == 1
+    assert texts["cased_1"].tolist() == [101, 2000, 1996, 2158, 102]
+    texts, again = encode_texts(made, uncased, captions=True, longest=500)
+    assert again == 2       # a caption's vocabulary need not be the text's
+    assert texts["captioned_1"].tolist() == [101, 2061, 1996, 2158, 2003, 2182, 102, 1996, 2158, 102]
+    made["none_1"] = record("to the man", 7777, 8888, 9999)
+    with pytest.raises(ValueError, match=r"1 of 4 texts fit no vocabulary .*none_1: "):
+        encode_texts(made, uncased, captions=False, longest=500)
 
 
 def test_a_text_may_be_empty_or_too_long_and_have_a_caption():

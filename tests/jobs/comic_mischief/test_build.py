@@ -70,7 +70,7 @@ def test_paths_are_from_the_folder_of_the_file_in_which_they_stand(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs/mine.py").write_text("def build(data, model): ...\n")
-    (tmp_path / "base.yaml").write_text("job: mine\ndata: {base: ./a.h5, name: a.h5}\nmodel: {weights: ./w.pth}\n")
+    (tmp_path / "base.yaml").write_text("job: mine\ndata: {base: ./a.h5, name: a.h5}\nmodel: {weights: [./w.pth]}\n")
     text = "name: s\nbase: ../base.yaml\ngrid: {data.grid: [../b.h5, /b/c.h5], seed: [0]}\n"
     (tmp_path / "sub/grid.yaml").write_text(text)
     first, second = (run.config for run in read_grid(tmp_path / "sub/grid.yaml").runs)
@@ -78,9 +78,10 @@ def test_paths_are_from_the_folder_of_the_file_in_which_they_stand(tmp_path):
     assert first.data == {"base": f"{here}/a.h5", "name": "a.h5", "grid": f"{here}/b.h5"}
     assert second.data["grid"] == "/b/c.h5"
     alone = read_run_config(tmp_path / "base.yaml")
-    assert alone.model == first.model == {"weights": f"{here}/w.pth"}
-    moved = alone.model_copy(update={"data": {**alone.data, "base": "/scratch/a.h5"}, "model": {"weights": "~/w.pth"}})
-    assert run_hash(moved) == run_hash(alone) != run_hash(alone.model_copy(update={"model": {"weights": "/x.pth"}}))
+    assert alone.model == first.model == {"weights": [f"{here}/w.pth"]}
+    elsewhere = {"data": {**alone.data, "base": "/scratch/a.h5"}, "model": {"weights": ["~/w.pth"]}}
+    moved = alone.model_copy(update=elsewhere)
+    assert run_hash(moved) == run_hash(alone) != run_hash(alone.model_copy(update={"model": {"weights": ["/x.pth"]}}))
 
 
 def test_the_shipped_configurations_are_sound():

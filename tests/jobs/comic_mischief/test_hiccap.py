@@ -80,6 +80,15 @@ def test_any_modalities_train_in_all_their_parameters(modalities, clips):
         assert gradient.any()
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("count", [1, 3])
+def test_it_trains_in_half_precision_on_any_cpu(precision, count, model, clips):
+    with torch.autocast("cpu", precision):
+        value = loss(model(batch([clips[0]] * count), ["mature"]))      # of one length, which oneDNN's LSTMs take
+    value.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_only_the_heads_asked_for_are_computed(model, clips):
     model.heads["gory"] = None
     assert list(model(batch(clips), ["mature"])) == ["mature"]

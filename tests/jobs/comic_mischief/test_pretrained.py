@@ -63,7 +63,7 @@ def test_a_loaded_checkpoint_computes_what_the_published_model_does(order, publi
 
 def test_what_is_missing_and_left_over_is_told(published, bert, tmp_path, capsys):
     state = published.state_dict()
-    state["img_audio_text_linear.7.bias"] = torch.tensor([3.0, 4.0])        # of the binary model
+    state["module.img_audio_text_linear.7.bias"] = torch.tensor([3.0, 4.0])     # of the binary model, on many GPUs
     state["features.0.embeddings.position_ids"] = torch.arange(512)[None]
     state = {key: tensor for key, tensor in state.items() if not key.startswith("features.16.")}
     model = Hiccap(["mischief", "gory"], bert, units=UNITS)
@@ -95,6 +95,8 @@ class Malicious:
         ({"model_state": {"layer.weight": torch.zeros(2)}}, r"none of its 1 tensors is the trunk's.*found layer"),
         ({"model_state": {"features.16.v": torch.zeros(768)}}, r"trunk\.poolings\.text\.v \[768\] instead of \[48\]"),
         ({"weights": {}, "epoch": 1}, "'model_state' is expected.*found weights, epoch"),
+        ({"model_state": {3: torch.zeros(2)}}, "'model_state' is expected"),
+        ({"model_state": {"features.16.v": torch.full([48], torch.nan)}}, r"not .* finite: features\.16\.v"),
         ({"model_state": {"features.16.v": Malicious()}}, "is refused"),
         (None, "there is no file"),
     ],
