@@ -41,10 +41,6 @@ class Data:
     workers: int = 0                            # processes that load data
 
     def __post_init__(self) -> None:
-        admitted = {"missing_video": ("refuse", "drop"), "class_weights": ("none", "balanced")}
-        for option, values in admitted.items():
-            if getattr(self, option) not in values:
-                raise ValueError(f"data.{option} should be {' or '.join(values)}, found {getattr(self, option)!r}")
         if min(self.text_length - 2, self.video_length - 1, self.audio_length - 1) < 0:
             raise ValueError("data: text_length should be at least 2, video_length and audio_length at least 1")
         if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:

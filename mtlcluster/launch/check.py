@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mtlcluster
@@ -12,6 +12,7 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.methods.catalog import method_label
+from mtlcluster.progress import progress
 
 
 def check(grid: Grid, notify: Callable[[str], object]) -> None:
@@ -26,24 +27,35 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
             path = Path(folder, f"{number}.yaml")
             path.write_text(dump(run.config.model_dump()), "utf-8")
             paths.append(str(path))
-        answer = _one_step(paths, grid.job.root)
-    # The user's code may print as well.
-    verdicts = [line for line in answer.stdout.splitlines() if line == "ok" or line.startswith("failed: ")]
-    for label, line in zip(firsts, verdicts, strict=False):
-        if line != "ok":
-            raise UserError(f"{grid.path}: method {label}: {line.removeprefix('failed: ')}")
-    if answer.returncode != 0:
-        words = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
-        raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
+        errors = Path(folder, "errors.txt")
+        with progress("checking", len(firsts)) as advance, _one_step_each(paths, grid.job.root, errors) as process:
+            verdicts = _verdicts(process)
+            for label, line in zip(firsts, verdicts, strict=False):
+                advance()
+                if line != "ok":
+                    process.kill()      # the other methods have the time of the next check
+                    raise UserError(f"{grid.path}: method {label}: {line.removeprefix('failed: ')}")
+        if process.returncode != 0:
+            words = errors.read_text(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
+            raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
 
 
-def _one_step(configs: list[str], root: Path) -> "subprocess.CompletedProcess[str]":
-    """The check's process, in the job's root; each configuration's verdict is a line of its output."""
+def _one_step_each(configs: list[str], root: Path, errors: Path) -> "subprocess.Popen[str]":
+    """The check's process, in the job's root."""
     library = str(Path(mtlcluster.__file__).parent.parent)
-    return subprocess.run(
-        [sys.executable, "-m", "mtlcluster.training.check", *configs],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": library},
-    )
+    with errors.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mtlcluster.training.check", *configs],
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": library},
+        )
+
+
+def _verdicts(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """Each configuration's verdict, a line of the process's output; the user's code may print as well."""
+    assert process.stdout is not None
+    lines = (line.rstrip("\n") for line in process.stdout)
+    return (line for line in lines if line == "ok" or line.startswith("failed: "))

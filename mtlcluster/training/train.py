@@ -9,8 +9,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import pydantic
 import torch
 
+from mtlcluster.checked import first_mistake
 from mtlcluster.config.job_file import find_job
 from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
@@ -110,7 +112,14 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [key for key in required if key not in given]:
         raise ValueError(f"{section} should say {' and '.join(lacking)}")
-    return kind(**{key: _expanded(value) for key, value in given.items()})  # type: ignore[operator]
+    values = {key: _expanded(value) for key, value in given.items()}
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(values)
+    except pydantic.ValidationError as error:
+        place, words = first_mistake(error, pydantic.BaseModel)
+        raise ValueError(f"{section}.{words}" if place else words) from None
+    except pydantic.PydanticUserError:      # annotations that are not about plain values
+        return kind(**values)  # type: ignore[operator]
 
 
 def _expanded(value: Any) -> Any:

@@ -52,7 +52,8 @@ def test_its_data_are_the_same_in_a_process_that_was_spawned(clips):
         ({"features": "data/clips.h5"}, "data.features: 'data/clips.h5' would be looked for wherever a job happens"),
         ({"annotations": "/nowhere/clips.json"}, "/nowhere/clips.json: No such file"),
         ({"feature": "x"}, "no option 'feature'; did you mean 'features'"),
-        ({"missing_video": "ignore"}, "data.missing_video should be refuse or drop, found 'ignore'"),
+        ({"missing_video": "ignore"}, "data.missing_video should be 'refuse' or 'drop', found 'ignore'"),
+        ({"validation_share": "a"}, "data.validation_share should be a valid number.*, found 'a'"),
         ({"test_share": 0.9}, "together less than 1"),
     ],
 )
