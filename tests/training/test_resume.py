@@ -22,6 +22,7 @@ METHODS = {
     "dwa": "dwa",
     "gradnorm": "gradnorm",
     "pcgrad": "pcgrad",
+    "gradvac": "gradvac",
     "dsg+gradnorm+pcgrad": {"schedule": DSG, "weighting": "gradnorm", "gradient": "pcgrad"},
     "round_robin+uncertainty": {"schedule": "round_robin", "weighting": "uncertainty"},
     "difficulty_sampling+gradnorm": {"schedule": DIFFICULTY, "weighting": "gradnorm"},

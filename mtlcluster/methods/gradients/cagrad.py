@@ -1,0 +1,43 @@
+import numpy as np
+from scipy.optimize import brentq
+from torch import Tensor
+
+from mtlcluster.methods.base import Active, Context, Gradient
+from mtlcluster.methods.options import NotNegative
+from mtlcluster.methods.solvers import RANK, gradients_like, nearest_to_zero
+
+
+class CAGrad(Gradient):
+    """Of all directions near the mean gradient g₀, the one that helps the worst task most.
+
+    g₀ + c‖g₀‖·g_w/‖g_w‖, where g_w = Σ w_i g_i and w = argmin over the simplex of g_wᵀg₀ + c‖g₀‖‖g_w‖. g₀ is the mean,
+    not the sum, and the result is not rescaled by 1/(1 + c²), as some codes do: one task alone gets (1 + c)g. The
+    direction scales as the gradients. It is g₀ for c = 0, and where the best g_w is zero (Pareto-stationary).
+    """
+
+    paper = "Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, NeurIPS 2021, algorithm 1"
+
+    def __init__(self, context: Context, *, c: NotNegative = 0.5) -> None:
+        super().__init__(context)
+        self.c = c
+
+    def weights(self, gramian: Tensor, active: Active) -> Tensor:
+        gradients = gradients_like(gramian)
+        mean, longest = gradients.mean(1), np.linalg.norm(gradients, axis=0).max()
+        average = np.full(len(gramian), 1 / len(gramian))
+        radius = self.c * np.linalg.norm(mean)
+        if radius <= RANK * self.c * longest:
+            return gramian.new_tensor(average)
+
+        def toward(shift: float) -> np.ndarray:
+            """The w of the hull's point nearest to −shift·g₀: the minimum, where shift = ‖g_w‖ / radius."""
+            return nearest_to_zero(gradients + shift * mean[:, None])
+
+        def excess(shift: float) -> float:
+            return float(np.linalg.norm(gradients @ toward(shift)) - radius * shift)
+
+        greatest = longest / radius
+        if excess(RANK * greatest) <= 0:
+            return gramian.new_tensor(average)
+        w = toward(brentq(excess, RANK * greatest, 2 * greatest, xtol=1e-15 * greatest, rtol=1e-14))
+        return gramian.new_tensor(average + radius / np.linalg.norm(gradients @ w) * w)

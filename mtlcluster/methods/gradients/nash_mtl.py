@@ -1,0 +1,31 @@
+import numpy as np
+from torch import Tensor
+
+from mtlcluster.methods.base import Active, Context, Gradient
+from mtlcluster.methods.options import Positive
+from mtlcluster.methods.solvers import fair_weights, over_nonzero
+
+
+class NashMTL(Gradient):
+    """The tasks' bargain on a direction: Ga = 1/a, which no task's scale changes.
+
+    Every task gains in proportion to 1/a_i > 0: no conflict. Unclipped its norm is √A for A tasks, however long the
+    gradients; as in the paper's code it is clipped to `max_norm`, and so has that very norm unless the gradients nearly
+    cancel. A task whose gradient is zero is left out. At a Pareto-stationary point there is no solution: the direction
+    is then finite, and near zero where the gradients cancel as unit vectors.
+    """
+
+    paper = "Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022, claim 3.1"
+
+    def __init__(self, context: Context, *, max_norm: Positive = 1.0) -> None:
+        super().__init__(context)
+        self.max_norm = max_norm
+
+    def weights(self, gramian: Tensor, active: Active) -> Tensor:
+        return over_nonzero(gramian, self._bargain)
+
+    def _bargain(self, cosines: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        of_units = fair_weights(cosines, np.ones_like(norms), power=1.0)
+        length = np.sqrt(max(of_units @ cosines @ of_units, 0.0))
+        clipped: np.ndarray = of_units / max(1.0, length / self.max_norm) / norms
+        return clipped
