@@ -69,7 +69,7 @@ def measure(name: str, build, losses: dict, gradient_clip: float | None = None) 
                 if which == "hand":
                     by_hand(reference, optimizer, order, losses, gradient_clip)
                 else:
-                    for batches in groups(trainer._loader(trainer.problem.train, order), 1):
+                    for batches in groups(trainer._loader(trainer.problem.train, list(order.split(64))), 1):
                         trainer._train_step(batches)
                         trainer._between_steps()
                 if block >= 4:
