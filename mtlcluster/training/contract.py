@@ -89,9 +89,11 @@ def _check_targets(task: Task, targets: dict[str, Tensor], names: Sequence[str])
 
 
 def _refuse_where(wrong: Tensor, names: Sequence[str], complaint: str, values: Tensor | None = None) -> None:
-    """wrong: bool [N, …]."""
+    """wrong: bool [N, …], or of an input that is not one value a sample."""
     if not bool(wrong.any()):
         return
+    if not wrong.ndim or len(wrong) != len(names):
+        raise BatchError(f"the batch of {some(names)}: {complaint}")
     first = wrong.nonzero()[0].tolist()
     rows = wrong.reshape(len(wrong), -1).any(1).nonzero().flatten().tolist()
     found = f", found {values[tuple(first)]:g}" if values is not None else ""

@@ -76,6 +76,8 @@ class Updater:
         self.heads = [[p for p in model.heads[task.name].parameters() if p.requires_grad] for task in tasks]
         if len({id(p) for head in self.heads for p in head}) < sum(len(head) for head in self.heads):
             raise ValueError("heads share a parameter with each other: what several tasks share belongs to the trunk")
+        if idle := [task.name for task, head in zip(tasks, self.heads, strict=True) if not (self.shared or head)]:
+            raise ValueError(f"nothing to train for {', '.join(idle)}: the trunk is frozen, and so is its head")
         self.last_layer = last_shared_layer(self.shared) if weighting.needs_gradient_norms else None
         self.reached: set[int] = set()      # the shared parameters that some task's gradient has reached in this step
         self.indices: dict[tuple[int, ...], Active] = {}

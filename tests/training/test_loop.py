@@ -188,6 +188,14 @@ def test_long_runs_are_averaged_to_about_a_thousand_points(tmp_path):
     assert history["series"]["validation/b/loss"]["epoch"].tolist() == [1000, 1530]
 
 
+def test_a_task_with_nothing_to_train_is_refused(tmp_path):
+    problem = plain_problem()
+    for module in (problem.model.trunk, problem.model.heads["value"]):
+        module.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train for value: the trunk is frozen, and so is its head"):
+        train(lambda: problem, {"epochs": 1}, tmp_path)
+
+
 def test_frozen_parameters_stay_and_every_method_works_with_them(tmp_path):
     for method in ("equal", "gradnorm", "pcgrad"):
         problem = plain_problem(frozen=True)

@@ -105,6 +105,9 @@ def test_a_batch_that_breaks_the_contract_is_named_with_sample_field_and_positio
     video = inputs["video"].values.clone()
     video[3, 1, 2] = torch.nan
     assert broken("video", values=video) == "clip3: video: a value that is not finite, at position 1, 2"
+    edges = {**inputs, "edges": torch.tensor([0.0, torch.nan])}
+    with pytest.raises(BatchError, match=r"the batch of clip0, clip1, clip2 and 2 more: edges: a value"):
+        check_batch((edges, targets), TASKS, names)
     wrong = {"funny": torch.tensor([0, 1, 2, 1, 2])}
     assert "clip2, clip4: targets of 'funny': labels should be from 0 to 1, found 2" in broken(target=wrong)
     assert "found 1.5" in broken(target={"funny": torch.tensor([0, 1, 1.5, 1, 0])})
