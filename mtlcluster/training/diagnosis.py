@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mtlcluster.problem import Task
+from mtlcluster.training.checkpoint import State
 from mtlcluster.training.contract import BatchError, check_batch, some
 from mtlcluster.training.data import map_tensors
 from mtlcluster.training.update import Update, Updater
 
-State = dict[str, Any]
 LARGE = 1e4             # a weight beyond it is worth a word
 FP16_LARGEST = 65504
 
@@ -196,21 +196,21 @@ def diagnose(
             found = update(batches, active, moment["scale"], moment["shares"])
         assert found is not None
         gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-        blamed = [tasks[i].name for i, loss in zip(found.active, found.losses, strict=True) if not loss.isfinite()]
-        if not blamed and not any(one.non_finite for one in watcher.outputs):
-            for i in active:
-                restore_random(moment, generator)
-                if not update.has_finite_gradient(batches, i, moment["scale"], moment["shares"]):
-                    blamed.append(tasks[i].name)
+        blamed = [i for i, loss in zip(found.active, found.losses, strict=True) if not loss.isfinite()]
         guilty = []
-        if blamed and not any(one.non_finite for one in watcher.outputs):
-            restore_random(moment, generator)
-            index = next(i for i, task in enumerate(tasks) if task.name == blamed[0])
-            rows = update.guilty_samples(batches, index)
-            guilty = [names[row] for names, own in zip(moment["names"], rows, strict=True) for row in own]
+        if not any(one.non_finite for one in watcher.outputs):
+            if blamed:
+                restore_random(moment, generator)
+                rows = update.guilty_samples(batches, blamed[0])
+                guilty = [names[row] for names, own in zip(moment["names"], rows, strict=True) for row in own]
+            else:
+                for i in active:
+                    restore_random(moment, generator)
+                    if not update.has_finite_gradient(batches, i, moment["scale"], moment["shares"]):
+                        blamed.append(i)
     return Diagnosis(
-        found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients, blamed, guilty, broken,
-        largest(model.named_parameters()), largest(gradients), precision, moment["names"],
+        found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients,
+        [tasks[i].name for i in blamed], guilty, broken, largest(model.named_parameters()), largest(gradients), precision, moment["names"],
     )  # fmt: skip
 
 

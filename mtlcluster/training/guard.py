@@ -44,7 +44,7 @@ class Guard:
     def _sum_of_watched(self) -> Tensor:
         """Of the watched gradients: not finite where one of them is not."""
         gradients = [p.grad for p in self.watched if p.grad is not None]
-        vectors = [gradient for gradient in gradients if gradient.ndim < 2]
+        vectors = [gradient.flatten() for gradient in gradients if gradient.ndim < 2]
         sums = [gradient.sum() for gradient in gradients if gradient.ndim > 1]
         return torch.stack([*sums, torch.cat(vectors).sum()] if vectors else sums).sum()
 

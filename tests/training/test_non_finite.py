@@ -163,6 +163,21 @@ def test_an_exploding_learning_rate_is_named(tmp_path, clip):
     assert all(parameter.isfinite().all() for parameter in run.model.parameters())      # it stopped before
 
 
+def test_without_clipping_a_parameter_of_any_shape_is_watched(tmp_path):
+    class Scaled(Trunk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, inputs):
+            return self.scale * super().forward(inputs)
+
+    data = Texts()
+    problem = Problem(MultiTaskModel(Scaled(), {"funny": nn.Linear(8, 2)}), TASKS, data, data, collate=data.collate)
+    config = RunConfig(job="python", epochs=2, batch_size=4, gradient_clip=None)
+    assert prepare(lambda: problem, config, tmp_path, Control()).run()["info"]["finished"]
+
+
 def test_weights_that_a_step_made_infinite_are_named(tmp_path):
     run = trainer(tmp_path)
     with torch.no_grad():
