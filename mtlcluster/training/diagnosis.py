@@ -210,7 +210,8 @@ def diagnose(
                         blamed.append(i)
     return Diagnosis(
         found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients,
-        [tasks[i].name for i in blamed], guilty, broken, largest(model.named_parameters()), largest(gradients), precision, moment["names"],
+        [tasks[i].name for i in blamed], guilty, broken, largest(model.named_parameters()), largest(gradients),
+        precision, moment["names"],
     )  # fmt: skip
 
 
