@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from mtlcluster.features.packed import PackedFeatures as PackedFeatures
+    from mtlcluster.methods.decorators import gradient as gradient
+    from mtlcluster.methods.decorators import schedule as schedule
+    from mtlcluster.methods.decorators import weighting as weighting
     from mtlcluster.problem import MultiTaskModel as MultiTaskModel
     from mtlcluster.problem import Problem as Problem
     from mtlcluster.problem import Task as Task
@@ -24,10 +27,16 @@ PUBLIC = {
     "Problem": "mtlcluster.problem",
     "Task": "mtlcluster.problem",
     "TensorData": "mtlcluster.training.data",
+    "gradient": "mtlcluster.methods.decorators",
     "pad": "mtlcluster.sequences",
+    "schedule": "mtlcluster.methods.decorators",
     "train": "mtlcluster.training.train",
+    "weighting": "mtlcluster.methods.decorators",
 }
-__all__ = ["MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Task", "TensorData", "pad", "train"]
+__all__ = [
+    "MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Task", "TensorData", "gradient", "pad", "schedule",
+    "train", "weighting",
+]  # fmt: skip
 
 
 def _version() -> str:

@@ -16,7 +16,7 @@ from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError
-from mtlcluster.methods.catalog import check_method, method_label, sparse_method
+from mtlcluster.methods.catalog import OWN, by_slot, method_label, own_file, placed_method, sparse_method
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST_NAME = 100
@@ -83,6 +83,7 @@ class Grid:
     runs: list[PlannedRun]
     repeated: int = 0           # points that are the same run as another point
     resolved: dict[str, Any] = field(default_factory=dict)      # what goes into sweep.yaml
+    methods: list[Path] = field(default_factory=list)           # the files of methods of one's own
 
 
 @dataclass
@@ -114,9 +115,17 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     if count > max_runs:
         yaml_file.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
     runs: dict[str, PlannedRun] = {}
+    own: dict[str, Path] = {}
     repeated = 0
     for point in _without_excluded(yaml_file, file, points):
         run = _plan(yaml_file, file, base, job, point)
+        _note_own(yaml_file, run, own)
+        if file.at_once > 1 and run.config.resources.nodes > 1:
+            yaml_file.refuse(
+                ("at_once",),
+                f"at_once ({file.at_once}) and resources.nodes ({run.config.resources.nodes}): a run on several nodes "
+                "has them to itself; runs_per_job without at_once trains one after another",
+            )
         if (same := runs.get(run.hash)) and same.varied != run.varied:
             yaml_file.refuse(
                 ("grid",),
@@ -130,7 +139,20 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     resolved = {**file.model_dump(exclude_defaults=True), "job": job.reference}
     if base:
         resolved["base"] = base.data
-    return Grid(path, file, job, list(runs.values()), repeated, resolved)
+    methods = sorted(set(own.values()))
+    return Grid(path, file, job, list(runs.values()), repeated, resolved, methods)
+
+
+def _note_own(grid: YamlFile, run: PlannedRun, found: dict[str, Path]) -> None:
+    """Adds the run's methods of one's own to `found`, by file name and by class. Refuses two that are called alike:
+    identities and figures leave folders out, and could not tell them apart.
+    """
+    for name in (chosen["name"] for chosen in run.config.method.values() if OWN in chosen["name"]):
+        file = own_file(name)
+        for called in (file.name, name.rpartition(":")[2]):
+            if (other := found.setdefault(called, file)) != file:
+                message = f"two methods of your own are called {called}: in {other} and in {file}; rename one"
+                grid.refuse(("grid",), message)
 
 
 def _read_base(grid: YamlFile, file: GridFile) -> YamlFile | None:
@@ -222,6 +244,8 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
     for dotted_key, value, source in settings:
         if dotted_key.split(".")[0] in PLACED:
             value = placed(value, source.file.path.parent)
+        if dotted_key.split(".")[0] == "method":
+            value = placed_method(value, source.file.path.parent)
         _set(values, dotted_key, value, source)
         sources[tuple(dotted_key.split("."))] = source
     values["job"] = job.reference
@@ -247,7 +271,10 @@ def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -
         existing = inner.get(part, {})
         if not isinstance(existing, dict):
             if (part, depth) == ("method", 0) and isinstance(existing, str):
-                existing = sparse_method(check_method(existing))
+                try:
+                    existing = by_slot(existing)
+                except ValueError as error:
+                    source.file.refuse(source.key, str(error))
             else:
                 source.file.refuse(source.key, f"{dotted_key}: '{part}' is {shown(existing)}, which has no keys inside")
         inner[part] = inner = dict(existing)
@@ -281,5 +308,8 @@ def _short(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, dict):
         return ",".join(f"{k}={_short(v)}" for k, v in value.items())
-    return "+".join(_short(v) for v in value) if isinstance(value, list) else str(value).rsplit("/", 1)[-1]
+    if isinstance(value, list):
+        return "+".join(_short(v) for v in value)
+    name = str(value).rsplit("/", 1)[-1]
+    return name.rpartition(":")[2] if OWN in name else name
 

@@ -1,12 +1,16 @@
 """From a configuration's method to its three objects."""
 
+import importlib.util
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from mtlcluster.methods.base import Context, Gradient, Schedule, Weighting
-from mtlcluster.methods.catalog import SLOTS, method
+from mtlcluster.methods.catalog import OWN, SLOTS, method
+from mtlcluster.methods.source import OF_GRAMIANS, Method
 
 
 def build_method(
@@ -20,9 +24,27 @@ def build_method(
     for slot in SLOTS:
         options = {key: value for key, value in config[slot].items() if key != "name"}
         entry = method(slot, config[slot]["name"])
+        of_all = {key: options.pop(key) for key in OF_GRAMIANS.keys() & options.keys()} if slot == "gradient" else {}
         try:
-            built.append(getattr(import_module(entry.module), entry.class_name)(context, **options))
+            made = getattr(_module(entry), entry.class_name)(context, **options)
         except ValueError as error:
-            raise ValueError(f"{slot} '{entry.name}': {error}") from None
+            raise ValueError(f"{slot} '{entry.label}': {error}") from None
+        for key, value in of_all.items():
+            setattr(made, key, value)
+        built.append(made)
     schedule, weighting, gradient = built
     return schedule, weighting.to(device), gradient.to(device)
+
+
+def _module(entry: Method) -> ModuleType:
+    """A method's module; of one's own, that file, which need not lie where Python looks."""
+    if OWN not in entry.name:
+        return import_module(f"mtlcluster.methods.{entry.slot}s.{entry.name}")
+    name = f"own_method_{entry.file.stem}"
+    spec = importlib.util.spec_from_file_location(name, entry.file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,41 +1,26 @@
-"""What methods there are and which options they take: read from their source, so that checking a grid needs no torch.
+"""What methods there are, and what a configuration may say of them; none is imported for it (see source.py).
 
-A method is the class of its file whose base is Schedule, Weighting or Gradient; its options are the keyword-only
-parameters of its `__init__`, with their annotations and defaults; its summary is its docstring, `paper` what it cites.
+A method of one's own is named by its file and its class, `my_method.py:Halves`, from the folder of the file that names
+it. In a checked configuration the path is in full; identities and labels are without it.
 """
 
-import ast
 import functools
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 
-from mtlcluster.checked import Checked, first_mistake
-from mtlcluster.errors import nearest
-from mtlcluster.methods import options as option_types
+from mtlcluster.checked import first_mistake
+from mtlcluster.errors import UserError, nearest
+from mtlcluster.methods.combinations import refuse_meaningless, why_not
+from mtlcluster.methods.options import PerTask
+from mtlcluster.methods.source import Method, read_built_in, read_own
 
 FOLDER = Path(__file__).parent
-BASES = {"Schedule": "schedule", "Weighting": "weighting", "Gradient": "gradient"}
 DEFAULTS = {"schedule": "all", "weighting": "equal", "gradient": "sum"}         # the plain sum of the losses
 SLOTS = tuple(DEFAULTS)
-ANNOTATIONS = {**vars(option_types), "Literal": Literal}
-
-
-@dataclass(frozen=True)
-class Method:
-    name: str
-    slot: str
-    module: str
-    class_name: str
-    summary: str
-    paper: str
-    options: type[pydantic.BaseModel]       # checks them, and holds their defaults
-
-    def defaults(self) -> dict[str, Any]:
-        """The options that have a default, with it; required ones have the value None."""
-        return {name: None if f.is_required() else f.default for name, f in self.options.model_fields.items()}
+OWN = ".py:"        # what the name of a method of one's own has in it
 
 
 @functools.cache
@@ -43,57 +28,92 @@ def names(slot: str) -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in (FOLDER / f"{slot}s").glob("*.py") if p.stem != "__init__"))
 
 
-@functools.cache
-def method(slot: str, name: str) -> Method:
-    """The method `name` of `slot`. Raises ValueError with the nearest name, or the slot that it does belong to."""
-    if name not in names(slot):
-        other = next((s for s in SLOTS if name in names(s)), None)
-        if other:
-            raise ValueError(f"'{name}' is a {other}, not a {slot}")
-        raise ValueError(f"unknown {slot} '{name}'{nearest(name, names(slot))}")
-    file = FOLDER / f"{slot}s" / f"{name}.py"
-    tree = ast.parse(file.read_text("utf-8"))
-    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and _slot_of(n) == slot)
-    fields = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in node.body
-        if isinstance(statement, ast.Assign)
-        and isinstance(statement.targets[0], ast.Name)
-        and isinstance(statement.value, ast.Constant)
-    }
-    return Method(
-        name=name,
-        slot=slot,
-        module=f"mtlcluster.methods.{slot}s.{name}",
-        class_name=node.name,
-        summary=(ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " "),
-        paper=fields.get("paper", ""),
-        options=_options_model(name, node),
-    )
-
-
 def catalog() -> list[Method]:
     """Every built-in method, slot by slot."""
-    return [method(slot, name) for slot in SLOTS for name in names(slot)]
+    return [_built_in(slot, name) for slot in SLOTS for name in names(slot)]
 
 
-def _slot_of(node: ast.ClassDef) -> str | None:
-    return next((BASES[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BASES), None)
+def find(name: str) -> Method:
+    """The method `name`, whichever its slot. Raises ValueError with the nearest name, or what is wrong in its file."""
+    if OWN in name:
+        return _own_method(name)
+    slot = next((slot for slot in SLOTS if name in names(slot)), None)
+    if slot is None:
+        raise ValueError(f"unknown method '{name}'{nearest(name, [n for s in SLOTS for n in names(s)])}")
+    return _built_in(slot, name)
 
 
-def _options_model(name: str, node: ast.ClassDef) -> type[pydantic.BaseModel]:
-    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    fields: dict[str, Any] = {}
-    if init is not None:
-        for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
-            assert argument.annotation is not None, f"{name}: option {argument.arg} has no annotation"
-            annotation = eval(ast.unparse(argument.annotation), {"__builtins__": {}}, _annotation_names())  # noqa: S307
-            fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
-    return pydantic.create_model(name, __base__=Checked, **fields)
+def method(slot: str, name: str) -> Method:
+    """The method `name` of `slot`. Raises ValueError with the nearest name, or the slot that it does belong to."""
+    if name in names(slot):
+        return _built_in(slot, name)
+    if OWN not in name and not any(name in names(other) for other in SLOTS):
+        raise ValueError(f"unknown {slot} '{name}'{nearest(name, names(slot))}")
+    found = find(name)
+    if found.slot != slot:
+        raise ValueError(f"'{found.label}' is a {found.slot}, not a {slot}")
+    return found
 
 
-def _annotation_names() -> dict[str, Any]:
-    return {**ANNOTATIONS, "float": float, "int": int, "str": str, "bool": bool, "list": list, "dict": dict}
+@functools.cache
+def _built_in(slot: str, name: str) -> Method:
+    return read_built_in(FOLDER / f"{slot}s" / f"{name}.py", slot)
+
+
+def _own_method(name: str) -> Method:
+    full = placed_method(name, Path.cwd())
+    file = own_file(full)
+    try:
+        found = _read_own(full, file.stat().st_mtime_ns if file.exists() else None)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if any(found.label in names(slot) for slot in SLOTS):
+        raise ValueError(f"{file}: '{found.label}' is the name of a built-in method: call the class otherwise")
+    return found
+
+
+@functools.cache
+def _read_own(name: str, _changed: int | None) -> Method:
+    return read_own(name)
+
+
+def own_file(name: str) -> Path:
+    return Path(name.rpartition(":")[0])
+
+
+def own_files(full: dict[str, dict[str, Any]]) -> list[Path]:
+    """The files of the methods of one's own."""
+    return [own_file(chosen["name"]) for chosen in full.values() if OWN in chosen["name"]]
+
+
+def placed_method(value: Any, folder: Path) -> Any:
+    """What a configuration says of its method, or a part of that: files of one's own are from `folder`."""
+    if isinstance(value, dict):
+        return {key: placed_method(inner, folder) for key, inner in value.items()}
+    if isinstance(value, str) and OWN in value:
+        return os.path.normpath(folder.absolute() / Path(value).expanduser())
+    return value
+
+
+def moved_method(
+    full: dict[str, dict[str, Any]], folder: str, only: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """`full` with the files of one's own, or that file only, in `folder`, wherever they lie."""
+    return {
+        slot: {**chosen, "name": _moved(chosen["name"], folder)}
+        if only in (None, own_file(chosen["name"]))
+        else chosen
+        for slot, chosen in full.items()
+    }
+
+
+def _moved(name: str, folder: str) -> str:
+    return str(Path(folder, Path(name).name)) if OWN in name else name
+
+
+def by_slot(name: str) -> dict[str, Any]:
+    """The long form of `pcgrad`: `{gradient: pcgrad}`."""
+    return {find(name).slot: name}
 
 
 def check_method(value: Any) -> dict[str, dict[str, Any]]:
@@ -103,16 +123,23 @@ def check_method(value: Any) -> dict[str, dict[str, Any]]:
     Raises ValueError with a sentence for the user.
     """
     if isinstance(value, str):
-        slot = next((slot for slot in SLOTS if value in names(slot)), None)
-        if slot is None:
-            raise ValueError(f"unknown method '{value}'{nearest(value, [n for s in SLOTS for n in names(s)])}")
-        value = {slot: value}
+        value = by_slot(value)
     if not isinstance(value, dict):
         raise ValueError(f"method should be a name or a mapping of {', '.join(SLOTS)}, found {value!r}")
     for slot in value:
         if slot not in SLOTS:
             raise ValueError(f"method has no slot '{slot}'{nearest(str(slot), SLOTS)}")
-    return {slot: _check_slot(slot, value.get(slot) or DEFAULTS[slot]) for slot in SLOTS}
+    gradient = _check_slot("gradient", value.get("gradient") or DEFAULTS["gradient"])
+    usual = _defaults(gradient["name"])
+    full = {slot: _check_slot(slot, value.get(slot) or usual[slot]) for slot in ("schedule", "weighting")}
+    full["gradient"] = gradient
+    refuse_meaningless(full, {slot: method(slot, chosen["name"]) for slot, chosen in full.items()})
+    return full
+
+
+def _defaults(gradient: str) -> dict[str, str]:
+    """What stands in a slot that is left out: the weighting is the gradient method's usual one."""
+    return {**DEFAULTS, "weighting": method("gradient", gradient).constants["usual_weighting"]}
 
 
 def _check_slot(slot: str, value: Any) -> dict[str, Any]:
@@ -120,28 +147,52 @@ def _check_slot(slot: str, value: Any) -> dict[str, Any]:
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise ValueError(f"method.{slot} should be a name or {{name: …, options}}, found {value!r}")
     entry = method(slot, given["name"])
+    options = {key: v for key, v in given.items() if key != "name"}
+    for option in options.keys() - entry.options.model_fields.keys():
+        if reason := why_not(entry, option):
+            raise ValueError(f"{slot} '{entry.label}': {reason}")
     try:
-        checked = entry.options(**{key: v for key, v in given.items() if key != "name"})
+        checked = entry.options(**options)
     except pydantic.ValidationError as error:
-        raise ValueError(f"{slot} '{entry.name}': {first_mistake(error, entry.options)[1]}") from None
+        raise ValueError(f"{slot} '{entry.label}': {first_mistake(error, entry.options)[1]}") from None
     return {"name": entry.name, **checked.model_dump()}
 
 
 def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
-    """The tasks that a method's options name: `task`, lists, and the keys of options of the type PerTask."""
-    options = [option for chosen in full.values() for option in chosen.items()]
-    single = [value for name, value in options if name == "task"]
-    return single + [task for _, value in options if isinstance(value, (dict, list)) for task in value]
+    """The tasks that a method's options name: `task`, of built-in methods lists (also inside of lists and mappings),
+    and the keys of options of the type PerTask.
+    """
+    found: list[str] = []
+    for slot, chosen in full.items():
+        entry = method(slot, chosen["name"])
+        for name, field in entry.options.model_fields.items():
+            if name == "task":
+                found.append(chosen[name])
+            elif field.annotation == PerTask:
+                found += chosen[name] or ()
+            elif OWN not in entry.name:
+                found += _in_lists(chosen[name])
+    return [name for name in found if isinstance(name, str)]
+
+
+def _in_lists(value: Any) -> list[Any]:
+    """What stands in lists, on whatever level."""
+    if isinstance(value, dict):
+        return [inner for listed in value.values() for inner in _in_lists(listed)]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in (_in_lists(inner) if isinstance(inner, list | dict) else [inner])]
+    return []
 
 
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`full` without what stands at its default."""
+    """`full` without what stands at its default, and without the folders of one's own files."""
+    usual = _defaults(full["gradient"]["name"])
     sparse = {}
     for slot, chosen in full.items():
         defaults = method(slot, chosen["name"]).defaults()
         options = {k: v for k, v in chosen.items() if k != "name" and (k not in defaults or v != defaults[k])}
-        if options or chosen["name"] != DEFAULTS[slot]:
-            sparse[slot] = {"name": chosen["name"], **options}
+        if options or chosen["name"] != usual[slot]:
+            sparse[slot] = {"name": _moved(chosen["name"], ""), **options}
     return sparse
 
 
@@ -149,14 +200,15 @@ def method_label(full: dict[str, dict[str, Any]]) -> str:
     """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`."""
     parts = []
     for chosen in sparse_method(full).values():
+        name = chosen["name"].rpartition(":")[2]
         options = ",".join(_plain(key, value) for key, value in chosen.items() if key != "name")
-        parts.append(f"{chosen['name']}({options})" if options else chosen["name"])
+        parts.append(f"{name}({options})" if options else name)
     return "+".join(parts) or DEFAULTS["weighting"]
 
 
 def _plain(key: str, value: Any) -> str:
     if isinstance(value, dict):         # per task
-        return ",".join(_plain(task, of_task) for task, of_task in value.items())
+        return ",".join(_plain(str(task), of_task) for task, of_task in value.items())
     if isinstance(value, list):         # of tasks
-        return f"{key}={'+'.join(value)}"
+        return f"{key}={'+'.join(str(inner) for inner in value)}"
     return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"

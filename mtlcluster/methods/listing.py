@@ -1,4 +1,4 @@
-"""The built-in methods in words: all of them in short, or one with how to write it in a configuration."""
+"""The methods in words: the built-in ones in short, or one, also of one's own, with all that there is to know of it."""
 
 import json
 import textwrap
@@ -8,13 +8,15 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from mtlcluster.errors import UserError, nearest
-from mtlcluster.methods.catalog import Method, catalog
+from mtlcluster.methods.catalog import OWN, catalog, find
+from mtlcluster.methods.source import OF_GRAMIANS, Method
 
 WHAT = {
     "schedule": "which tasks train now, on which samples",
     "weighting": "how much each loss counts",
     "gradient": "which direction the shared parameters take",
 }
+EXAMPLES = {"list of tasks": "[TASK, TASK]", "tasks by epoch": "{0: [TASK], 3: [TASK, TASK]}", "mapping": "{}"}
 TYPES = {
     "str": "text",
     "int": "whole number",
@@ -22,6 +24,34 @@ TYPES = {
     "bool": "true or false",
     "dict": "number per task",
     "list[str] | None": "list of tasks",
+    "dict[typing.Annotated[int, Ge(ge=0)], list[str]] | None": "tasks by epoch",
+    "dict[str, typing.Any] | None": "mapping",
+    "typing.Any": "anything",
+}
+# What a method asks the training loop for, and what that costs in a step of T tasks.
+GRADIENT_NEEDS = {
+    "nothing": ("the gradient of the weighted sum alone", "one plain backward, nothing more"),
+    "gramian": (
+        "the inner products of the tasks' gradients (their Gramian)",
+        "a backward through the trunk for each of T tasks; memory for at most T more gradients of the trunk",
+    ),
+    "jacobian": (
+        "the tasks' gradients themselves",
+        "a backward through the trunk for each of T tasks; memory for at most T more gradients of the trunk, and for "
+        "what the method keeps",
+    ),
+}
+WEIGHTING_NEEDS = {
+    "needs_gradient_norms": (
+        "the norm of each task's gradient at the last shared layer",
+        "a backward from each of T heads to the last shared layer",
+    ),
+    "needs_losses_after": ("the losses of the same samples after the step", "one forward more"),
+}
+SEES = {        # functions that a class defines where it wants to know
+    "observe_losses": "the losses of every step",
+    "observe_validation": "what validations find",
+    "observe_epoch": "the mean training losses of every epoch",
 }
 
 
@@ -32,24 +62,37 @@ def all_methods(width: int) -> Iterator[str]:
     for slot, what in WHAT.items():
         yield f"{slot}: {what}"
         for method in (method for method in methods if method.slot == slot):
-            parts = [method.summary, method.paper, ", ".join(_brief(method))]
+            own_options = [name for name in method.options.model_fields if name not in _common(method)]
+            parts = [method.summary, method.paper, ", ".join(_brief(method, name) for name in own_options)]
             for i, text in enumerate(part for part in parts if part):
                 first = f"  {method.name}".ljust(indent) if i == 0 else " " * indent
                 yield textwrap.fill(text, width, initial_indent=first, subsequent_indent=" " * indent)
         yield ""
+    gramian = next(method for method in methods if _common(method))
+    common = " and ".join(_brief(gramian, name) for name in OF_GRAMIANS)
+    yield textwrap.fill(f"Gradient methods that need a Gramian also have the options {common}.", width)
     yield "One from each slot makes a method: method: {schedule: dsg, weighting: gradnorm, gradient: pcgrad}"
     yield "A slot that is left out has its default (all, equal, sum). More of one: mtlcluster methods NAME"
 
 
 def one_method(name: str, width: int) -> Iterator[str]:
-    """All about the method `name`. Raises UserError with the nearest name where there is none."""
-    found = {method.name: method for method in catalog()}.get(name)
-    if found is None:
-        raise UserError(f"no method '{name}'{nearest(name, [method.name for method in catalog()])}")
-    yield f"{found.name} ({found.slot}: {WHAT[found.slot]})"
-    yield textwrap.fill(found.summary, width)
-    if found.paper:
-        yield textwrap.fill(f"Paper: {found.paper}", width)
+    """All about the method `name`, or `my_method.py:Name`. Raises UserError with the nearest name where there is none.
+    """
+    known = [method.name for method in catalog()]
+    if OWN not in name and name not in known:
+        raise UserError(f"no method '{name}'{nearest(name, known)}")
+    try:
+        found = find(name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    yield f"{found.label} ({found.slot}: {WHAT[found.slot]})"
+    for paragraph in found.text.split("\n\n"):
+        yield f"\n{textwrap.fill(paragraph, width)}"
+    needs, costs = _needs_and_costs(found)
+    yield ""
+    for title, text in (("Needs", needs), ("Costs", costs), ("Cites", found.paper)):
+        if text:
+            yield textwrap.fill(f"{title}: {text}", width, subsequent_indent="       ")
     fields = found.options.model_fields
     if fields:
         yield "\nOptions:"
@@ -60,13 +103,47 @@ def one_method(name: str, width: int) -> Iterator[str]:
     if not any(field.is_required() for field in fields.values()):
         yield f"  method: {name}"
     if fields:
-        options = ", ".join(f"{option}: {_example(field)}" for option, field in fields.items())
+        options = ", ".join(f"{option}: {_example(option, field)}" for option, field in fields.items())
         yield f"  method: {{{found.slot}: {{name: {name}, {options}}}}}"
+    if OWN in name:
+        yield "\nThe path is from the folder of the file that names it."
 
 
-def _brief(method: Method) -> Iterator[str]:
-    for option, field in method.options.model_fields.items():
-        yield f"{option} ({_type(field)})" if field.is_required() else f"{option} = {_plain(field.default)}"
+def _needs_and_costs(method: Method) -> tuple[str, str]:
+    """In words, from what the method's class says."""
+    constants = method.constants
+    needs = [words for function, words in SEES.items() if function in method.functions]
+    costs = []
+    if method.slot == "gradient":
+        need, cost = GRADIENT_NEEDS[constants["needs"]]
+        needs.insert(0, need)
+        costs.append(cost)
+        if _common(method):
+            costs.append(
+                "with at: representation or last_layer one backward through the trunk, by the gradients there alone; "
+                "with every: k the T backwards at each k-th step only"
+            )
+        if constants["usual_weighting"] != "equal":
+            needs.append(f"weighting {constants['usual_weighting']}, taken where none is given")
+    if method.slot == "weighting":
+        asked = [words for constant, words in WEIGHTING_NEEDS.items() if constants[constant]]
+        needs = ["the losses", *(need for need, _ in asked), *needs]
+        costs = [cost for _, cost in asked] or ["nothing beside the backward of the sum"]
+        if not constants["linear"]:
+            costs.append("with accumulate another forward, since the weights depend on the losses of the whole batch")
+    if method.slot == "schedule":
+        costs.append("nothing; a step takes the heads and losses of its active tasks only")
+    return "; ".join(needs) or "nothing", "; ".join(costs)
+
+
+def _common(method: Method) -> list[str]:
+    """The options that it has as every Gramian method has them."""
+    return list(OF_GRAMIANS) if method.slot == "gradient" and method.constants["needs"] == "gramian" else []
+
+
+def _brief(method: Method, option: str) -> str:
+    field = method.options.model_fields[option]
+    return f"{option} ({_type(field)})" if field.is_required() else f"{option} = {_plain(field.default)}"
 
 
 def _type(field: FieldInfo) -> str:
@@ -85,10 +162,10 @@ def _type(field: FieldInfo) -> str:
     return " ".join([name, " and ".join(bounds)]).strip()
 
 
-def _example(field: FieldInfo) -> str:
+def _example(option: str, field: FieldInfo) -> str:
     if not field.is_required():
-        return "[TASK, TASK]" if field.default is None else _plain(field.default)
-    return "{TASK: 1.0}" if getattr(field.annotation, "__name__", "") == "dict" else "TASK"
+        return EXAMPLES.get(_type(field), "null") if field.default is None else _plain(field.default)
+    return "{TASK: 1.0}" if getattr(field.annotation, "__name__", "") == "dict" else option.upper()
 
 
 def _plain(value: Any) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcluster.problem import Task
+from mtlcluster.training.ranks import Ranks
 
 Array = NDArray[np.float64]
 OVERALL = ("mean_f1", "exact_match", "hamming_score")
@@ -29,6 +30,11 @@ class Gathered:
         if positions is not None:
             labels = torch.full_like(labels, float("nan")).index_copy(0, positions, labels[positions])
         self.parts.append((self.task.decode(outputs), labels))
+
+    def gather(self, ranks: Ranks) -> None:
+        """Adds what the other ranks have."""
+        own = [(probabilities.cpu(), labels.cpu()) for probabilities, labels in self.parts]
+        self.parts = [part for parts in ranks.all_of(own) for part in parts]
 
     def arrays(self) -> tuple[Array, Array]:
         """Probabilities [N] and labels [N], NaN where a sample has none."""

@@ -11,6 +11,9 @@ pipe to the worker, one JSON object a line:
     {"event": "done" | "stopped", "epoch": 4, "step": 120}
     {"event": "failed", "error": "one line"}
 
+Where several processes train the run, torch's environment variables (RANK, WORLD_SIZE, …) say which this is; all but
+rank 0 have the REPORT_FD -1 and nothing to listen to, and stop when rank 0 does.
+
 Exit status: 0 done, 3 stopped, 1 failed (the traceback is in the log). USR2 and TERM are ignored from the first
 instruction on (the worker starts it so): a stop comes from the worker only.
 """
@@ -34,14 +37,16 @@ LOGGED = ("train/total_loss", "validation/mean_loss")
 
 
 def main(folder: Path, report_fd: int) -> int:
-    reports = os.fdopen(report_fd, "w", buffering=1)
+    first = report_fd >= 0
+    reports = os.fdopen(report_fd, "w", buffering=1) if first else open(os.devnull, "w")        # noqa: SIM115
 
     def report(event: str, **values: Any) -> None:
         with contextlib.suppress(BrokenPipeError):      # the worker is dead: the end of standard input says so, too
             reports.write(json.dumps({"event": event, **values}) + "\n")
 
     stop = threading.Event()
-    threading.Thread(target=_listen, args=(stop,), daemon=True).start()
+    if first:
+        threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     try:
         from mtlcluster.training.control import Control, StopRequested
         from mtlcluster.training.train import load_run, train
@@ -54,7 +59,7 @@ def main(folder: Path, report_fd: int) -> int:
 
         def report(self, event: str, **values: Any) -> None:
             report(event, **values)
-            if event == "epoch":
+            if first and event == "epoch":
                 latest = [f"{name} {value:.4g}" for name, value in values["latest"].items() if name in LOGGED]
                 print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 
@@ -62,7 +67,8 @@ def main(folder: Path, report_fd: int) -> int:
         config, build = load_run(folder)
         train(build, config, folder, WorkerControl())
     except StopRequested as stopped:
-        print(stopped, flush=True)
+        if first:
+            print(stopped, flush=True)
         return STOPPED
     except Exception as error:
         return _fail(report, error, folder)

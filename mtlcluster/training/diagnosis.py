@@ -176,8 +176,9 @@ def restore_random(moment: State, generator: torch.Generator) -> None:
 
 def diagnose(
     update: Updater, tasks: Sequence[Task], generator: torch.Generator, moment: State, precision: str
-) -> Diagnosis:
-    """Makes the step of `moment` once more, up to where the optimizer would come in, and looks at all of it.
+) -> Diagnosis | None:
+    """Makes the step of `moment` once more, up to where the optimizer would come in, and looks at all of it. None where
+    its batches have no label.
 
     moment: what Trainer keeps of a step that failed; model and methods are in the state that they had then.
     """
@@ -194,7 +195,8 @@ def diagnose(
         model.zero_grad()
         with Watcher(model, [len(names) for names in moment["names"]]) as watcher:
             found = update(batches, active, moment["scale"], moment["shares"])
-        assert found is not None
+        if found is None:
+            return None
         gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
         blamed = [i for i, loss in zip(found.active, found.losses, strict=True) if not loss.isfinite()]
         guilty = []

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.update import Update
 
 MOST_OVERFLOWS = 40     # halvings from the scaler's first scale, 2**16, to less than any gradient needs
@@ -28,7 +29,8 @@ class Guard:
     many in a row are refused.
     """
 
-    def __init__(self, model: nn.Module, expects_overflows: bool) -> None:
+    def __init__(self, model: nn.Module, expects_overflows: bool, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.watched = watched_parameters(model)
         self.most_overflows = MOST_OVERFLOWS if expects_overflows else 0
         self.overflows = 0      # in a row
@@ -39,7 +41,8 @@ class Guard:
             norm = self._sum_of_watched()
         *values, gradient = torch.cat([found.losses, found.extremes, found.total[None], norm[None]]).tolist()
         self.overflows = 0 if math.isfinite(gradient) else self.overflows + 1
-        return all(map(math.isfinite, values)) and self.overflows <= self.most_overflows
+        broken = not all(map(math.isfinite, values)) or self.overflows > self.most_overflows
+        return not self.ranks.total([int(broken)])[0]
 
     def _sum_of_watched(self) -> Tensor:
         """Of the watched gradients: not finite where one of them is not."""

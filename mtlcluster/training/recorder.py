@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlcluster.problem import Task
+from mtlcluster.training.update import Choice
 
 POINTS = 1000
 FLUSH_EVERY = 50        # steps
@@ -20,8 +21,8 @@ FLUSH_EVERY = 50        # steps
 
 @dataclass
 class Step:
-    """What a step leaves behind: losses [A] and weights [A] of the active tasks, their cosines [A, A] or None, and
-    the shares [T] of a batch that were drawn for each task, on the CPU, or None.
+    """What a step leaves behind: losses [A] and weights [A] of the active tasks, what the gradient method made of their
+    gradients, if it was asked, and the shares [T] of a batch that were drawn for each task, on the CPU, or None.
     """
 
     step: int
@@ -30,15 +31,17 @@ class Step:
     weights: Tensor
     total: Tensor
     gradient_norm: Tensor | None    # None where it was not computed
-    cosines: Tensor | None
+    choice: Choice | None
     rates: tuple[float, float]
     shares: Tensor | None = None
 
 
 class Recorder:
-    def __init__(self, tasks: list[Task], total_steps: int, with_cosines: bool, with_shares: bool) -> None:
+    def __init__(self, tasks: list[Task], total_steps: int, needs: str, with_shares: bool) -> None:
+        """needs: of the gradient method (see Gradient)."""
         names = [task.name for task in tasks]
-        pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))] if with_cosines else []
+        seen, weighs = needs != "nothing", needs == "gramian"
+        pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))] if seen else []
         self.pairs = pairs
         self.names = names
         self.columns = [
@@ -47,8 +50,12 @@ class Recorder:
             *(f"active/{name}" for name in names),
             "train/total_loss", "gradient_norm", "learning_rate/trunk", "learning_rate/heads",
             *(f"share/{name}" for name in names if with_shares),
+            *(f"gradient_weight/{name}" for name in names if weighs),
             *(f"cosine/{names[i]}/{names[j]}" for i, j in pairs),
+            *(f"norm_ratio/{names[i]}/{names[j]}" for i, j in pairs),
+            *(["conflicting_steps"] if pairs else []),
         ]  # fmt: skip
+        self.column = {name: place for place, name in enumerate(self.columns)}
         self.window = max(1, math.ceil(total_steps / POINTS))
         self.waiting: list[Step] = []
         self.rows = np.empty((0, len(self.columns)))            # of the window that is not full yet
@@ -88,17 +95,24 @@ class Recorder:
                 row[3 * count + 1] = math.nan
             if step.shares is not None:
                 row[3 * count + 4 : 4 * count + 4] = step.shares
-            self._put_cosines(row, step)
+            if step.choice is not None:
+                self._put_choice(row, step.active, step.choice)
         self._count_epoch(rows[:, :count])
         self._average(waiting[0].step, rows)
 
-    def _put_cosines(self, row: np.ndarray, step: Step) -> None:
-        if step.cosines is None:
-            return
-        place = {task: k for k, task in enumerate(step.active)}
-        for column, (i, j) in enumerate(self.pairs, len(row) - len(self.pairs)):
+    def _put_choice(self, row: np.ndarray, active: list[int], choice: Choice) -> None:
+        place = {task: k for k, task in enumerate(active)}
+        if choice.weights is not None:
+            row[[self.column[f"gradient_weight/{self.names[i]}"] for i in active]] = choice.weights
+        cosines, norms = choice.cosines.numpy(), choice.norms.numpy()
+        for i, j in self.pairs:
             if i in place and j in place:
-                row[column] = step.cosines[place[i], place[j]]
+                pair, k, m = f"{self.names[i]}/{self.names[j]}", place[i], place[j]
+                row[self.column[f"cosine/{pair}"]] = cosines[k, m]
+                if norms[m]:
+                    row[self.column[f"norm_ratio/{pair}"]] = norms[k] / norms[m]
+        if self.pairs and len(active) > 1:
+            row[self.column["conflicting_steps"]] = (cosines < 0).any()
 
     def _count_epoch(self, losses: np.ndarray) -> None:
         for row in losses:      # one by one: the sum must not depend on how many steps came over together

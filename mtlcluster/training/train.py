@@ -18,6 +18,8 @@ from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
 from mtlcluster.training.control import Control
+from mtlcluster.training.data import mix_seed
+from mtlcluster.training.ranks import join, local_rank, local_size
 from mtlcluster.training.seeding import seed_everything
 from mtlcluster.training.trainer import Trainer
 
@@ -42,9 +44,11 @@ def train(
 
 def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, control: Control) -> Trainer:
     """A trainer that is ready to run: generators seeded, threads and device as the configuration asks."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     check_precision(config.precision, device)
-    torch.set_num_threads(config.resources.cpus)
+    torch.set_num_threads(max(1, config.resources.cpus // local_size()))
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
@@ -53,7 +57,10 @@ def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, contr
     problem = build()
     if not isinstance(problem, Problem):
         raise ValueError(f"the job's build should return a Problem, not {type(problem).__name__}")
-    return Trainer(config, problem, folder, device, control)
+    ranks = join(device)
+    if ranks.rank:      # the same weights everywhere, but dropout and augmentation of its own
+        seed_everything(mix_seed("rank", config.seed, ranks.rank))
+    return Trainer(config, problem, folder, device, control, ranks)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -25,14 +25,15 @@ from mtlcluster.training.diagnosis import Diagnosis, diagnose, random_before_ste
 from mtlcluster.training.guard import Guard, NonFinite
 from mtlcluster.training.info import describe, device_name
 from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
+from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.recorder import Recorder, Step
-from mtlcluster.training.seeding import random_state, set_random_state
+from mtlcluster.training.seeding import random_state, seed_everything, set_random_state
 from mtlcluster.training.update import Updater
 from mtlcluster.training.validation import AfterBatch, Evaluation, check_best, evaluate
 
 NORM_EVERY = 10
 CHECKED = 3         # batches, the first of every epoch and validation
-FELT_BY_A_STEP = ("model", "schedule", "weighting", "gradient")     # what its gradients depend on, beside the batches
+FELT_BY_A_STEP = ("model", "schedule", "weighting", "gradient", "update")   # what its gradients depend on
 
 
 class Trainer:
@@ -43,9 +44,15 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, problem: Problem, folder: Path, device: torch.device, control: Control
+        self,
+        config: RunConfig,
+        problem: Problem,
+        folder: Path,
+        device: torch.device,
+        control: Control,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.config, self.problem, self.device, self.control = config, problem, device, control
+        self.config, self.problem, self.device, self.control, self.ranks = config, problem, device, control, ranks
         folder.mkdir(parents=True, exist_ok=True)
         self.history_path = folder / "history.pkl"
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -59,7 +66,7 @@ class Trainer:
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
 
         self.generator = torch.Generator().manual_seed(mix_seed("methods", config.seed))
-        context = Context(self.tasks, self.generator, self.total_steps)
+        context = Context(self.tasks, self.generator, self.total_steps, self.steps_per_epoch)
         self.schedule, self.weighting, self.gradient = build_method(config.method, context, device)
         if config.compile:
             if self.gradient.needs != "nothing" or self.weighting.needs_gradient_norms:
@@ -74,10 +81,12 @@ class Trainer:
         self.rate = LearningRate(config.scheduler, self.optimizer, self.total_steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))       # it has a scale of its own only from its first use on
-        self.update = Updater(self.model, self.tasks, self.weighting, self.gradient, self._autocast, device)
-        self.guard = Guard(self.model, expects_overflows=config.precision == "fp16")
-        with_cosines, with_shares = self.gradient.needs != "nothing", self.schedule.shares(0) is not None
-        self.recorder = Recorder(self.tasks, self.total_steps, with_cosines, with_shares)
+        visible = config.precision == "fp32" and not config.compile
+        self.update = Updater(
+            self.model, self.tasks, self.weighting, self.gradient, self._autocast, device, visible, ranks
+        )
+        self.guard = Guard(self.model, config.precision == "fp16", ranks)
+        self.recorder = Recorder(self.tasks, self.total_steps, self.gradient.needs, self.schedule.shares(0) is not None)
 
         self.epoch = self.batch = self.step = 0
         self.parts: list[torch.Tensor] = []     # which samples are in which batch of this epoch
@@ -142,14 +151,16 @@ class Trainer:
         data, seed, epoch = self.problem.train, self.config.seed, self.epoch
         length: int = len(data)  # type: ignore[arg-type]
         self.parts = epoch_batches(length, self.config.batch_size, seed, epoch, lengths_of(data))
-        return self._loader(data, self.parts[self.batch :], self.batch, mix_seed("loading", seed, epoch))
+        own = [self.ranks.take(part) for part in self.parts[self.batch :]]
+        return self._loader(data, own, self.batch, mix_seed("loading", seed, epoch))
 
     def _train_step(self, step_batches: list[Any]) -> None:
         active, shares = list(self.schedule.active(self.step)), self.schedule.shares(self.step)
         factor = self.rate.set(self.step)
         self.optimizer.zero_grad()
         before = random_before_step(self.device, self.generator)
-        found = self.update(step_batches, active, self.scaler.get_scale(), shares) if active else None
+        sizes = [len(part) for part in self.parts[self.batch : self.batch + len(step_batches)]]
+        found = self.update(step_batches, active, self.scaler.get_scale(), shares, sizes) if active else None
         if found is not None:
             if self.scaler.is_enabled():
                 self.scaler.unscale_(self.optimizer)
@@ -158,12 +169,13 @@ class Trainer:
                 self._refuse({**before, "active": active, "shares": shares, "losses": found.losses.cpu()}, step_batches)
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            self.update.learn(found)
+            if not self.guard.overflows:        # else the step has been left out
+                self.update.learn(found)
             self.schedule.observe_losses(found.losses, self.update.index(found.active))
             rates = (self.base_rates["trunk"] * factor, self.base_rates["heads"] * factor)
             self.recorder.add(
                 Step(
-                    self.step, found.active, found.losses, found.weights, found.total, norm, found.cosines, rates,
+                    self.step, found.active, found.losses, found.weights, found.total, norm, found.choice, rates,
                     shares,
                 )
             )  # fmt: skip
@@ -174,22 +186,31 @@ class Trainer:
         self.step += 1
 
     def _refuse(self, moment: State, step_batches: list[Any]) -> NoReturn:
-        """Adds to `moment` what it takes to see this step again, keeps it, and says where it stopped being finite."""
-        parts = self.parts[self.batch : self.batch + len(step_batches)]
+        """Adds to `moment` what it takes to see this step again, keeps it, and says where it stopped being finite: on
+        the first rank that has a part in it.
+        """
+        parts = [self.ranks.take(part) for part in self.parts[self.batch : self.batch + len(step_batches)]]
         moment |= {
             "step": self.step, "batches": step_batches, "scale": self.scaler.get_scale(),
             "names": [sample_names(self.problem.train, part) for part in parts],
             **{name: getattr(self, name).state_dict() for name in FELT_BY_A_STEP},
         }  # fmt: skip
-        sentence = self.diagnose(moment).sentence()
+        self.update.leave_ranks()
+        found = self.diagnose(moment)
+        seen = self.ranks.all_of((bool(found and found.blamed), found.sentence() if found else ""))
+        culprit = next((rank for rank, (blamed, _) in enumerate(seen) if blamed), 0)
+        sentence = seen[culprit][1]
         try:
-            self.checkpoints.save_failure(moment)
+            if culprit == self.ranks.rank and found:
+                self.checkpoints.save_failure({**moment, "losses": found.found.losses.cpu()})
         except OSError as error:
             raise NonFinite(f"step {self.step + 1}: {sentence}; it could not be kept: {error}") from error
         raise NonFinite(f"step {self.step + 1}: {sentence}", kept=True)
 
-    def diagnose(self, moment: State) -> Diagnosis:
-        """Makes the step of `moment` once more; model and methods are in the state that they had then."""
+    def diagnose(self, moment: State) -> Diagnosis | None:
+        """Makes the step of `moment` once more; model and methods are in the state that they had then. None where its
+        batches, a rank's, have no label.
+        """
         return diagnose(self.update, self.tasks, self.generator, moment, self.config.precision)
 
     def failed_step(self) -> State:
@@ -215,9 +236,12 @@ class Trainer:
 
     def _between_steps(self) -> None:
         now = time.monotonic()
-        if self.control.should_stop():
+        first = self.ranks.rank == 0        # which decides for all
+        due = first and now - self.saved_at >= self.save_every
+        stop, save = self.ranks.total([first and self.control.should_stop(), due])
+        if stop:
             self._stop()
-        if now - self.saved_at >= self.save_every:
+        if save:
             self._save()
         if now - self.told_at >= 1:
             self.told_at = now
@@ -265,7 +289,8 @@ class Trainer:
             **best.model_dump(), "number": number, "epoch": self.epoch + 1, "step": self.step,
             "thresholds": found.thresholds,
         }  # fmt: skip
-        self.checkpoints.save_best(self.step, self.model.state_dict())
+        if not self.ranks.rank:
+            self.checkpoints.save_best(self.step, self.model.state_dict())
         return True
 
     def _broken(self) -> str:
@@ -280,14 +305,16 @@ class Trainer:
         """The last checkpoint, then one evaluation of the best one on the test data, if there are any."""
         self._save()
         if self.problem.test is not None and self.best is not None:
-            self.model.load_state_dict(self.checkpoints.load_best(self.best["step"]))
+            with self.ranks.in_turn():      # until rank 0 has written it
+                self.model.load_state_dict(self.checkpoints.load_best(self.best["step"]))
             try:
                 found = self.evaluate(self.problem.test, self.best.get("thresholds", {}))
             except StopRequested:
                 self._report("stopped")
                 raise
             self.recorder.add_epoch(self.best["epoch"], found.series("test"))
-        self.checkpoints.remove_failure()
+        if not self.ranks.rank:
+            self.checkpoints.remove_failure()
         history = self._write_history(finished=True)
         self._report("done")
         return history
@@ -299,22 +326,26 @@ class Trainer:
         return checked(found, parts, dataset, self.trained, CHECKED)
 
     def evaluation_batches(self, dataset: Any) -> list[torch.Tensor]:
-        """Which samples are in which batch when the model is evaluated on `dataset`."""
-        return ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset))
+        """Which samples are in which of this rank's batches when the model is evaluated on `dataset`."""
+        whole = ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset))
+        return whole[self.ranks.rank :: self.ranks.size]
 
     def evaluate(
         self, dataset: Any, thresholds: dict[str, float] | None = None, after_batch: AfterBatch | None = None
     ) -> Evaluation:
-        """See training/validation.py. Raises StopRequested, with nothing done, when asked to stop."""
+        """See training/validation.py. Raises StopRequested, with nothing done, when asked to stop; several ranks, each
+        with some of the batches, go through with it.
+        """
 
         def then(outputs: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> None:
-            if self.control.should_stop():
+            if self.ranks.size == 1 and self.control.should_stop():
                 raise StopRequested("stopped while it was evaluated; the last checkpoint is saved")
             if after_batch:
                 after_batch(outputs, targets)
 
         loader = self._loader(dataset, self.evaluation_batches(dataset))
-        return evaluate(self.model, self.trained, loader, self._autocast, self.device, thresholds, then)
+        self.ranks.align(self.model)
+        return evaluate(self.model, self.trained, loader, self._autocast, self.device, thresholds, then, self.ranks)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -351,31 +382,42 @@ class Trainer:
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "rate": self.rate.state_dict(), "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state_dict(), "weighting": self.weighting.state_dict(),
-            "gradient": self.gradient.state_dict(), "recorder": self.recorder.state_dict(),
-            "random": random_state(), "generator": self.generator.get_state(),
+            "gradient": self.gradient.state_dict(), "update": self.update.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "random": self.ranks.all_of(random_state()), "generator": self.generator.get_state(),
         }  # fmt: skip
-        self.checkpoints.save(self.step, state)
+        if not self.ranks.rank:
+            self.checkpoints.save(self.step, state)
         self._write_history(finished=False)
         self.saved_at = time.monotonic()
         self._report("saved")
 
     def _restore(self) -> None:
-        state, self.notes = self.checkpoints.newest()
+        with self.ranks.in_turn():      # rank 0 clears away what is broken
+            state, self.notes = self.checkpoints.newest()
         if state is None:
             return
         if state["identity"] != run_hash(self.config):
             raise ValueError(f"{self.checkpoints.folder} holds the checkpoints of another configuration")
         for name in ("epoch", "batch", "step", "best", "to_beat", "bad_validations", "attempts"):
             setattr(self, name, state[name])
-        for name in ("model", "optimizer", "rate", "scaler", "schedule", "weighting", "gradient", "recorder"):
+        for name in ("model", "optimizer", "rate", "scaler", "schedule", "weighting", "gradient", "update", "recorder"):
             getattr(self, name).load_state_dict(state[name])
         self.guard.overflows = state.get("overflows", 0)      # older checkpoints lack it
         self.generator.set_state(state["generator"])
-        set_random_state(state["random"])
+        if len(state["random"]) == self.ranks.size:
+            set_random_state(state["random"][self.ranks.rank])
+            return
+        seed_everything(mix_seed("rank", self.config.seed, self.ranks.rank, self.step))
+        self.notes.append(
+            f"step {self.step}: {len(state['random'])} ranks before, {self.ranks.size} from here on: dropout and "
+            "augmentation draw other numbers, batch norm sees other parts of a batch; batches and learning rate stay"
+        )
 
     def _write_history(self, finished: bool) -> dict[str, Any]:
         info = describe(self.config, self.history_path.parent.name, self.model, self.trained, self.device)
-        info |= {"best": self.best, "finished": finished, "attempts": self.attempts}
+        info |= {"best": self.best, "finished": finished, "attempts": self.attempts, "ranks": self.ranks.size}
         history = {**self.recorder.history(), "info": info}
-        write_history(self.history_path, history)
+        if not self.ranks.rank:
+            write_history(self.history_path, history)
         return history

@@ -12,6 +12,7 @@ from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.binary import OVERALL, Gathered, judge
 from mtlcluster.training.data import map_tensors
+from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.update import Autocast
 
 AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
@@ -47,8 +48,9 @@ def evaluate(
     device: torch.device,
     thresholds: Mapping[str, float] | None = None,
     after_batch: AfterBatch = lambda outputs, targets: None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Evaluates the model on `batches`, in eval mode.
+    """Evaluates the model on `batches` (of all ranks), in eval mode.
 
     thresholds: for the binary tasks that have none of their own, from validation data; None: they are chosen here.
     after_batch is called with the heads' outputs (float32) and the targets; it may raise to break off.
@@ -88,14 +90,20 @@ def evaluate(
             after_batch(outputs, targets)
     finally:
         model.train(training)
+    sums = dict(zip(names, ranks.sum(list(sums.values())), strict=True))
+    counts = dict(zip(names, ranks.total(list(counts.values())), strict=True))
+    if ranks.size > 1:
+        for task_gathered in gathered.values():
+            task_gathered.gather(ranks)
     values = {f"{name}/loss": float(sums[name]) / counts[name] if counts[name] else float("nan") for name in names}
     present = [values[f"{name}/loss"] for name in names if counts[name]]
     for task_name, metrics in streamed.items():
         for name, metric in metrics.items():
+            # torchmetrics puts together by itself what the ranks have
             values[f"{task_name}/{name}"] = float(metric.compute()) if counts[task_name] else float("nan")
     of_binary, confusion, used = judge(list(gathered.values()), thresholds)
     mean_loss = sum(present) / len(present) if present else float("nan")
-    return Evaluation({**values, "mean_loss": mean_loss, **of_binary}, confusion, used)
+    return ranks.same(Evaluation({**values, "mean_loss": mean_loss, **of_binary}, confusion, used))
 
 
 def check_best(best: Best, tasks: Sequence[Task]) -> None:

@@ -1,5 +1,6 @@
-"""The methods over the Gramian: the published golden values, and the conditions that define each one's solution, over
-sizes and scales; A is the number of tasks, rows of a Jacobian are gradients.
+"""Gradient methods: the published golden values, the conditions that define each one's solution, over sizes and scales,
+and those that smooth against the papers' equations; A is the number of tasks, rows of a Jacobian are gradients. What
+several methods promise alike is in test_properties.py.
 """
 
 import math
@@ -11,10 +12,10 @@ import torch
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
+from mtlcluster.methods.gradients import graddrop
 from mtlcluster.methods.solvers import nonnegative, square_root
 from mtlcluster.problem import Task
 
-NAMES = ["aligned_mtl", "cagrad", "config", "fairgrad", "gradvac", "imtl_g", "mgda", "nash_mtl", "pcgrad", "upgrad"]
 UNCLIPPED = {"name": "nash_mtl", "max_norm": 1e12}
 SIZES = [1, 2, 3, 5, 10, 20]
 SCALES = [1e-6, 1.0, 1e6]
@@ -24,7 +25,7 @@ TASKS = [Task.regression(f"task {i}") for i in range(max(SIZES))]
 
 
 def make(gradient, tasks, seed=0):
-    context = Context(TASKS[:tasks], torch.Generator().manual_seed(seed), total_steps=10)
+    context = Context(TASKS[:tasks], torch.Generator().manual_seed(seed), total_steps=10, steps_per_epoch=5)
     return build_method(check_method({"gradient": gradient}), context, torch.device("cpu"))[2]
 
 
@@ -158,7 +159,7 @@ def test_config_and_imtl_g_are_impartial():
         cosines = unit(jacobian) @ unit(direction)
         np.testing.assert_allclose(cosines, cosines[0], rtol=1e-6)
         assert np.linalg.norm(direction) == pytest.approx((jacobian @ unit(direction)).sum())
-    dependent = DEGENERATE["more tasks than dimensions"]
+    dependent = np.random.default_rng(0).normal(size=(7, 3))
     direction = weigh("config", dependent) @ dependent
     np.testing.assert_allclose(unit(direction), unit(np.linalg.pinv(unit(dependent)).sum(1)), atol=1e-9)
     assert np.linalg.norm(direction) == pytest.approx((dependent @ unit(direction)).sum())
@@ -210,87 +211,122 @@ def test_gradvac_vaccinates_the_vectors_themselves():
     np.testing.assert_allclose(method.state_dict()["targets"].numpy(), rho, rtol=1e-9)
 
 
-@pytest.mark.parametrize("gradient", sorted(set(NAMES) - {"gradvac", "pcgrad"}))
-def test_the_order_of_the_tasks_does_not_matter(gradient):
-    rng = np.random.default_rng(0)
-    for jacobian in jacobians(sizes=[2, 5, 10]):
-        order = rng.permutation(len(jacobian))
-        left, right = weigh(gradient, jacobian)[order], weigh(gradient, jacobian[order])
-        assert np.linalg.norm((left - right) @ jacobian[order]) <= 1e-6 * np.linalg.norm(left @ jacobian[order])
-
-
-@pytest.mark.parametrize("gradient", NAMES)
-def test_scaling(gradient):
-    """Gradients s times as long: most directions too; Nash-MTL's not at all, even for a scale per task, FairGrad's for
-    α = 2 as s^(−1/3)."""
-    exponent = {"nash_mtl": 0.0, "fairgrad": -1 / 3}.get(gradient, 1.0)
+def test_no_scale_of_any_task_changes_nash_mtl():
     rng = np.random.default_rng(0)
     for jacobian in jacobians(sizes=[2, 5]):
-        direction = weigh(gradient, jacobian) @ jacobian
-        for scale in (1e-3, 1e3):
-            scaled = weigh(gradient, jacobian * scale) @ (jacobian * scale)
-            np.testing.assert_allclose(scaled, scale**exponent * direction, atol=1e-6 * np.linalg.norm(scaled))
-        if gradient == "nash_mtl":
-            rescaled = jacobian * 10 ** rng.uniform(-3, 3, size=(len(jacobian), 1))
-            np.testing.assert_allclose(weigh(gradient, rescaled) @ rescaled, direction, atol=1e-6)
+        rescaled = jacobian * 10 ** rng.uniform(-3, 3, size=(len(jacobian), 1))
+        expected = weigh("nash_mtl", jacobian) @ jacobian
+        np.testing.assert_allclose(weigh("nash_mtl", rescaled) @ rescaled, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("gradient", ["upgrad", "mgda", "config", "nash_mtl", "fairgrad"])
-def test_no_conflict_with_any_task(gradient):
-    for jacobian in jacobians():
-        direction = weigh(gradient, jacobian) @ jacobian
-        assert (unit(jacobian) @ unit(direction)).min() > -1e-9
+# Over the gradients themselves ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gradient", NAMES)
-def test_one_task_alone(gradient):
-    """Plain training; but CAGrad steps 1 + c as far, Nash-MTL by its clipped norm, FairGrad (α = 2) by ‖g‖^(−1/3)."""
-    jacobian = np.array([[3.0, 4.0]])
-    expected = {"cagrad": 1.5, "nash_mtl": 1 / 5, "fairgrad": 5 ** (-4 / 3)}.get(gradient, 1.0)
-    assert weigh(gradient, jacobian).tolist() == pytest.approx([expected])
+def stream(steps, tasks=3, width=7):
+    """For each step the tasks that train, as the loop names them, and their gradients, noise about drifting means."""
+    rng = np.random.default_rng(0)
+    means, lengths = rng.normal(size=(tasks, width)), 10 ** rng.uniform(-1, 0.5, size=(tasks, 1))
+    for step in range(steps):
+        means += 0.1 * rng.normal(size=means.shape)
+        chosen = [[0, 1, 2], [0, 1, 2], [0, 2], [1]][step % 4]
+        active = slice(None) if len(chosen) == tasks else torch.tensor(chosen)
+        yield chosen, active, ((means + rng.normal(size=means.shape)) * lengths)[chosen]
 
 
-DEGENERATE = {
-    "all zero": np.zeros((3, 4)),
-    "one zero": np.array([[1.0, 2, 0], [0, 0, 0], [-1, 0, 1]]),
-    "parallel": np.array([[1.0, 2, 0], [2, 4, 0], [1e-3, 2e-3, 0]]),
-    "opposite": np.array([[1.0, 2, 0], [-1, -2, 0]]),
-    "opposite, apart": np.array([[1.0, 2, 0], [-1e4, -2e4, 0]]),
-    "opposite and a third": np.array([[1.0, 0], [-1, 0], [0, 1]]),
-    "more tasks than dimensions": np.random.default_rng(0).normal(size=(7, 3)),
-    "stationary": np.array([[1.0, 0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]]),
-    "stationary, uneven": np.array([[1.0, 0], [-3, 1], [-1, -2]]),
-    "a thousandth from opposite": np.array([[1.0, 0], [-1, 1e-3]]),
-}
+def db_mtl_by_the_paper(beta):
+    smoothed = np.zeros((3, 7))
+
+    def step(chosen, gradients):
+        directions, lengths = [], []
+        for task, gradient in zip(chosen, gradients, strict=True):
+            smoothed[task] = beta * smoothed[task] + (1 - beta) * gradient
+            lengths.append(math.sqrt(sum(x * x for x in smoothed[task])))
+            directions.append(smoothed[task] / lengths[-1])
+        return max(lengths) * np.sum(directions, axis=0)
+
+    return step
 
 
-@pytest.mark.parametrize("gradient", NAMES)
-def test_degenerate_gradients_give_a_finite_direction(gradient):
-    """Also from a Gramian that was rounded to float32."""
-    for name, jacobian in DEGENERATE.items():
-        for scale in SCALES:
-            scaled = jacobian * scale
-            rounded = torch.from_numpy(scaled).float()
-            from_rounded = make(gradient, len(scaled)).weights((rounded @ rounded.T).double(), slice(None))
-            longest = max(np.linalg.norm(scaled, axis=1))
-            unbounded = gradient == "fairgrad"          # grows as gradients vanish
-            for weights in (weigh(gradient, scaled), from_rounded.numpy()):
-                length = np.linalg.norm(weights @ scaled)
-                assert np.isfinite(length), (name, scale)
-                assert unbounded or length <= (1.001 if gradient == "nash_mtl" else 1000 * longest), (name, scale)
+def moco_by_the_paper(beta, gamma, rho, decay):
+    y, shares, steps = np.zeros((3, 7)), np.full(3, 1 / 3), np.zeros(3)
+
+    def step(chosen, gradients):
+        for task, gradient in zip(chosen, gradients, strict=True):
+            steps[task] += 1
+            y[task] -= beta / steps[task] ** decay * (y[task] - gradient)
+        total = sum(shares[task] for task in chosen)
+        relative = np.array([shares[task] / total for task in chosen])
+        inner = np.array([[y[i] @ y[j] + (rho if i == j else 0) for j in chosen] for i in chosen])
+        exponentials = np.exp(relative - gamma / max(steps[task] for task in chosen) ** decay * inner @ relative)
+        relative = exponentials / exponentials.sum()
+        shares[chosen] = total * relative
+        return sum(share * y[task] for share, task in zip(relative, chosen, strict=True))
+
+    return step
 
 
-@pytest.mark.parametrize("gradient", sorted(set(NAMES) - {"gradvac"}))
-def test_a_zero_gradient_and_pareto_stationary_points(gradient):
-    """A zero gradient leaves the others' direction alone, but for MGDA, which stands still, and the mean of CAGrad;
-    gradients that cancel give a direction near zero.
-    """
-    jacobian = np.array([[1.0, 2, 0], [0, 0, 0], [-1, 0, 1]])
-    if gradient == "mgda":
-        assert np.linalg.norm(weigh(gradient, jacobian) @ jacobian) == 0
-    elif gradient != "cagrad":
-        others = jacobian[[0, 2]]
-        np.testing.assert_allclose(weigh(gradient, jacobian) @ jacobian, weigh(gradient, others) @ others, rtol=1e-9)
-    if gradient not in {"pcgrad", "aligned_mtl"}:       # which may go on
-        for name in ("opposite", "stationary"):
-            assert np.linalg.norm(weigh(gradient, DEGENERATE[name]) @ DEGENERATE[name]) < 1e-6
+SMOOTHING = [
+    ({"name": "db_mtl"}, db_mtl_by_the_paper(0.9)),
+    ({"name": "db_mtl", "beta": 0.0}, db_mtl_by_the_paper(0.0)),
+    ({"name": "moco"}, moco_by_the_paper(0.5, 0.1, 0.0, 0.5)),
+    ({"name": "moco", "beta": 0.2, "gamma": 0.3, "rho": 0.7, "decay": 0.0}, moco_by_the_paper(0.2, 0.3, 0.7, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("gradient", "by_the_paper"), SMOOTHING, ids=str)
+def test_what_smooths_over_hundreds_of_steps_with_changing_tasks(gradient, by_the_paper):
+    method = make(gradient, 3)
+    for chosen, active, gradients in stream(300):
+        found = method.direction(torch.from_numpy(gradients), active)
+        np.testing.assert_allclose(found.numpy(), by_the_paper(chosen, gradients), rtol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", ["graddrop", "db_mtl", {"name": "db_mtl", "beta": 0.0}, "moco"], ids=str)
+def test_it_goes_on_exactly_after_a_checkpoint(gradient, tmp_path):
+    """A fresh object of the same run, which has not seen how many parameters there are; the generator is the run's."""
+    whole, resumed, steps = make(gradient, 3), make(gradient, 3), list(stream(40))
+    for _, active, gradients in steps[:20]:
+        whole.direction(torch.from_numpy(gradients).float(), active)
+    torch.save(whole.state_dict(), tmp_path / "state.pt")
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    resumed.context.generator.set_state(whole.context.generator.get_state())
+    for _, active, gradients in steps[20:]:
+        expected = whole.direction(torch.from_numpy(gradients).float(), active)
+        assert torch.equal(resumed.direction(torch.from_numpy(gradients).float(), active), expected)
+
+
+def test_db_mtl_takes_the_weighting_of_its_paper_and_keeps_nothing_without_smoothing():
+    assert check_method("db_mtl")["weighting"]["name"] == "scale_invariant"
+    assert not make({"name": "db_mtl", "beta": 0.0}, 3).state_dict()
+    with pytest.raises(ValueError, match="beta = 1 never looks at a gradient"):
+        make({"name": "db_mtl", "beta": 1.0}, 3)
+
+
+def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
+    """Over many draws the positive part is kept in P of them, coordinate by coordinate and chunk by chunk."""
+    monkeypatch.setattr(graddrop, "COLUMNS", 4)
+    jacobian = torch.tensor([[3.0, -1.0, 0.0, 1.0, -2.0], [-1.0, -2.0, 0.0, 0.5, 1.0], [0.0, -0.5, 0.0, 0.0, 1.0]])
+    positive, negative = jacobian.clamp_min(0).sum(0), jacobian.clamp_max(0).sum(0)
+    method = make("graddrop", 3)
+    draws = torch.stack([method.direction(jacobian, slice(None)) for _ in range(4000)])
+    assert bool(((draws == positive) | (draws == negative)).all())
+    purity = 0.5 * (1 + jacobian.sum(0) / jacobian.abs().sum(0))
+    kept = (draws == positive).double().mean(0)
+    assert kept[[0, 1, 3, 4]].tolist() == pytest.approx(purity[[0, 1, 3, 4]].tolist(), abs=0.03)
+    assert kept[1] == 0     # where all agree there is nothing to draw
+    assert kept[3] == 1
+    assert not draws[:, 2].any()
+    assert torch.corrcoef(draws[:, [0, 4]].T)[0, 1].abs() < 0.06        # of two chunks
+    some = make({"name": "graddrop", "leak": 0.25}, 3).direction(jacobian, slice(None))
+    assert bool(((some == positive + 0.25 * negative) | (some == negative + 0.25 * positive)).all())
+
+
+def test_graddrop_draws_alike_wherever_the_runs_generator_is_the_same():
+    jacobian = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 100)))
+    first, again, other = make("graddrop", 3), make("graddrop", 3), make("graddrop", 3, seed=1)
+    torch.manual_seed(0)
+    expected = [first.direction(jacobian, slice(None)) for _ in range(2)]
+    torch.manual_seed(1)        # torch's own generator is not asked
+    assert all(torch.equal(again.direction(jacobian, slice(None)), direction) for direction in expected)
+    assert not torch.equal(*expected)
+    assert not torch.equal(other.direction(jacobian, slice(None)), expected[0])

@@ -4,19 +4,34 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_formulas import ALL, make
+from test_formulas import ALL, TASKS, make
 from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import RunConfig
+from mtlcluster.methods.base import Context
+from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method, method_label
+from mtlcluster.training.batch import largest_remainder
 from mtlcluster.training.control import Control
 from mtlcluster.training.train import prepare
-from mtlcluster.training.update import largest_remainder
 
 
 def sequential(order=None):
     return make({"schedule": {"name": "sequential", "order": order}})[0]
+
+
+def curriculum(steps=40, **options):
+    """Five steps an epoch."""
+    context = Context(TASKS, torch.Generator(), total_steps=steps, steps_per_epoch=5)
+    return build_method(check_method({"schedule": {"name": "curriculum", **options}}), context, torch.device("cpu"))[0]
+
+
+def stages(schedule, epochs):
+    """The tasks of every epoch; the same from its first step to its last."""
+    of_steps = [list(schedule.active(step)) for step in range(5 * epochs)]
+    assert all(tasks == of_steps[step // 5 * 5] for step, tasks in enumerate(of_steps))
+    return of_steps[::5]
 
 
 def difficulty(**options):
@@ -74,6 +89,84 @@ def test_in_a_sequential_run_only_the_task_whose_turn_it_is_trains_but_all_are_v
     assert all(np.isfinite(series[f"validation/{name}/loss"]["value"]).sum() == 6 for name in turns)
     with pytest.raises(ValueError, match="2 steps are too few to train 3 tasks"):
         train(three_tasks, {**settings, "epochs": 1}, tmp_path / "short")
+
+
+def test_a_curriculum_by_hand_trains_each_stage_from_its_epoch_on():
+    schedule = curriculum(stages={3: ["c", "a"], 0: ["c"], 5: ["a"]})
+    assert stages(schedule, 8) == [[2]] * 3 + [[0, 2]] * 2 + [[0]] * 3
+    assert list(schedule.trained()) == [0, 2]       # `b` never trains
+    label = method_label(check_method({"schedule": {"name": "curriculum", "stages": {0: ["left"], 3: ["a", "left"]}}}))
+    assert label == "curriculum(0=left,3=a+left)"
+
+
+@pytest.mark.parametrize(("order", "adds"), [("easiest_first", [1, 2, 0]), ("hardest_first", [0, 2, 1])])
+def test_a_measured_curriculum_adds_tasks_by_what_is_left_of_their_losses(order, adds):
+    """Ratios 1.2, 0.25, 0.9 of the halves' means, whatever the scale; `c` has labels at some steps only."""
+    schedule = curriculum(order=order, assess=2, every=2)
+    for step in range(10):
+        assert list(schedule.active(step)) == [0, 1, 2]
+        wobble, late = (-1) ** step * 0.5, step >= 5
+        losses = torch.tensor([(6.0 if late else 5.0) + wobble, (100.0 if late else 400.0), 0.9 if late else 1.0])
+        if step in (0, 5, 7, 8, 9):     # once in the second half
+            schedule.observe_losses(losses[:2], torch.tensor([0, 1]))
+        else:
+            schedule.observe_losses(losses, ALL)
+    assert list(schedule.trained()) == [0, 1, 2]
+    expected = [sorted(adds[:count]) for count in (1, 1, 2, 2, 3, 3)]
+    for at in (2, 5):       # what was found is kept in a checkpoint, and does not change any more
+        resumed = curriculum(order=order, assess=2, every=2)
+        resumed.load_state_dict(schedule.state_dict())
+        assert [list(resumed.active(5 * epoch)) for epoch in range(at, 8)] == expected[at - 2 :]
+        schedule.active(5 * at)
+        schedule.observe_losses(torch.tensor([0.001, 1000.0]), torch.tensor([0, 1]))
+
+
+def test_a_curriculum_is_resumed_within_its_assessment():
+    schedule = curriculum(assess=2)
+    for step, losses in enumerate([[4.0, 4.0, 4.0]] * 5 + [[3.0, 1.0, 2.0]] * 5):
+        if step == 7:
+            state, schedule = schedule.state_dict(), curriculum(assess=2)
+            schedule.load_state_dict(state)
+        schedule.active(step)
+        schedule.observe_losses(torch.tensor(losses), ALL)
+    assert [list(schedule.active(5 * epoch)) for epoch in (2, 3, 4)] == [[1], [1, 2], [0, 1, 2]]
+
+
+def test_a_task_of_which_nothing_is_known_is_taken_for_one_that_did_not_get_better():
+    schedule = curriculum(assess=2)
+    for step in range(10):
+        schedule.active(step)
+        late = step >= 5
+        schedule.observe_losses(torch.tensor([1.5 if late else 1.0, 0.5 if late else 1.0]), torch.tensor([0, 2]))
+    assert stages(schedule, 5)[2:] == [[2], [1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": {0: ["a"], 2: ["bb"]}}, "there is no task 'bb'; did you mean 'b'"),
+        ({"stages": {1: ["a"]}}, "stages should begin with epoch 0"),
+        ({"stages": {}}, "stages should begin with epoch 0"),
+        ({"stages": {0: ["a"], 2: []}}, "the stage from epoch 2 on names no task"),
+        ({"stages": {0: ["a"], 8: ["b"]}}, "the stage from epoch 8 on never comes: the run has 8 epochs"),
+        ({"assess": 4, "every": 2}, "8 epochs are too few: the last of 3 tasks would come in epoch 9"),
+        ({"stages": {-1: ["a"]}}, "greater than or equal to 0"),
+        ({"order": "easy_first"}, "'easiest_first' or 'hardest_first'"),
+        ({"stages": {0: "a"}}, "should be a valid list"),
+    ],
+)
+def test_a_wrong_curriculum_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        curriculum(**options)
+    assert curriculum(steps=36, assess=3, every=2) is not None      # the last epoch may be a short one
+
+
+def test_the_tasks_of_a_curriculum_are_checked_as_soon_as_the_configuration_is_read():
+    method = {"schedule": {"name": "curriculum", "stages": {0: ["left"], 2: ["right"]}}}
+    with pytest.raises(ValueError, match="method names the task 'right', which is not in tasks"):
+        RunConfig(job="digits", tasks=["left", "even_sum"], method=method)
+    method = {"gradient": {"name": "torchjd", "aggregator": "Krum", "options": {"n_byzantine": 1}}}
+    RunConfig(job="digits", tasks=["left", "even_sum"], method=method)        # its options name no tasks
 
 
 def test_shares_follow_the_running_means_of_the_losses():

@@ -1,7 +1,8 @@
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtlcluster.methods.base import Active, Context, Weighting
+from mtlcluster.methods.learned import OfEachTask
 
 
 class Uncertainty(Weighting):
@@ -15,12 +16,10 @@ class Uncertainty(Weighting):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        # One parameter per task: without a gradient an optimizer leaves an inactive task's s alone, momentum included.
-        self.log_variance = nn.ParameterList(torch.zeros(()) for _ in context.tasks)
+        self.log_variance = OfEachTask(len(context.tasks))
         factors = [0.5 if task.kind == "regression" else 1.0 for task in context.tasks]
         self.register_buffer("factor", torch.tensor(factors), persistent=False)
 
     def forward(self, losses: Tensor, active: Active) -> Tensor:
-        chosen = range(len(self.log_variance))[active] if isinstance(active, slice) else active.tolist()
-        s = torch.stack([self.log_variance[i] for i in chosen])
+        s = self.log_variance.at(active)
         return (self.factor[active] * torch.exp(-s) * losses + s / 2).sum()

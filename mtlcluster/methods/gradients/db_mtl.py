@@ -1,0 +1,36 @@
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mtlcluster.methods.base import Active, Context, Gradient
+from mtlcluster.methods.options import Fraction
+from mtlcluster.methods.smoothed import Smoothed
+
+
+class DBMTL(Gradient):
+    """All tasks' smoothed gradients scaled to the length of the longest, then summed.
+
+    y_i = beta·y_i + (1 − beta)·g_i from zero, of constant beta, so that the first 1/(1 − beta) steps are short;
+    d = max‖y‖ · Σ y_i/‖y_i‖ over the tasks at hand. The paper takes the gradients of log L_i, which is the weighting
+    scale_invariant, taken where none is given. A task whose y is zero is left out; one that does not train keeps its y.
+    Keeps T gradients, none for beta = 0, where one task alone is plain training. It scales as the gradients so far; it
+    may conflict with a task.
+    """
+
+    paper = "Lin et al., Dual-Balancing for Multi-Task Learning, arXiv 2308.12029, 2023"
+    needs: ClassVar[Literal["jacobian"]] = "jacobian"
+    usual_weighting: ClassVar[str] = "scale_invariant"
+
+    def __init__(self, context: Context, *, beta: Fraction = 0.9) -> None:
+        super().__init__(context)
+        if beta == 1:
+            raise ValueError("beta = 1 never looks at a gradient: it should be less than 1")
+        self.beta = beta
+        self.smoothed = Smoothed(len(context.tasks)) if beta else None
+
+    def direction(self, jacobian: Tensor, active: Active) -> Tensor:
+        if self.smoothed is not None:
+            jacobian = self.smoothed(jacobian, active, jacobian.new_tensor(1 - self.beta))
+        norms = torch.linalg.vector_norm(jacobian, dim=1)
+        return torch.where(norms > 0, norms.max() / norms, 0) @ jacobian

@@ -1,0 +1,39 @@
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mtlcluster.methods.base import Active, Context, Gradient
+from mtlcluster.methods.options import Fraction
+
+COLUMNS = 2**18     # at a time, so that there are no further copies of the Jacobian
+
+
+class GradDrop(Gradient):
+    """In each coordinate only the gradients of one sign count; which, is drawn by how much they agree.
+
+    The positive ones are kept with probability P = ½(1 + Σ g_i/Σ|g_i|), else the negative ones; the others count by
+    `leak`: 0 drops them, 1 is the plain sum. Where all gradients vanish (P = 0/0) the direction is 0. Taken of the
+    parameters' gradients, all tasks with the same leak. One task alone is plain training. It scales as the gradients;
+    it may conflict with a task.
+    """
+
+    paper = "Chen et al., Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout, NeurIPS 2020"
+    needs: ClassVar[Literal["jacobian"]] = "jacobian"
+
+    def __init__(self, context: Context, *, leak: Fraction = 0.0) -> None:
+        super().__init__(context)
+        self.leak = leak
+
+    def direction(self, jacobian: Tensor, active: Active) -> Tensor:
+        # Drawn where the gradients are, so that nothing waits for the device; the same on every rank.
+        seed = int(torch.randint(2**62, (), generator=self.context.generator))
+        generator = torch.Generator(jacobian.device).manual_seed(seed)
+        return torch.cat([self._kept(columns, generator) for columns in jacobian.split(COLUMNS, dim=1)])
+
+    def _kept(self, columns: Tensor, generator: torch.Generator) -> Tensor:
+        positive, negative = columns.clamp_min(0).sum(0), columns.clamp_max(0).sum(0)
+        draws = torch.rand(len(positive), generator=generator, dtype=columns.dtype, device=columns.device)
+        is_positive = draws * (positive - negative) < positive      # draws < P
+        kept, dropped = torch.where(is_positive, positive, negative), torch.where(is_positive, negative, positive)
+        return kept.add_(dropped, alpha=self.leak)

@@ -1,0 +1,165 @@
+"""One method, read from its source without importing it, so that checking a grid needs no torch.
+
+A method is a class; its slot is its base (Schedule, Weighting or Gradient) or its decorator (@schedule, @weighting or
+@gradient). Its options are the keyword-only parameters of its `__init__`, with their annotations and defaults; what it
+does is its docstring; what it needs, costs and cites are its class constants.
+"""
+
+import ast
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import pydantic
+
+from mtlcluster.checked import Checked
+from mtlcluster.errors import UserError, nearest
+from mtlcluster.methods import options as option_types
+from mtlcluster.python_file import parse
+
+BASES = {"Schedule": "schedule", "Weighting": "weighting", "Gradient": "gradient"}
+DECORATORS = [f"@{slot}" for slot in BASES.values()]
+CONSTANTS: dict[str, Any] = {
+    "paper": "",
+    "needs": "gramian",
+    "usual_weighting": "equal",
+    "linear": True,
+    "needs_gradient_norms": False,
+    "needs_losses_after": False,
+}
+# What each kind of method has to define; of the gradients by what they need.
+DEFINED = {"schedule": "active", "weighting": "forward", "nothing": "", "gramian": "weights", "jacobian": "direction"}
+NEEDS = ("nothing", "gramian", "jacobian")
+OF_GRAMIANS = {"at": (option_types.At, "shared"), "every": (option_types.Count, 1)}
+ANNOTATIONS = {
+    **{name: kind for name, kind in vars(option_types).items() if not name.startswith("_")},
+    **{kind.__name__: kind for kind in (float, int, str, bool, list, dict)},
+    "Literal": Literal,
+    "Any": Any,
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """name: as a configuration has it, of one's own method the path and the class. label: as figures have it."""
+
+    name: str
+    label: str
+    slot: str
+    file: Path
+    class_name: str
+    text: str                               # its docstring
+    constants: dict[str, Any]               # those of CONSTANTS
+    functions: Collection[str]              # that its class defines
+    options: type[pydantic.BaseModel]       # checks them, and holds their defaults
+
+    @property
+    def summary(self) -> str:
+        return self.text.split("\n\n")[0].replace("\n", " ")
+
+    @property
+    def paper(self) -> str:
+        return str(self.constants["paper"])
+
+    def defaults(self) -> dict[str, Any]:
+        """The options that have a default, with it; required ones have the value None."""
+        return {name: None if f.is_required() else f.default for name, f in self.options.model_fields.items()}
+
+
+def read_built_in(file: Path, slot: str) -> Method:
+    """The method whose file lies in the library: the class of the file that is of this slot."""
+    node = next(n for n in parse(file).body if isinstance(n, ast.ClassDef) and _slot(n) == slot)
+    return _read(node, file, slot, file.stem, file.stem)
+
+
+def read_own(name: str) -> Method:
+    """A user's method: `/path/my_method.py:Halves`. Raises UserError, naming file and line, for what can't be one."""
+    place, _, class_name = name.rpartition(":")
+    file = Path(place)
+    if not file.is_file():
+        raise UserError(f"method '{file.name}:{class_name}': there is no file {file}")
+    classes = {node.name: node for node in parse(file).body if isinstance(node, ast.ClassDef)}
+    if class_name not in classes:
+        raise UserError(f"{file}: defines no class '{class_name}'{nearest(class_name, classes)}")
+    node = classes[class_name]
+    slot = _slot(node)
+    if slot is None:
+        _refuse(file, node, f"put one of {', '.join(DECORATORS)} before class {class_name}: which slot it fills")
+    if unread := [ast.unparse(base) for base in node.bases if ast.unparse(base) not in BASES]:
+        _refuse(file, node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
+    found = _read(node, file, slot, name, class_name)
+    needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
+    if needed and needed not in found.functions:
+        _refuse(file, node, f"class {class_name} defines no function '{needed}'{nearest(needed, found.functions)}")
+    return found
+
+
+def _slot(node: ast.ClassDef) -> str | None:
+    """Of the first base or decorator that names one."""
+    bases = [BASES[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BASES]
+    decorators = [ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list]
+    return next((slot for slot in [*bases, *decorators] if slot in BASES.values()), None)
+
+
+def _read(node: ast.ClassDef, file: Path, slot: str, name: str, label: str) -> Method:
+    constants = {**CONSTANTS, **_constants(node, file)}
+    functions = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+    if constants["needs"] not in NEEDS:
+        _refuse(file, node, f"needs is {constants['needs']!r}{nearest(str(constants['needs']), NEEDS)}")
+    common: dict[str, Any] = OF_GRAMIANS if slot == "gradient" and constants["needs"] == "gramian" else {}
+    fields = _options(node, file)
+    if taken := sorted(fields.keys() & {"name", *common}):
+        _refuse(file, node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
+    options = pydantic.create_model(node.name, __base__=Checked, **fields, **common)
+    return Method(name, label, slot, file, node.name, ast.get_docstring(node) or "", constants, functions, options)
+
+
+def _constants(node: ast.ClassDef, file: Path) -> dict[str, Any]:
+    """The class constants that say something of a method: `paper = "…"`, also with an annotation."""
+    found = {}
+    for statement in node.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+            if isinstance(target, ast.Name) and target.id in CONSTANTS:
+                if not isinstance(statement.value, ast.Constant):
+                    _refuse(file, statement, f"{target.id} should be a plain value: the file is read, not run")
+                found[target.id] = statement.value.value
+    return found
+
+
+def _options(node: ast.ClassDef, file: Path) -> dict[str, Any]:
+    """Of each option its type and its default, as pydantic.create_model takes them."""
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if init is None:
+        return {}
+    positional = [*init.args.posonlyargs, *init.args.args]
+    if len(positional) != 2 or init.args.vararg or init.args.kwarg:
+        _refuse(file, init, "__init__ should take self, context and, after a *, the options: (self, context, *, …)")
+    fields = {}
+    for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
+        if argument.arg.startswith("_"):
+            _refuse(file, argument, f"option '{argument.arg}' should begin with a letter")
+        try:
+            value = ... if default is None else ast.literal_eval(default)
+        except ValueError:
+            _refuse(file, argument, f"the default of option '{argument.arg}' should be a plain value, such as 0.5")
+        fields[argument.arg] = (_type(argument, file), value)
+    return fields
+
+
+def _type(argument: ast.arg, file: Path) -> Any:
+    if argument.annotation is None:
+        return Any
+    text = ast.unparse(argument.annotation)
+    try:
+        kind = eval(text, {"__builtins__": {}}, ANNOTATIONS)  # noqa: S307
+        pydantic.TypeAdapter(kind)
+    except Exception:   # whatever it is: no type that a value of a configuration could have
+        known = ", ".join(sorted(ANNOTATIONS))
+        _refuse(file, argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
+    return kind
+
+
+def _refuse(file: Path, node: ast.AST, message: str) -> NoReturn:
+    raise UserError(f"{file}:{getattr(node, 'lineno', 1)}: {message}")

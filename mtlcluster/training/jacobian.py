@@ -1,0 +1,124 @@
+"""The tasks' gradients with respect to the shared parameters: multiplied with each other and combined where they lie,
+never put into one matrix unless a method asks for it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from mtlcluster.training.linear import Layer
+
+Row = list[Tensor | None]       # of one task, by point; None: the task does not reach it
+
+
+class Jacobian:
+    """The gradients of A tasks (rows) at several points: parameters, of linear `layers` the outputs in their place, or
+    whatever else gradients can be taken of.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter | GradientEdge], layers: Sequence[Layer] = ()) -> None:
+        known = {id(parameter) for layer in layers for parameter in layer.parameters()}
+        self.layers = layers
+        self.plain = [parameter for parameter in parameters if id(parameter) not in known]
+        self.points: list[Any] = [*(layer.output for layer in layers), *self.plain]
+        self.rows: list[Row] = []
+
+    def plus(self, other: "Jacobian | None") -> "Jacobian":
+        """The sum with one of other samples, where neither has layers."""
+        if other is not None:
+            self.rows = [plus(row, more) for row, more in zip(self.rows, other.rows, strict=True)]
+        return self
+
+    def norms(self, parameter: nn.Parameter) -> Tensor:
+        """Of the rows [A] at one of the parameters; zero where a task does not reach it."""
+        place = next(i for i, point in enumerate(self.points) if point is parameter)
+        rows = [row[place] for row in self.rows]
+        return torch.stack([parameter.new_zeros(()) if row is None else row.norm() for row in rows])
+
+    def gramian(self) -> Tensor:
+        """The inner products of the rows [A, A], float64, on their device; each point's in the rows' own precision."""
+        columns = list(zip(*self.rows, strict=True))
+        gramian = _inner_products(columns[len(self.layers) :], len(self.rows))
+        for layer, column in zip(self.layers, columns, strict=False):
+            gramian = gramian + layer.gramian(column)
+        return gramian
+
+    def combine(self, weights: Sequence[float]) -> list[tuple[nn.Parameter, Tensor]]:
+        """Σ weights_i rows_i, by parameter, of those that some task reaches."""
+        total = scaled(self.rows[0], weights[0])        # in memory of its own: autograd may give one tensor out twice
+        for row, weight in zip(self.rows[1:], weights[1:], strict=True):
+            both = [(a, b) for a, b in zip(total, row, strict=True) if a is not None and b is not None]
+            if both:
+                torch._foreach_add_([a for a, _ in both], [b for _, b in both], alpha=weight)
+            total = [b * weight if a is None and b is not None else a for a, b in zip(total, row, strict=True)]
+        found = list(zip(self.plain, total[len(self.layers) :], strict=True))
+        for layer, d in zip(self.layers, total, strict=False):
+            if d is not None:
+                found += zip(layer.parameters(), layer.gradients(d), strict=True)
+        return [(parameter, g) for parameter, g in found if isinstance(parameter, nn.Parameter) and g is not None]
+
+    def matrix(self) -> Tensor:
+        """All in one [A, n], n the sum of the parameters' sizes; zero where a task does not reach one. The rows go one
+        after another, so that there is never more than one twice.
+        """
+        parameters = [point for point in self.plain if isinstance(point, nn.Parameter)]
+        sizes = [parameter.numel() for parameter in parameters]
+        whole = parameters[0].new_zeros(len(self.rows), sum(sizes))
+        for target, row in zip(whole, self.rows, strict=True):
+            for part, gradient in zip(target.split(sizes), row, strict=True):
+                if gradient is not None:
+                    part.copy_(gradient.flatten())
+            row.clear()
+        return whole
+
+
+def plus(row: Row, more: Sequence[Tensor | None]) -> Row:
+    return [b if a is None else a if b is None else a + b for a, b in zip(row, more, strict=True)]
+
+
+def scaled(row: Row, weight: float) -> Row:
+    """The gradients of a row, times `weight`."""
+    present = [gradient for gradient in row if gradient is not None]
+    products = iter(torch._foreach_mul(present, weight) if present else ())
+    return [None if gradient is None else next(products) for gradient in row]
+
+
+def _inner_products(columns: Sequence[Sequence[Tensor | None]], tasks: int) -> Tensor:
+    """columns: by point, a row of each task."""
+    present = [gradient for column in columns for gradient in column if gradient is not None]
+    if present and present[0].is_cuda:
+        gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=present[0].device)
+        for column in columns:
+            gramian += _by_matrix(column)
+        return gramian
+    total = np.zeros((tasks, tasks))
+    for column in columns:      # a product of each pair reads memory and writes none; one of matrices needs a copy
+        flat = _flat(column)
+        for i, row in enumerate(flat):
+            for j, other in enumerate(flat[: i + 1]):
+                if row is not None and other is not None:
+                    total[i, j] += float(torch.dot(row, other))
+    return torch.from_numpy(total + np.tril(total, -1).T)
+
+
+def _by_matrix(column: Sequence[Tensor | None]) -> Tensor | float:
+    """On a GPU, where starting many small products takes longer than a copy."""
+    one = next((row for row in column if row is not None), None)
+    if one is None:
+        return 0.0
+    stacked = torch.stack([torch.zeros_like(one) if row is None else row for row in column]).flatten(1)
+    return (stacked @ stacked.T).double()
+
+
+def _flat(column: Sequence[Tensor | None]) -> Row:
+    """The gradients as vectors, in the order in which they lie in memory where that is the same for all."""
+    strides = {row.stride() for row in column if row is not None}
+    if len(strides) != 1:
+        return [None if row is None else row.flatten() for row in column]
+    stride = strides.pop()
+    order = sorted(range(len(stride)), key=lambda dimension: -stride[dimension])
+    return [None if row is None else row.permute(order).flatten() for row in column]

@@ -1,0 +1,139 @@
+"""Linear layers without their gradients: of a layer with the input A [N, in] and, for task i, the gradient D_i [N, out]
+of its output, task i's weight gradient is D_iᵀA and the bias's D_iᵀ1, and so
+
+    ⟨D_iᵀA, D_jᵀA⟩ + ⟨D_iᵀ1, D_jᵀ1⟩ = ⟨D_i, (AAᵀ + 1) D_j⟩        Σ a_i D_iᵀA = (Σ a_i D_i)ᵀA
+
+where N is small beside in and out. Autograd then need not compute weight gradients, about half the work of a backward,
+and none is kept. This holds for layers that are called once in a forward and share no parameter, as `LinearLayers` sees
+by hooks; where a weight is used behind their back (as a plain tensor) the check at a layer's first use finds it out.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+EXACT = 1e-3        # of a gradient's length: far above rounding, far below what a use that was not seen would add
+
+
+@dataclass
+class Layer:
+    """A linear layer as it was called: its input [N, in], and where the gradient of its output arrives."""
+
+    module: nn.Linear
+    inputs: Tensor
+    version: int
+    output: GradientEdge
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters(recurse=False))
+
+    def pays(self, tasks: int) -> bool:
+        """Whether the products above take less than the tasks' weight gradients and theirs."""
+        n, (out, into) = len(self.inputs), self.module.weight.shape
+        return n * into + tasks * n * out < tasks * into * out
+
+    def gramian(self, rows: Sequence[Tensor | None]) -> Tensor | float:
+        """rows: the tasks' D_i [N, out], [..., out] or [out]. Returns their share of the Gramian [A, A], float64."""
+        one = next((row for row in rows if row is not None), None)
+        if one is None:
+            return 0.0
+        d = torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
+        d = d.reshape(len(rows), -1, d.shape[-1])
+        kernel = self.inputs @ self.inputs.T
+        if self.module.bias is not None:
+            kernel += 1
+        return (d.flatten(1) @ (kernel @ d).flatten(1).T).double()
+
+    def gradients(self, d: Tensor) -> list[Tensor]:
+        """Of weight and bias, from the gradient of the output."""
+        d = d.reshape(-1, d.shape[-1])
+        return [d.T @ self.inputs] if self.module.bias is None else [d.T @ self.inputs, d.sum(0)]
+
+
+class LinearLayers:
+    """The linear layers of a model whose trainable parameters are shared, and shared by nothing else."""
+
+    def __init__(self, model: nn.Module, shared: Iterable[nn.Parameter]) -> None:
+        owners: dict[int, int] = {}
+        for module in model.modules():
+            for parameter in module._parameters.values():
+                owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+        own = {id(parameter) for parameter in shared if owners[id(parameter)] == 1}
+        self.modules = [
+            module
+            for module in model.modules()
+            if type(module) is nn.Linear
+            and module._parameters.keys() == {"weight", "bias"}     # torch's old weight norm has others in their place
+            and all(id(p) in own for p in module.parameters(recurse=False))
+        ]
+        self.trusted: set[int] = set()      # modules whose gradients were found to be as above
+        self.refused: set[int] = set()
+
+    @contextmanager
+    def watched(self) -> Iterator[list[Layer]]:
+        """Notes the layers that are called inside, once it has ended: those that were called exactly once."""
+        calls: list[Layer] = []
+        layers: list[Layer] = []
+
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            if output.requires_grad:
+                assert isinstance(module, nn.Linear)
+                inputs = args[0] if args else kwargs["input"]
+                flat = inputs.detach().reshape(-1, inputs.shape[-1])
+                calls.append(Layer(module, flat, flat._version, get_gradient_edge(output)))
+
+        watched = [module for module in self.modules if id(module) not in self.refused]
+        handles = [module.register_forward_hook(note, with_kwargs=True) for module in watched]
+        try:
+            yield layers
+        finally:
+            for handle in handles:
+                handle.remove()
+        times = [id(call.module) for call in calls]
+        layers += [call for call in calls if times.count(id(call.module)) == 1]
+
+    def usable(self, layers: list[Layer], losses: Tensor) -> list[Layer]:
+        """Those that pay, once they have been checked against autograd's own gradients of the sum of the losses."""
+        layers = [layer for layer in layers if layer.pays(len(losses)) and layer.inputs._version == layer.version]
+        new = [layer for layer in layers if id(layer.module) not in self.trusted]
+        if new:
+            self._check(new, losses)
+        return [layer for layer in layers if id(layer.module) in self.trusted]
+
+    def _check(self, layers: list[Layer], losses: Tensor) -> None:
+        uses = _uses(losses)
+        layers = [layer for layer in layers if uses[id(layer.module.weight)]]       # else it is not known yet
+        if not layers:
+            return
+        points: list[Any] = [*(layer.output for layer in layers), *(layer.module.weight for layer in layers)]
+        found = torch.autograd.grad(losses.sum(), points, retain_graph=True, allow_unused=True)
+        for layer, d, weight in zip(layers, found[: len(layers)], found[len(layers) :], strict=True):
+            exact = (
+                d is not None
+                and weight is not None
+                and all(uses[id(parameter)] == 1 for parameter in layer.parameters())
+                and bool((layer.gradients(d)[0] - weight).norm() <= EXACT * weight.norm())
+            )
+            (self.trusted if exact else self.refused).add(id(layer.module))
+
+
+def _uses(losses: Tensor) -> Counter[int]:
+    """How often each parameter, by id, enters the graph of the losses: also where its gradient happens to be zero."""
+    uses: Counter[int] = Counter()
+    waiting = [losses.grad_fn]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        for before, _ in node.next_functions if node is not None else ():
+            if before is not None and hasattr(before, "variable"):
+                uses[id(before.variable)] += 1
+            elif before is not None and before not in seen:
+                seen.add(before)
+                waiting.append(before)
+    return uses
