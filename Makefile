@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-comic test test-long test-gpu lint benchmarks clean
+.PHONY: demo demo-comic toy test test-long test-gpu lint benchmarks clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mtlcluster submit configs/demo.yaml --cluster local --wait
@@ -19,6 +19,11 @@ demo-comic: $(INSTALLED)
 	$(VENV)/bin/mtlcluster pack-features $(COMIC)/features $(COMIC)/features.h5 --add video=rgb+flow
 	$(VENV)/bin/mtlcluster submit configs/comic_mischief-demo.yaml --cluster local --wait $(COMIC_RUNS)
 	$(VENV)/bin/mtlcluster collect comic-mischief-demo $(COMIC_RUNS)
+
+toy: $(INSTALLED)
+	$(VENV)/bin/mtlcluster submit configs/toy.yaml --cluster local --wait
+	$(VENV)/bin/mtlcluster collect toy
+	$(VENV)/bin/python -m jobs.toy.figure runs/toy
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest

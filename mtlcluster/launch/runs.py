@@ -10,6 +10,8 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
+from mtlcluster.launch.snapshot import OWN_METHODS
+from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
 from mtlcluster.sweep.folder import Run, Sweep
@@ -70,8 +72,16 @@ def refuse_other_job(sweep: Sweep, grid: Grid) -> None:
 
 def write_grid(sweep: Sweep, grid: Grid) -> None:
     """sweep.yaml: the grid, resolved, and where it and its job come from: `retry --restart` takes the code there."""
-    source = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
+    source: dict[str, Any] = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
+    earlier = own_methods(YamlFile(sweep.grid).data) if sweep.grid.exists() else {}
+    if methods := {**earlier, **{path.name: str(path) for path in grid.methods}}:
+        source["methods"] = methods
     replace_text(sweep.grid, dump({**grid.resolved, "source": source}))
+
+
+def own_methods(grid: dict[str, Any]) -> dict[str, str]:
+    """Of a sweep.yaml: where the methods of one's own came from that its grid had at any submission, by file name."""
+    return dict((grid.get("source") or {}).get("methods") or {})
 
 
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
@@ -97,7 +107,7 @@ def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluste
 def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
     """config.yaml. pieces: the text of key and value that were met before, for most runs of a grid are mostly alike."""
     origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
-    values: dict[str, Any] = {**run.config.model_dump(), "origin": origin.model_dump()}
+    values: dict[str, Any] = {**_values(run.config), "origin": origin.model_dump()}
     text = []
     for key, value in values.items():
         piece = f"{key}: {value!r}"
@@ -115,7 +125,12 @@ def read_config(run: Run) -> SweepRunConfig:
 
 
 def write_config(run: Run, config: RunConfig) -> None:
-    replace_text(run.config, dump(config.model_dump()))
+    replace_text(run.config, dump(_values(config)))
+
+
+def _values(config: RunConfig) -> dict[str, Any]:
+    """As config.yaml has them: methods of one's own are those of the code snapshot."""
+    return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 
 
 def present_resources(config: SweepRunConfig, grid: dict[str, Any]) -> Resources:
@@ -123,6 +138,24 @@ def present_resources(config: SweepRunConfig, grid: dict[str, Any]) -> Resources
     varied = {key.partition(".")[2] for key in config.origin.varied if key.startswith("resources.")}
     wanted = {key: value for key, value in grid.get("resources", {}).items() if key not in varied}
     return config.resources.model_copy(update=wanted)
+
+
+def present_methods(sweep: Sweep, names: list[str], grid: dict[str, Any]) -> list[Path]:
+    """Where the methods of one's own of these runs came from. Raises UserError for what is gone or no longer fits."""
+    places = {name: Path(place) for name, place in own_methods(grid).items()}
+    found = set()
+    for name in names:
+        method = read_config(sweep.run(name)).method
+        for file in own_files(method):
+            if file.name not in places:
+                raise UserError(f"{sweep.grid}: does not say where {file.name} came from; submit the grid again")
+            found.add(places[file.name])
+            method = moved_method(method, str(places[file.name].parent), file)
+        try:
+            check_method(method)
+        except ValueError as error:
+            raise UserError(f"{name}: {error}") from None
+    return sorted(found)
 
 
 def take_over_resources(run: Run, resources: Resources) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mtlcluster.config.job_file import JobFile
 from mtlcluster.sweep.files import flush, new_folder
 
 SOURCES = {".py", ".yaml", ".yml", ".json", ".txt", ".toml", ".sh", ".cfg"}
+OWN_METHODS = "own_methods"      # where methods of one's own are kept, wherever they came from
 LARGEST = 2**20             # bytes; what is larger is data, not code
 
 
@@ -23,8 +25,10 @@ class Snapshot:
     folders: tuple[Path, ...]
 
 
-def take(job: JobFile) -> Snapshot:
-    """Reads the library and the job's folder: jobs/ as a whole, of a lone job file that file and the .py beside it."""
+def take(job: JobFile, methods: Iterable[Path] = ()) -> Snapshot:
+    """Reads the library and the job's folder: jobs/ as a whole, of a lone job file that file and the .py beside it;
+    and the files of methods of one's own, each of another name.
+    """
     library = Path(mtlcluster.__file__).parent
     files = _sources(library, library.parent)
     if job.file.parts[0] == "jobs":
@@ -33,6 +37,7 @@ def take(job: JobFile) -> Snapshot:
     else:
         folder = job.root / job.file.parent
         files |= {str(p.relative_to(job.root)): p.read_bytes() for p in sorted(folder.glob("*.py"))}
+    files |= {f"{OWN_METHODS}/{path.name}": path.read_bytes() for path in methods}
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])

@@ -61,9 +61,11 @@ def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots hold the fake child instead of the training process."""
     take = snapshot.take
 
-    def take_fake(job):
-        real = take(job)
+    def take_fake(*of):
+        real = take(*of)
         files = {**real.files, "mtlcluster/training/child.py": FAKE_CHILD}
+        sooner = real.files["mtlcluster/launch/ranks.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
+        files["mtlcluster/launch/ranks.py"] = sooner
         return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 
     monkeypatch.setattr(snapshot, "take", take_fake)

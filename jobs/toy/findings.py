@@ -1,0 +1,165 @@
+"""What the toy problem is known to show, and whether a sweep's runs show it too.
+
+The findings are those of Navon et al. (ICML 2022, figure 1 and appendix), as seen with the scales (0.1, 1).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.history import read_history
+
+SCALE = (0.1, 1.0)
+STARTS = {(-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)}
+FRONT_Y, FRONT_X = -8.355, (-7.0, 7.0)      # the Pareto front
+NEAR = 0.1                                  # to it, in y
+STUCK = (9.0, 9.0)                          # the start from which not all arrive
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """One run: where it was [K, 2] after which steps [K], the start among them."""
+
+    method: str
+    start: tuple[float, float]
+    steps: NDArray[np.int64]
+    points: NDArray[np.float64]
+
+    @property
+    def end(self) -> tuple[float, float]:
+        x, y = self.points[-1]
+        return float(x), float(y)
+
+    @property
+    def arrived(self) -> bool:
+        return bool(on_front(self.points)[-1])
+
+    @property
+    def steps_to_front(self) -> int:
+        """After how many steps it was on the front for good; of one that ends elsewhere, all."""
+        return int(self.steps[np.flatnonzero(~on_front(self.points))[-1] + 1]) if self.arrived else int(self.steps[-1])
+
+
+def on_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Of points [K, 2]."""
+    x, y = points.T
+    near: NDArray[np.bool_] = (abs(y - FRONT_Y) < NEAR) & (x >= FRONT_X[0]) & (x <= FRONT_X[1])
+    return near
+
+
+Paths = dict[str, list[Path]]       # by method
+
+
+@dataclass(frozen=True)
+class Finding:
+    text: str
+    methods: tuple[str, ...]
+    holds: Callable[[Paths], bool]
+
+
+FINDINGS = (
+    Finding(
+        "the plain sum reaches the front from every start but (9, 9)",
+        ("equal",),
+        lambda of: missing(of["equal"]) == [STUCK],
+    ),
+    Finding(
+        "wherever it does, it ends at the same point, which gives up task 1: x < −5",
+        ("equal",),
+        lambda of: spread(of["equal"]) < 0.1 and max(ends(of["equal"]), default=0) < -5,
+    ),
+    Finding(
+        "PCGrad reaches the front from every start but (9, 9)",
+        ("pcgrad",),
+        lambda of: missing(of["pcgrad"]) == [STUCK],
+    ),
+    Finding(
+        "MGDA, IMTL-G and Nash-MTL reach the front from every start",
+        ("mgda", "imtl_g", "nash_mtl"),
+        lambda of: not (missing(of["mgda"]) or missing(of["imtl_g"]) or missing(of["nash_mtl"])),
+    ),
+    Finding(
+        "Nash-MTL is the fastest of these, over all starts together",
+        ("mgda", "imtl_g", "nash_mtl"),
+        lambda of: steps(of["nash_mtl"]) < min(steps(of["mgda"]), steps(of["imtl_g"])),
+    ),
+    Finding(
+        "Nash-MTL's ends are spread over the front: over 2 of its 14 units at least",
+        ("nash_mtl",),
+        lambda of: spread(of["nash_mtl"]) >= 2,
+    ),
+)
+
+
+def missing(paths: list[Path]) -> list[tuple[float, float]]:
+    """The starts from which the front was not reached."""
+    return [path.start for path in paths if not path.arrived]
+
+
+def spread(paths: list[Path]) -> float:
+    """How far apart in x the ends on the front are."""
+    return max(ends(paths), default=0) - min(ends(paths), default=0)
+
+
+def ends(paths: list[Path]) -> list[float]:
+    """The x of those that are on the front."""
+    return [path.end[0] for path in paths if path.arrived]
+
+
+def steps(paths: list[Path]) -> int:
+    return sum(path.steps_to_front for path in paths)
+
+
+def read_paths(sweep: Sweep) -> Paths:
+    """Of the runs with this scale that are finished, each method's by start."""
+    found: Paths = {}
+    for run in sweep.runs():
+        if not run.history.exists():
+            continue
+        history = read_history(run.history)
+        info, series = history["info"], history["series"]
+        config = info["config"]
+        if not info["finished"] or tuple(config["model"]["scale"]) != SCALE:
+            continue
+        x = series["validation/task1/x"]
+        start = (float(config["model"]["start"][0]), float(config["model"]["start"][1]))
+        points = np.stack([x["value"], series["validation/task1/y"]["value"]], axis=1)
+        path = Path(
+            method=info["method"],
+            start=start,
+            steps=np.append(0, x["epoch"] * config["data"]["per_epoch"]),
+            points=np.vstack([start, points]),
+        )
+        found.setdefault(path.method, []).append(path)
+    return {method: sorted(paths, key=lambda path: path.start) for method, paths in sorted(found.items())}
+
+
+def table(paths: Paths) -> Iterator[str]:
+    """Markdown: where each run ended, and how many steps it took to the front."""
+    starts = sorted({path.start for of_method in paths.values() for path in of_method})
+    yield "| method | " + " | ".join(f"from ({x:g}, {y:g})" for x, y in starts) + " | on the front | steps together |"
+    yield "|---|" + "---|" * len(starts) + "--:|--:|"
+    for method, of_method in paths.items():
+        by_start = {path.start: path for path in of_method}
+        cells = [_cell(by_start[start]) if start in by_start else "" for start in starts]
+        count = f"{sum(path.arrived for path in of_method)} of {len(of_method)}"
+        total = f"{steps(of_method):,}" if not missing(of_method) else ""
+        yield f"| {method} | " + " | ".join(cells) + f" | {count} | {total} |"
+
+
+def _cell(path: Path) -> str:
+    if path.arrived:
+        return f"x = {path.end[0]:.2f} after {path.steps_to_front:,}"
+    return f"ends at ({path.end[0]:.2f}, {path.end[1]:.2f}), {path.steps[-1]:,} steps"
+
+
+def verdicts(paths: Paths) -> Iterator[tuple[Finding, str]]:
+    """Of each finding "yes", "NO", or "not run" where a method of it lacks runs."""
+    for finding in FINDINGS:
+        if any({path.start for path in paths.get(method, [])} < STARTS for method in finding.methods):
+            yield finding, "not run"
+        else:
+            yield finding, "yes" if finding.holds(paths) else "NO"

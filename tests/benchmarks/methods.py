@@ -1,0 +1,255 @@
+"""What a step of every method costs: gradients of all parameters, without the optimizer.
+
+    python tests/benchmarks/methods.py [--rounds 15] [--trunk mlp] [--device cuda]
+
+The floor is one forward, the heads' backward, and T plain backwards through the trunk, nothing else. All ways of a row
+are timed in turn, round by round in one process; figures are medians over the rounds, of times or of ratios within a
+round. Memory is the peak of what lives beside model and batch, in copies of the shared gradients, less what one plain
+summed backward needs beyond its one copy.
+"""
+
+import argparse
+import contextlib
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torchjd import aggregation
+from torchjd.autojac import jac_to_grad, mtl_backward
+
+from mtlcluster import MultiTaskModel, Task
+from mtlcluster.methods.base import Context
+from mtlcluster.methods.build import build_method
+from mtlcluster.methods.catalog import check_method
+from mtlcluster.training.update import Updater
+
+GRAMIAN = ["pcgrad", "gradvac", "mgda", "cagrad", "imtl_g", "nash_mtl", "fairgrad", "aligned_mtl", "upgrad", "config"]
+THEIRS: dict[str, Callable[[int], nn.Module]] = {
+    "pcgrad": lambda tasks: aggregation.PCGrad(),
+    "mgda": lambda tasks: aggregation.MGDA(),
+    "imtl_g": lambda tasks: aggregation.IMTLG(),
+    "aligned_mtl": lambda tasks: aggregation.AlignedMTL(),
+    "upgrad": lambda tasks: aggregation.UPGrad(),
+    "config": lambda tasks: aggregation.ConFIG(),
+    "cagrad": lambda tasks: aggregation.CAGrad(c=0.5),
+    "nash_mtl": lambda tasks: aggregation.NashMTL(n_tasks=tasks),
+    "gradvac": lambda tasks: aggregation.GradVac(),
+    "fairgrad": lambda tasks: aggregation.FairGrad(),
+}
+BATCH = 64
+
+
+class Encoder(nn.Module):
+    """Four transformer layers over 32 tokens, 3 M parameters; the mean over the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(248, 4, 992, dropout=0.0, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layers(inputs).mean(1)
+
+
+def mlp() -> tuple[nn.Module, Tensor, int]:
+    sizes = [512, 1024, 1024, 1024, 512]
+    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*layers), torch.randn(BATCH, 512), 512
+
+
+def transformer() -> tuple[nn.Module, Tensor, int]:
+    return Encoder(), torch.randn(BATCH, 32, 248), 248
+
+
+def convolutional() -> tuple[nn.Module, Tensor, int]:
+    layers = [m for a, b in ((3, 32), (32, 64), (64, 128)) for m in (nn.Conv2d(a, b, 3, 2, 1), nn.ReLU())]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.randn(BATCH, 3, 32, 32), 128
+
+
+TRUNKS = {"mlp": mlp, "transformer": transformer, "convolutional": convolutional}
+
+
+class Setting:
+    """A trunk, T heads of ten classes and one batch; every way of taking a step on them leaves `.grad` filled."""
+
+    def __init__(self, trunk: str, count: int, device: torch.device) -> None:
+        torch.manual_seed(0)
+        body, inputs, width = TRUNKS[trunk]()
+        self.count, self.device = count, device
+        self.tasks = [Task(f"t{i}", F.cross_entropy, "classification") for i in range(count)]
+        self.model = MultiTaskModel(body, {task.name: nn.Linear(width, 10) for task in self.tasks}).to(device)
+        self.batch = (inputs.to(device), {t.name: torch.randint(10, (BATCH,)).to(device) for t in self.tasks})
+        self.shared = self.model.shared_parameters()
+
+    def losses(self, representation: Tensor) -> list[Tensor]:
+        return [F.cross_entropy(self.model.heads[t.name](representation), self.batch[1][t.name]) for t in self.tasks]
+
+    def forward(self) -> None:
+        self.losses(self.model.trunk(self.batch[0]))
+
+    def floor(self) -> None:
+        representation = self.model.trunk(self.batch[0])
+        entering = representation.detach().requires_grad_()
+        for i, loss in enumerate(self.losses(entering)):
+            arriving, *_ = torch.autograd.grad(loss, [entering, *self.model.heads[self.tasks[i].name].parameters()])
+            torch.autograd.grad(representation, self.shared, arriving, retain_graph=i < self.count - 1)
+
+    def summed(self) -> None:
+        self.model.zero_grad()
+        torch.stack(self.losses(self.model.trunk(self.batch[0]))).sum().backward()
+
+    def ours(self, method: object, plain: bool = False) -> Callable[[], None]:
+        context = Context(self.tasks, torch.Generator().manual_seed(0), total_steps=1000, steps_per_epoch=100)
+        _, weighting, gradient = build_method(check_method(method), context, self.device)
+        update = Updater(
+            self.model, self.tasks, weighting, gradient, contextlib.nullcontext, self.device, linear_layers=not plain
+        )
+
+        def step() -> None:
+            self.model.zero_grad()
+            weighting.zero_grad()
+            found = update([self.batch], range(self.count))
+            assert found is not None
+            update.learn(found)
+
+        return step
+
+    def torchjd(self, name: str) -> Callable[[], None]:
+        aggregator = THEIRS[name](self.count)
+        heads = [list(self.model.heads[t.name].parameters()) for t in self.tasks]
+
+        def step() -> None:
+            self.model.zero_grad()
+            representation = self.model.trunk(self.batch[0])
+            losses = self.losses(representation)
+            mtl_backward(losses, features=representation, tasks_params=heads, shared_params=self.shared)
+            jac_to_grad(self.shared, aggregator)
+
+        return step
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes of tensors made inside that lived at one moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        given = {tensor.untyped_storage()._cdata for tensor in tree_iter((args, kwargs)) if isinstance(tensor, Tensor)}
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in given and storage._cdata not in self.known:
+                    self.known.add(storage._cdata)
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        self.most = max(self.most, self.now)
+        return result
+
+    def _gone(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def peak(step: Callable[[], None]) -> int:
+    step()
+    with Peak() as found:
+        step()
+    return found.most
+
+
+def times(ways: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 2):
+        for name, step in ways.items() if number % 2 else reversed(ways.items()):
+            start = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], name: str, to: str) -> float:
+    return statistics.median(a / b for a, b in zip(seconds[name], seconds[to], strict=True))
+
+
+def gramian_methods(trunk: str, count: int, rounds: int, device: torch.device) -> None:
+    """Each method our way, by plain gradients where that differs, and TorchJD's; against the floor."""
+    setting = Setting(trunk, count, device)
+    linear = trunk != "convolutional"
+    ways: dict[str, Callable[[], None]] = {"floor": setting.floor}
+    for name in GRAMIAN:
+        ways[name] = setting.ours({"gradient": name})
+        ways[f"{name} plain"] = setting.ours({"gradient": name}, plain=True)
+        ways[f"{name} torchjd"] = setting.torchjd(name)
+    seconds = times(ways, rounds, device)
+    floor = statistics.median(seconds["floor"])
+    for name in GRAMIAN:
+        ours, plain, theirs = (ratio(seconds, f"{name}{kind}", "floor") for kind in ("", " plain", " torchjd"))
+        shown = f"{ours:6.2f}" if linear else "      "
+        print(
+            f"| {trunk} | {count} | {floor * 1e3:.1f} | {name:11} | {shown} | {plain:6.2f} | {theirs:6.2f} | "
+            f"{ratio(seconds, f'{name} torchjd', name):.2f} |", flush=True,
+        )  # fmt: skip
+
+
+def others(trunk: str, count: int, rounds: int, device: torch.device) -> None:
+    """The methods that need no Gramian, against a plain summed backward; and those that need the Jacobian."""
+    setting = Setting(trunk, count, device)
+    weightings = ["equal", "rlw", "uncertainty", "imtl_l", "scale_invariant", "gls", "gradnorm", "famo"]
+    ways: dict[str, Callable[[], None]] = {"summed": setting.summed, "floor": setting.floor}
+    ways["forward"] = setting.forward
+    ways |= {name: setting.ours({"weighting": name}) for name in weightings}
+    jacobians = ["graddrop", "db_mtl", "moco"]
+    ways |= {name: setting.ours({"gradient": name}) for name in jacobians}
+    for at in ("representation", "last_layer"):
+        ways[f"mgda at {at}"] = setting.ours({"gradient": {"name": "mgda", "at": at}})
+    seconds = times(ways, rounds, device)
+    to_summed = ", ".join(f"{name} {ratio(seconds, name, 'summed'):.3f}" for name in [*weightings, "forward"])
+    print(f"{trunk}, T = {count}, against a summed backward: {to_summed}")
+    slower = [*jacobians, *(name for name in ways if " at " in name), "summed"]
+    to_floor = ", ".join(f"{name} {ratio(seconds, name, 'floor'):.2f}" for name in slower)
+    print(f"{trunk}, T = {count}, against the floor: {to_floor}", flush=True)
+
+
+def memory(trunk: str, count: int, device: torch.device) -> None:
+    setting = Setting(trunk, count, device)
+    copy = sum(p.numel() * p.element_size() for p in setting.shared)
+    beyond = peak(setting.summed) - copy        # activations and what a backward needs in passing
+    ways = {"upgrad": setting.ours("upgrad"), "upgrad plain": setting.ours("upgrad", plain=True)}
+    ways |= {"graddrop": setting.ours("graddrop"), "upgrad torchjd": setting.torchjd("upgrad")}
+    found = ", ".join(f"{name} {(peak(step) - beyond) / copy:.2f}" for name, step in ways.items())
+    print(f"{trunk}, T = {count}, peak memory in copies of the shared gradients: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--trunk", choices=TRUNKS, action="append")
+    parser.add_argument("--tasks", type=int, action="append")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    on, trunks, counts = torch.device(given.device), given.trunk or list(TRUNKS), given.tasks or [2, 5, 10]
+    print("| trunk | T | floor, ms | method | ours / floor | plain / floor | TorchJD / floor | TorchJD / ours |")
+    print("|---|---|---|---|---|---|---|---|")
+    for body in trunks:
+        for tasks in counts:
+            gramian_methods(body, tasks, given.rounds, on)
+    for body in trunks:
+        for tasks in counts:
+            others(body, tasks, given.rounds, on)
+    for body in trunks:
+        for tasks in counts:
+            memory(body, tasks, on)
