@@ -20,24 +20,49 @@ class Jacobian:
     whatever else gradients can be taken of.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter | GradientEdge], layers: Sequence[Layer] = ()) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter | GradientEdge], layers: Sequence[Layer] = (), tasks: int | None = None
+    ) -> None:
+        """tasks: puts the rows of so many into one matrix [A, n] as they come, so that none is there twice; n is the
+        sum of the parameters' sizes, and zero stands where a task does not reach one.
+        """
         known = {id(parameter) for layer in layers for parameter in layer.parameters()}
         self.layers = layers
         self.plain = [parameter for parameter in parameters if id(parameter) not in known]
         self.points: list[Any] = [*(layer.output for layer in layers), *self.plain]
         self.rows: list[Row] = []
+        self.matrix: Tensor | None = None
+        if tasks is not None:
+            self.sizes = [point.numel() for point in self.plain if isinstance(point, nn.Parameter)]
+            one = next(point for point in self.plain if isinstance(point, nn.Parameter))
+            self.matrix = torch.zeros(tasks, sum(self.sizes), dtype=one.dtype, device=one.device)
+
+    def append(self, row: Row) -> None:
+        """Takes in the next task's gradients."""
+        if self.matrix is not None:
+            parts = self.matrix[len(self.rows)].split(self.sizes)
+            for part, gradient in zip(parts, row, strict=True):
+                if gradient is not None:
+                    part.copy_(gradient.flatten())
+            row = [None if gradient is None else part for part, gradient in zip(parts, row, strict=True)]
+        self.rows.append(row)
 
     def plus(self, other: "Jacobian | None") -> "Jacobian":
         """The sum with one of other samples, where neither has layers."""
-        if other is not None:
+        if other is not None and self.matrix is not None and other.matrix is not None:
+            self.matrix += other.matrix
+        elif other is not None:
             self.rows = [plus(row, more) for row, more in zip(self.rows, other.rows, strict=True)]
         return self
 
     def norms(self, parameter: nn.Parameter) -> Tensor:
         """Of the rows [A] at one of the parameters; zero where a task does not reach it."""
-        place = next(i for i, point in enumerate(self.points) if point is parameter)
+        places = {id(point): i for i, point in enumerate(self.points)}
+        places |= {id(layer.module.weight): i for i, layer in enumerate(self.layers)}
+        place = places[id(parameter)]
+        norm = self.layers[place].norm if place < len(self.layers) else torch.linalg.vector_norm
         rows = [row[place] for row in self.rows]
-        return torch.stack([parameter.new_zeros(()) if row is None else row.norm() for row in rows])
+        return torch.stack([parameter.new_zeros(()) if row is None else norm(row) for row in rows])
 
     def gramian(self) -> Tensor:
         """The inner products of the rows [A, A], float64, on their device; each point's in the rows' own precision."""
@@ -60,20 +85,6 @@ class Jacobian:
             if d is not None:
                 found += zip(layer.parameters(), layer.gradients(d), strict=True)
         return [(parameter, g) for parameter, g in found if isinstance(parameter, nn.Parameter) and g is not None]
-
-    def matrix(self) -> Tensor:
-        """All in one [A, n], n the sum of the parameters' sizes; zero where a task does not reach one. The rows go one
-        after another, so that there is never more than one twice.
-        """
-        parameters = [point for point in self.plain if isinstance(point, nn.Parameter)]
-        sizes = [parameter.numel() for parameter in parameters]
-        whole = parameters[0].new_zeros(len(self.rows), sum(sizes))
-        for target, row in zip(whole, self.rows, strict=True):
-            for part, gradient in zip(target.split(sizes), row, strict=True):
-                if gradient is not None:
-                    part.copy_(gradient.flatten())
-            row.clear()
-        return whole
 
 
 def plus(row: Row, more: Sequence[Tensor | None]) -> Row:

@@ -50,6 +50,11 @@ class Layer:
             kernel += 1
         return (d.flatten(1) @ (kernel @ d).flatten(1).T).double()
 
+    def norm(self, d: Tensor) -> Tensor:
+        """The length of the weight's own gradient, from that of the output."""
+        d = d.reshape(-1, d.shape[-1])
+        return (d * (self.inputs @ self.inputs.T @ d)).sum().clamp_min(0).sqrt()
+
     def gradients(self, d: Tensor) -> list[Tensor]:
         """Of weight and bias, from the gradient of the output."""
         d = d.reshape(-1, d.shape[-1])
@@ -59,7 +64,10 @@ class Layer:
 class LinearLayers:
     """The linear layers of a model whose trainable parameters are shared, and shared by nothing else."""
 
-    def __init__(self, model: nn.Module, shared: Iterable[nn.Parameter]) -> None:
+    def __init__(
+        self, model: nn.Module, shared: Iterable[nn.Parameter], only: nn.Parameter | None = None
+    ) -> None:
+        """only: of the layer with this weight, if there is one."""
         owners: dict[int, int] = {}
         for module in model.modules():
             for parameter in module._parameters.values():
@@ -71,6 +79,7 @@ class LinearLayers:
             if type(module) is nn.Linear
             and module._parameters.keys() == {"weight", "bias"}     # torch's old weight norm has others in their place
             and all(id(p) in own for p in module.parameters(recurse=False))
+            and (only is None or module.weight is only)
         ]
         self.trusted: set[int] = set()      # modules whose gradients were found to be as above
         self.refused: set[int] = set()

@@ -22,7 +22,7 @@ from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.batch import Batch, partition, prepare
 from mtlcluster.training.data import tensors_in
 from mtlcluster.training.jacobian import Jacobian, Row, plus, scaled
-from mtlcluster.training.linear import LinearLayers
+from mtlcluster.training.linear import Layer, LinearLayers
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.representation import entering_heads
 from mtlcluster.training.seeding import RandomState, random_state, set_random_state
@@ -113,8 +113,10 @@ class Updater:
             raise ValueError(f"nothing to train for {', '.join(idle)}: the trunk is frozen, and so is its head")
         needs_last = weighting.needs_gradient_norms or gradient.at == "last_layer"
         self.last_layer = last_shared_layer(self.shared) if needs_last else None
-        usable = linear_layers and ranks.size == 1 and gradient.needs == "gramian" and gradient.at == "shared"
-        self.linear = LinearLayers(model, [p for p in self.shared if p is not self.last_layer] if usable else [])
+        visible = self.shared if linear_layers and ranks.size == 1 else []
+        exact = gradient.needs == "gramian" and gradient.at == "shared"
+        self.linear = LinearLayers(model, [p for p in visible if p is not self.last_layer] if exact else [])
+        self.last_linear = LinearLayers(model, visible if weighting.needs_gradient_norms else [], self.last_layer)
         self.kept: dict[str, Any] | None = None     # with `every`: the weights a of which tasks, for how many steps now
         self.indices: dict[tuple[int, ...], Active] = {}
         self.called = ranks.wrap(model) if gradient.needs == "nothing" or not self.shared else model
@@ -217,9 +219,11 @@ class Updater:
         if several:
             weights = self._weigh(step, seen.losses if self.weighting.linear else self._rehearse(step))[1]
         for number in range(len(step.batches)):
-            losses = self._forward(step, number, seen)
+            with self.last_linear.watched() as layers:
+                losses = self._forward(step, number, seen)
             if self.weighting.needs_gradient_norms:
-                at_last = self._take(step, losses, self._at_last_layer(), keep_graph=True).plus(at_last)
+                here = self._at_last_layer([] if several else self.last_linear.usable(layers, losses))
+                at_last = self._take(step, losses, here, keep_graph=True).plus(at_last)
             if not several:
                 value, weights = self._weigh(step, self._over_ranks(seen))
             self._backward(step, losses, weights, chosen)
@@ -250,10 +254,11 @@ class Updater:
             with self.linear.watched() as layers:
                 losses = self._forward(step, number, seen)
             usable = self.linear.usable(layers, losses) if len(step.batches) == 1 else []
-            here = Jacobian(self.shared, usable)
+            here = Jacobian(self.shared, usable, len(step.active) if self.gradient.needs == "jacobian" else None)
             jacobian = self._take(step, losses, here, heads).plus(jacobian)
         assert jacobian is not None
-        jacobian.rows, heads = self.ranks.sum_rows(jacobian.rows), self.ranks.sum_rows(heads)
+        heads = self.ranks.sum_rows(heads)
+        self._summed_over_ranks(jacobian)
         value, weights = self._weigh(step, self._over_ranks(seen))
         effective = step.effective(weights)
         last = self._norms(step, jacobian)
@@ -276,14 +281,16 @@ class Updater:
     ) -> tuple[Choice, Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """Of a method that needs the whole Jacobian: what it saw, the loss weights on the CPU, and the gradients."""
         reached = [any(gradient is not None for gradient in column) for column in zip(*jacobian.rows, strict=True)]
-        matrix = jacobian.matrix()
+        matrix = jacobian.matrix
+        assert matrix is not None
         gramian, factors = _to_cpu((matrix @ matrix.T).double(), effective)
         matrix *= (effective / step.scale)[:, None]
         if bool(gramian.isfinite().all()):
             direction = self.gradient.direction(matrix, self.index(step.active))
         else:       # an overflow in fp16: the scaler will see it and leave out the step
             direction = matrix.sum(0)
-        parts = (direction * step.scale).split([p.numel() for p in self.shared])
+        direction = direction if step.scale == 1 else direction * step.scale
+        parts = direction.split([p.numel() for p in self.shared])
         found = [(p, part.view_as(p)) for p, part, some in zip(self.shared, parts, reached, strict=True) if some]
         return _seen_by_a_method(gramian / step.scale**2), factors, found
 
@@ -397,14 +404,14 @@ class Updater:
                 retain_graph=keep_graph or k < len(losses) - 1,
                 allow_unused=True,
             )
-            jacobian.rows.append(list(row[: len(row) - len(head)]))
+            jacobian.append(list(row[: len(row) - len(head)]))
             if heads:
                 heads[k] = plus(heads[k], row[len(row) - len(head) :])
         return jacobian
 
-    def _at_last_layer(self) -> Jacobian:
+    def _at_last_layer(self, layers: Sequence[Layer] = ()) -> Jacobian:
         assert self.last_layer is not None
-        return Jacobian([self.last_layer])
+        return Jacobian([self.last_layer], layers)
 
     def _weigh(self, step: Step, losses: Tensor) -> tuple[Tensor, Tensor]:
         """F and the loss weights ∂F/∂L [A]; what the weighting learns gets its gradient, times the scale."""
@@ -474,7 +481,9 @@ class Updater:
         return seen.losses
 
     def _summed_over_ranks(self, jacobian: Jacobian | None) -> Jacobian | None:
-        if jacobian is not None:
+        if jacobian is not None and jacobian.matrix is not None:
+            jacobian.matrix.copy_(self.ranks.sum([jacobian.matrix])[0])
+        elif jacobian is not None:
             jacobian.rows = self.ranks.sum_rows(jacobian.rows)
         return jacobian
 

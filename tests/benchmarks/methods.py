@@ -41,7 +41,7 @@ THEIRS: dict[str, Callable[[int], nn.Module]] = {
     "cagrad": lambda tasks: aggregation.CAGrad(c=0.5),
     "nash_mtl": lambda tasks: aggregation.NashMTL(n_tasks=tasks),
     "gradvac": lambda tasks: aggregation.GradVac(),
-    "fairgrad": lambda tasks: aggregation.FairGrad(),
+    "fairgrad": lambda tasks: aggregation.FairGrad(alpha=2.0),
 }
 BATCH = 64
 

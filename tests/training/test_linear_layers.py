@@ -289,8 +289,8 @@ def test_an_input_that_is_changed_after_its_use_is_autograds_own_error(linear_la
     factors = [None, 2]
 
     def trunk(x, i, a):
-        h = i(x)        # which nothing but `a` needs for its gradient
-        out = a(h)
+        h = x.clone()       # of a first layer, where no backward goes through to notice it
+        out = a(i(h).tanh())
         if factor := factors.pop(0):
             with torch.no_grad():
                 h.mul_(factor)
