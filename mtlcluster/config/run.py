@@ -13,7 +13,8 @@ from mtlcluster.checked import Checked, first_mistake
 from mtlcluster.config.units import Duration, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
-from mtlcluster.methods.catalog import check_method, named_tasks, sparse_method
+from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
+from mtlcluster.methods.combinations import refuse_compiled
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
@@ -65,8 +66,9 @@ class EarlyStopping(Checked):
 
 
 class Resources(Checked):
-    """What one run asks of the machine that it runs on. Not part of its identity."""
+    """What one run asks of each machine that it runs on: one, or `nodes`. Not part of its identity."""
 
+    nodes: int = Field(default=1, ge=1)
     gpus: int = Field(default=0, ge=0)
     cpus: int = Field(default=1, ge=1)
     memory: Size = "2G"
@@ -75,6 +77,11 @@ class Resources(Checked):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+
+    @property
+    def ranks(self) -> int:
+        """The processes that train the run together: one a GPU, or one a node."""
+        return self.nodes * max(1, self.gpus)
 
 
 class RunConfig(Checked):
@@ -110,6 +117,13 @@ class RunConfig(Checked):
             if tasks and name not in tasks:
                 raise ValueError(f"method names the task '{name}', which is not in tasks{nearest(name, tasks)}")
         return method
+
+    @pydantic.field_validator("compile")
+    @classmethod
+    def _compiled_method(cls, value: bool, info: pydantic.ValidationInfo) -> bool:
+        if value and "method" in info.data:
+            refuse_compiled(info.data["method"])
+        return value
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -184,12 +198,19 @@ def placed(value: Any, folder: Path) -> Any:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """Reads a run's own file or one out of a sweep folder. Raises UserError naming file and line."""
+    """Reads a run's own file or one out of a sweep folder, whose own methods are in its code/<hash>/. Raises UserError
+    naming file and line.
+    """
     file = YamlFile(path)
     if "grid" in file.data:
         raise UserError(f"{path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`")
     model = SweepRunConfig if "origin" in file.data else RunConfig
     sections = {section: placed(file.data[section], path.parent) for section in PLACED & file.data.keys()}
+    if "method" in file.data:
+        origin = file.data.get("origin")
+        code = origin.get("code") if isinstance(origin, dict) else None
+        home = path.parent if code is None else path.parent.parent / "code" / str(code)
+        sections["method"] = placed_method(file.data["method"], home)
     try:
         return model(**file.data | sections)
     except pydantic.ValidationError as error:

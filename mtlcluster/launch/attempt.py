@@ -1,4 +1,4 @@
-"""One attempt at one run: the training process, what it reports, and status.json.
+"""One attempt at one run: the training process, or several (ranks), what the first reports, and status.json.
 
 Imported by the worker: nothing heavy here.
 """
@@ -10,14 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.launch.nodes import Nodes
+from mtlcluster.launch.ranks import GRACE, Crew, command, ignore_signals, kill_group, without_ranks
 from mtlcluster.launch.slots import Share
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
 
 HEARTBEAT = 10.0            # seconds between two writings of status.json while nothing happens
+MOMENT = 0.2                # seconds from the end of a process's reports to its own
 MOST_STOPS = 5              # without progress, in a row; fewer would fail what is only preempted often
 STOPPED_AT_START = (
     f"stopped {MOST_STOPS} times in a row before anything new was saved: ask for more time (resources.time), "
@@ -26,21 +33,49 @@ STOPPED_AT_START = (
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class Attempt:
-    """A training process from its start to its end. The caller holds the run's lock, open as `lock`.
+DONE, STOPPED = 0, 3        # exit statuses of a rank that ended in order
 
-    The process inherits that lock and its slots, so that both are held until it is gone, even if the worker dies first.
+
+@dataclass(frozen=True)
+class Failure:
+    """How the first rank failed that did."""
+
+    code: int
+    words: str
+
+
+class Attempt:
+    """A run's training processes from their start to their end. The caller holds the run's lock, open as `lock`.
+
+    The processes on this node inherit that lock and the slots, so that both are held until they are gone, even if the
+    worker dies first. Rank 0 is the worker's own child and speaks for the run; the others have keepers. When one fails
+    the others wait for it in vain: what has not failed by itself then within GRACE is killed.
     """
 
     def __init__(
-        self, run: Run, code: Path, status: Status, resources: dict[str, Any], share: Share, lock: int
+        self,
+        run: Run,
+        code: Path,
+        status: Status,
+        resources: dict[str, Any],
+        share: Share,
+        lock: int,
+        nodes: Nodes | None = None,
     ) -> None:
         self.run, self.status, self.resources, self.share, self.lock = run, status, resources, share, lock
+        self.nodes = nodes or Nodes()
+        self.node_count: int = resources.get("nodes", 1)
+        self.ranks_here: int = max(1, resources["gpus"])
         self.stopping = False
         self.ready = False              # the child has said that it started
         self.end = ""                   # what it said last: done, stopped or failed
         self.first_step = 0
         self.unread = b""
+        self.failure: Failure | None = None
+        self.killed = False
+        self.deadline: float | None = None      # when the ranks that are left over are killed
+        self.crews: list[Crew] = []
+        self.keeper: subprocess.Popen[bytes] | None = None
         self.changed = True
         self.written = 0.0
         self.began, self.elapsed_before = time.time(), status.elapsed
@@ -48,25 +83,40 @@ class Attempt:
         self.log_start = self._log_header()
         self.reports, report_end = os.pipe()
         os.set_blocking(self.reports, False)
+        shared = self._shared_environment(code)
         try:
             with open(run.log, "ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "mtlcluster.training.child", str(run.folder), str(report_end)],
+                    command(str(run.folder), report_end),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=code,
-                    env=self._environment(code),
+                    env=self._environment(shared),
                     pass_fds=(report_end, lock, *share.files),
                     start_new_session=True,
-                    preexec_fn=_ignore_signals,
+                    preexec_fn=ignore_signals,
                 )
         except OSError:
             os.close(self.reports)
             raise
         finally:
             os.close(report_end)
+        try:
+            self._start_others(code, shared)
+        except OSError as error:
+            self._fail(1, f"not all ranks could be started: {error}")
+            self._kill()
         self.write()
+
+    @property
+    def ranks(self) -> int:
+        return self.node_count * self.ranks_here
+
+    @property
+    def sources(self) -> dict[Any, Callable[[], bool]]:
+        """What there is to read from, each with what reads it and says whether more may come."""
+        return {crew.voice: crew.read for crew in self.crews} | {self.reports: self.read}
 
     def _begin_status(self) -> None:
         status = self.status
@@ -88,12 +138,92 @@ class Attempt:
             log.write(f"--- attempt {self.status.attempt}, {when}, {self.status.host}, job {job}\n".encode())
         return start
 
-    def _environment(self, code: Path) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1"}
-        environment |= dict.fromkeys(THREADS, str(self.resources["cpus"]))
+    def _shared_environment(self, code: Path) -> dict[str, str]:
+        """What all ranks are to have in theirs."""
+        environment = {"PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1"}
+        environment |= dict.fromkeys(THREADS, str(max(1, self.resources["cpus"] // self.ranks_here)))
+        if self.ranks > 1:
+            environment |= {"WORLD_SIZE": str(self.ranks), "LOCAL_WORLD_SIZE": str(self.ranks_here)}
+            environment |= {"MASTER_ADDR": self.nodes.address, "MASTER_PORT": str(self.nodes.free_port())}
+        return environment
+
+    def _environment(self, shared: dict[str, str]) -> dict[str, str]:
+        """Rank 0's, and its keeper's on this node."""
+        environment = without_ranks() | shared
+        if self.ranks > 1:
+            environment |= {"RANK": "0", "LOCAL_RANK": "0"}
         if self.share.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.share.gpus)
         return environment
+
+    def _start_others(self, code: Path, shared: dict[str, str]) -> None:
+        """The ranks beside the first: those of a node follow each other."""
+        voices = self.nodes.voices[: self.node_count - 1]
+        if self.ranks_here > 1:
+            voices = [self._start_keeper(code, shared), *voices]
+        places = [divmod(rank, self.ranks_here) for rank in range(1, self.ranks)]
+        for voice, node in zip(voices, sorted({node for node, _ in places}), strict=True):
+            ranks = [(node * self.ranks_here + local, local) for n, local in places if n == node]
+            crew = Crew(voice, self._log_line, self._rank_ended)
+            self.crews.append(crew)
+            crew.start(ranks, folder=str(self.run.folder), code=str(code), environment=shared)
+
+    def _start_keeper(self, code: Path, shared: dict[str, str]) -> Connection:
+        ours, theirs = Pipe()
+        with theirs, open(self.run.log, "ab") as log:
+            self.keeper = subprocess.Popen(
+                [sys.executable, "-m", "mtlcluster.launch.ranks", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=code,
+                env=self._environment(shared),
+                pass_fds=(theirs.fileno(), self.lock, *self.share.files),
+                start_new_session=True,
+                preexec_fn=ignore_signals,
+            )
+        return ours
+
+    def _log_line(self, rank: int, line: str) -> None:
+        with contextlib.suppress(OSError), open(self.run.log, "ab") as log:     # a full disk must not end the worker
+            log.write(f"[rank {rank}] {line}\n".encode())
+
+    def _rank_ended(self, rank: int, code: int, last_line: str) -> None:
+        if code not in (DONE, STOPPED):
+            if self.process.poll() == -signal.SIGKILL:      # no other's failure does that
+                self._fail(-signal.SIGKILL, self._words(-signal.SIGKILL, ""))
+            self._fail(code, f"rank {rank}: {self._words(code, last_line)}")
+
+    def _fail(self, code: int, words: str) -> None:
+        """Notes that a rank has failed. Only the first counts: the others may have missed it, or were killed."""
+        if not self.killed:
+            self.failure = self.failure or Failure(code, words)
+
+    def _fail_first(self, code: int, words: str) -> None:
+        """Rank 0 has failed, unless it missed another that failed before."""
+        if code != -signal.SIGKILL:
+            for crew in self.crews:
+                crew.catch_up()
+        self._fail(code, words)
+
+    def over(self) -> bool:
+        """Whether all ranks have ended. Sees to it that none is waited for in vain."""
+        code = self.process.poll()
+        if code is not None and not self.end:
+            self.read()
+            if not self.end:
+                self._fail_first(code, self._last_words(code))
+        if self.deadline is None and (code is not None or self.failure):
+            self.deadline = time.monotonic() + GRACE
+        if self.deadline is not None and not self.killed and time.monotonic() > self.deadline:
+            self._kill()
+        return code is not None and not any(crew.running for crew in self.crews)
+
+    def _kill(self) -> None:
+        self.killed = True
+        kill_group(self.process)
+        for crew in self.crews:
+            crew.kill()
 
     def stop(self) -> None:
         """Asks for a checkpoint and an end. Before the child has started there is nothing to save: it is killed."""
@@ -101,7 +231,7 @@ class Attempt:
             return
         self.stopping = True
         if not self.ready:
-            self.process.kill()
+            self._kill()
             return
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
@@ -117,6 +247,9 @@ class Attempt:
         *lines, self.unread = (self.unread + data).split(b"\n")
         for line in lines:
             self._take_in(json.loads(line))
+        if not data:
+            with contextlib.suppress(subprocess.TimeoutExpired):    # to see its end before the others miss it
+                self.process.wait(MOMENT)
         return bool(data)
 
     def _take_in(self, report: dict[str, Any]) -> None:
@@ -131,7 +264,8 @@ class Attempt:
             status.stops_without_progress = 0
         elif event in ("done", "stopped", "failed"):
             self.end = event
-            status.error = report.get("error", "")
+            if event == "failed":
+                self._fail_first(1, report["error"])
         self.changed |= event != "progress"
 
     def tend(self) -> None:
@@ -151,9 +285,8 @@ class Attempt:
         self.written = self.status.heartbeat
 
     def conclude(self) -> None:
-        """After the process has ended: the run's state, and everything given back."""
-        with contextlib.suppress(ProcessLookupError):       # helpers of the child, such as data loaders
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """After all ranks have ended: the run's state, and everything given back."""
+        kill_group(self.process)                # of which there may be helpers
         deadline = time.monotonic() + 1         # a helper in a session of its own may hold the pipe open for ever
         while self.read() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -164,35 +297,36 @@ class Attempt:
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         os.close(self.reports)
+        if self.keeper is not None:
+            self.crews[0].voice.close()         # it has nothing left to do
+            self.keeper.wait()
         os.close(self.lock)
         self.share.free()
 
     def _verdict(self) -> tuple[Any, str]:
-        code = self.process.returncode
-        if self.end == "done":
+        failure = self.failure
+        if self.end == "done":          # rank 0 has all there is to have
+            if failure:
+                self.status.notes.append(f"at its end {failure.words}")
             return "done", ""
-        if self.end == "failed":
-            return "failed", self.status.error
         # A signal while it was to stop is the end of the scheduler's patience, or our own before it had started.
-        if self.stopping and (self.end == "stopped" or code < 0):
+        if self.stopping and (self.end == "stopped" or failure is None or failure.code < 0):
             if self.run.cancel.exists():
                 return "cancelled", ""
             enough = self.status.stops_without_progress >= MOST_STOPS
             return ("failed", STOPPED_AT_START) if enough else ("queued", "")
-        return "failed", self._last_words(code)
+        return "failed", failure.words if failure else self._last_words(self.process.returncode)
 
     def _last_words(self, code: int) -> str:
+        """Of rank 0."""
+        with open(self.run.log, "rb") as log:
+            log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 4096))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return self._words(code, next((line.strip() for line in reversed(lines) if not line.startswith("[rank ")), ""))
+
+    def _words(self, code: int, last_line: str) -> str:
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             hint = f": out of memory? It asks for {self.resources['memory']} (resources.memory)" if code == -9 else ""
             return f"killed by signal {-code} ({name}){hint}"
-        with open(self.run.log, "rb") as log:
-            log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 4096))
-            lines = log.read().decode(errors="replace").strip().splitlines()
-        return f"ended with exit status {code}: {lines[-1].strip() if lines else 'without a word'}"
-
-
-def _ignore_signals() -> None:
-    """In the child, before it executes Python: stops come from the worker alone."""
-    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        return f"ended with exit status {code}: {last_line or 'without a word'}"

@@ -43,7 +43,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         comment=mark(sweep, submission),
         time=array.minutes,
         signal_delay_s=min(SIGNAL_DELAY, array.minutes * 60 // 4),
-        nodes=1,
+        nodes=wanted.nodes,
         ntasks_per_node=1,
         cpus_per_task=array.cpus,
         gpus_per_node=array.gpus or None,

@@ -15,6 +15,7 @@ from typing import Any
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.job_file import parse_job
+from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, runs, slurm, snapshot
 from mtlcluster.launch.pack import Array, Unit, pack
@@ -62,13 +63,13 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
     Raises UserError for a folder that can't be written or is of another job, SchedulerError when Slurm refuses.
     """
     chosen = choose_cluster(cluster, grid)
-    _refuse_missing_gpus(chosen, grid)
+    _refuse_too_much(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
     with _disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
-        code = snapshot.take(grid.job)
+        code = snapshot.take(grid.job, grid.methods)
         result = Submitted(sweep, chosen.name, new=list(found.new))
         if found.new or found.unsent:
             snapshot.keep(code, sweep.code)
@@ -90,9 +91,9 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
     chosen = choose_cluster(cluster, grid)
     sweep = sweep_of(grid, runs_folder)
     runs.refuse_other_job(sweep, grid)
-    _refuse_missing_gpus(chosen, grid)
+    _refuse_too_much(chosen, grid)
     found = runs.sort(sweep, grid)
-    units = _units(found, sweep, snapshot.take(grid.job).hash)
+    units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
     there = len(grid.runs) - len(found.new)
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}:"]
     lines += [f"  {unit.name}" for unit in units]
@@ -101,10 +102,20 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
     for number, array in enumerate(arrays, first + 1):
         if chosen.is_local:
             lines += ["", "on this machine: one worker, which starts as many at once as there are cores and GPUs"]
+            lines += sorted({_ranks(unit.resources).lstrip("; ") for unit in units} - {""})
             continue
-        lines += ["", f"--- sbatch script {number}, for {len(array.jobs)} job{'s' * (len(array.jobs) != 1)} ---"]
+        jobs = f"{len(array.jobs)} job{'s' * (len(array.jobs) != 1)}{_ranks(array.resources)}"
+        lines += ["", f"--- sbatch script {number}, for {jobs} ---"]
         lines.append(slurm.script(sweep, _submission_id(number), array, chosen))
     return "\n".join(lines)
+
+
+def _ranks(wanted: Resources) -> str:
+    """Where a run takes several processes: how many."""
+    if wanted.ranks == 1:
+        return ""
+    nodes = f", on {wanted.nodes} nodes" if wanted.nodes > 1 else ""
+    return f"; a run is trained by {wanted.ranks} processes (ranks){nodes}"
 
 
 def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> Submitted:
@@ -120,7 +131,7 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> S
         _refuse_taken(sweep, names)
         if restart:
             place, _, function = grid["job"].partition(":")
-            code = snapshot.take(parse_job(root, Path(place), function))
+            code = snapshot.take(parse_job(root, Path(place), function), runs.present_methods(sweep, names, grid))
             snapshot.keep(code, sweep.code)
             for name in names:
                 runs.start_over(sweep.run(name), code.hash)
@@ -166,7 +177,11 @@ def _disk_errors(sweep: Sweep) -> Iterator[None]:
         raise UserError(f"{where}: {error.strerror or error}; the sweep's folder can't be written") from None
 
 
-def _refuse_missing_gpus(cluster: Cluster, grid: Grid) -> None:
+def _refuse_too_much(cluster: Cluster, grid: Grid) -> None:
+    """What this machine can't ever give."""
+    nodes = max(run.config.resources.nodes for run in grid.runs)
+    if cluster.is_local and nodes > 1:
+        raise UserError(f"{grid.path}: resources.nodes is {nodes}, this machine is one; choose another --cluster")
     wanted = max(run.config.resources.gpus for run in grid.runs)
     if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
         raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from mtlcluster.launch.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
+from mtlcluster.launch.nodes import Nodes, gather, keep_ranks
 from mtlcluster.launch.slots import JobRoom, Room
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import try_lock
@@ -51,8 +52,11 @@ class Listener:
 class Worker:
     """Trains `runs` of a submission as there is room for them, until all have ended or the listener hears a signal."""
 
-    def __init__(self, sweep: Sweep, submission: Submission, job_id: str, runs: list[str], room: Room) -> None:
+    def __init__(
+        self, sweep: Sweep, submission: Submission, job_id: str, runs: list[str], room: Room, nodes: Nodes | None = None
+    ) -> None:
         self.sweep, self.submission, self.job_id, self.room = sweep, submission, job_id, room
+        self.nodes = nodes or Nodes()
         self.code = sweep.code / submission.code
         self.waiting = [sweep.run(name) for name in runs]
         self.active: list[Attempt] = []
@@ -69,13 +73,13 @@ class Worker:
             else:
                 self._start()
             for key, _ in self.selector.select(TURN):
-                if not key.data.read():
+                if not key.data():
                     self.selector.unregister(key.fileobj)
             for attempt in list(self.active):
-                if attempt.process.poll() is None:
-                    attempt.tend()
-                else:
+                if attempt.over():
                     self._finish(attempt)
+                else:
+                    attempt.tend()
 
     def _leave_out_ended(self) -> None:
         """Of a requeued job, the runs that have ended; and those that a later submission has taken over."""
@@ -123,6 +127,8 @@ class Worker:
     def _start_one(self, run: Run) -> bool:
         """Starts `run` unless another worker has it. Returns False where there is no room for it."""
         resources = read_resources(run)
+        if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.voices)):
+            raise OSError(f"it asks for {wanted} nodes; {there} answered")
         share = self.room.take(resources["cpus"], resources["gpus"])
         if share is None:
             return False
@@ -131,11 +137,12 @@ class Worker:
             lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
             unused.callback(os.close, lock)
             if try_lock(lock):              # else an earlier job's worker, or its child, is still at it
-                attempt = Attempt(run, self.code, self._status(run), resources, share, lock)
+                attempt = Attempt(run, self.code, self._status(run), resources, share, lock, self.nodes)
                 unused.pop_all()
                 self.waiting.remove(run)
                 self.active.append(attempt)
-                self.selector.register(attempt.reports, selectors.EVENT_READ, attempt)
+                for source, read in attempt.sources.items():
+                    self.selector.register(source, selectors.EVENT_READ, read)
         return True
 
     def _look_for_cancels(self) -> None:
@@ -153,8 +160,9 @@ class Worker:
             attempt.stop()
 
     def _finish(self, attempt: Attempt) -> None:
-        with suppress(KeyError):
-            self.selector.unregister(attempt.reports)
+        for source in attempt.sources:
+            with suppress(KeyError):
+                self.selector.unregister(source)
         attempt.conclude()
         self.active.remove(attempt)
         self.failed |= attempt.status.state == "failed"
@@ -184,16 +192,22 @@ def accepted(sweep: Sweep, submission: str) -> Submission | None:
 
 
 def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) -> None:
-    """What a Slurm job does, called by submitit: trains the runs of the submission's job number `job`.
+    """What a Slurm job does, called by submitit on every node: trains the runs of the submission's job number `job`.
 
-    Exits with 1 if a run has failed. If some are unfinished, it asks Slurm for a requeue and exits.
+    Exits with 1 if a run has failed. If some are unfinished, it asks Slurm for a requeue and exits. On the nodes beside
+    the first it only keeps their ranks.
     """
     listener = Listener()
     sweep = Sweep(Path(sweep_folder))
+    folder = sweep.submission_folder(submission)
+    if int(os.environ["SLURM_PROCID"]) > 0:
+        keep_ranks(folder)
+        return
+    nodes = gather(folder, int(os.environ["SLURM_NTASKS"]) - 1, lambda: listener.heard)
     found = accepted(sweep, submission)
     if found is None:
         sys.exit(f"submission {submission} was not completed: its runs are another job's")
-    worker = Worker(sweep, found, slurm_job_id(), found.jobs[job], JobRoom(at_once))
+    worker = Worker(sweep, found, slurm_job_id(), found.jobs[job], JobRoom(at_once), nodes)
     worker.work(listener)
     if worker.unfinished:
         sys.exit(0 if requeue(listener.heard) else 1)

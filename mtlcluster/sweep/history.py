@@ -7,9 +7,14 @@
 
 Names of series: `train/<task>/loss`, `train/total_loss`, `weight/<task>`, `active/<task>` (share of the steps),
 `share/<task>` (of a batch, where a schedule draws samples for tasks),
-`learning_rate/trunk`, `learning_rate/heads`, `gradient_norm`, `cosine/<task>/<task>` by step, each value the mean of
-the steps since the one before; `validation/<task>/loss`, `validation/<task>/<metric>`, `validation/mean_loss` by epoch;
-`test/…` likewise, one value. A task that was not active in any of those steps has NaN.
+`learning_rate/trunk`, `learning_rate/heads`, `gradient_norm` by step, each value the mean of the steps since the one
+before; `validation/<task>/loss`, `validation/<task>/<metric>`, `validation/mean_loss` by epoch; `test/…` likewise, one
+value. A task that was not active in any of those steps has NaN.
+
+Where a gradient method looks at the tasks' gradients (before their weights), also by step `cosine/<task>/<task>`,
+`norm_ratio/<task>/<task>` (of the first's length to the second's), `conflicting_steps` (the share of the steps at which
+some cosine is negative) and `gradient_weight/<task>` (what it multiplies a task's gradient by, on top of its weight;
+not where it gives a direction instead).
 
 With binary tasks also `validation/mean_f1`, `…/exact_match`, `…/hamming_score` (see training/binary.py), and of each
 `validation/<task>/confusion`, counts [K, 2, 2]: rows are the truth, columns the decision, no before yes. A task whose

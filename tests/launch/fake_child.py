@@ -13,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-folder, reports = Path(sys.argv[1]), os.fdopen(int(sys.argv[2]), "w", buffering=1)
+folder, report_fd = Path(sys.argv[1]), int(sys.argv[2])
+reports = os.fdopen(report_fd, "w", buffering=1) if report_fd >= 0 else None
 behaviour = yaml.safe_load((folder / "config.yaml").read_text())["data"]["path"]
 
 
@@ -25,9 +26,50 @@ def told_to_stop(seconds=0.05):
     return bool(select.select([0], [], [], seconds)[0])
 
 
+def has_ended(name):
+    """Whether the process that has left its id is a zombie or gone."""
+    pid = (folder / name).read_text() if (folder / name).exists() else ""
+    stat = Path("/proc", pid, "stat")
+    try:
+        return bool(pid) and ") Z " in stat.read_text()
+    except OSError:
+        return True
+
+
+def rank_beside_the_first():
+    """Trains until rank 0 says by a file how it ended, as ranks that agree on everything do."""
+    if "rank-1-fails" in behaviour and rank == "1":
+        (folder / "rank-1").write_text(str(os.getpid()))
+        print("ValueError: rank 1 is unwell", flush=True)
+        os._exit(1)
+    while behaviour == "killed-and-missed":
+        if has_ended("rank-0"):
+            print("RuntimeError: connection closed by peer", flush=True)
+            os._exit(1)
+    while behaviour != "hung" and not (folder / "over").exists():
+        time.sleep(0.05)
+    if behaviour == "hung":
+        time.sleep(600)
+    sys.exit(int((folder / "over").read_text()))
+
+
+def end(event, status=0, **values):
+    (folder / "over.new").write_text(str(status))
+    (folder / "over.new").rename(folder / "over")
+    report(event, **values)
+    sys.exit(status)
+
+
 ignored = [n for n in ("USR2", "TERM", "INT") if signal.getsignal(getattr(signal, f"SIG{n}")) == signal.SIG_IGN]
 seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
 print("seen", json.dumps({**seen, "cwd": Path.cwd().name, "ignored": ignored}), flush=True)
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURMD_NODENAME")
+stdin = str(Path("/proc/self/fd/0").readlink())
+print("rank", json.dumps({**{name: os.environ.get(name) for name in VARIABLES}, "stdin": stdin, "pid": os.getpid(),
+                          "threads": os.environ["OMP_NUM_THREADS"], "args": sys.argv[2]}), flush=True)  # fmt: skip
+if (rank := os.environ.get("RANK", "0")) != "0":
+    rank_beside_the_first()
+(folder / "over").unlink(missing_ok=True)
 if behaviour == "import-error":
     import no_such_module  # noqa: F401
 if behaviour == "never-ready":
@@ -35,23 +77,28 @@ if behaviour == "never-ready":
 step_file = folder / "step"
 step = int(step_file.read_text()) if step_file.exists() else 0
 report("started", epoch=0, epochs=3, step=step, steps=30, device="cpu", notes=[])
-if behaviour == "killed":
+if behaviour.startswith("killed"):
+    (folder / "rank-0").write_text(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "fails":
     report("failed", error="ValueError: the loss of task a is no number")
     sys.exit(1)
-while behaviour in ("endless", "stubborn"):
+while behaviour == "rank-1-fails-both-do":
+    if has_ended("rank-1"):
+        report("failed", error="RuntimeError: connection closed by peer")
+        sys.exit(1)
+while behaviour == "rank-1-fails":
+    time.sleep(1)
+while behaviour in ("endless", "stubborn", "hung"):
     if told_to_stop():
-        if behaviour == "endless":
+        if behaviour in ("endless", "hung"):
             step_file.write_text(str(step + 1))
             report("saved", step=step + 1)
-        report("stopped", epoch=0, step=step + 1)
-        sys.exit(3)
+        end("stopped", 3, epoch=0, step=step + 1)
 print("begin", time.time(), flush=True)
 for epoch in (1, 2, 3):
     if told_to_stop(0.2):
-        report("stopped", epoch=epoch, step=step)
-        sys.exit(3)
+        end("stopped", 3, epoch=epoch, step=step)
     report("epoch", epoch=epoch, step=10 * epoch, seconds_left=1.0, latest={"train/a/loss": 1 / epoch}, best=None)
 print("end", time.time(), flush=True)
-report("done", epoch=3, step=30)
+end("done", epoch=3, step=30)
