@@ -12,6 +12,7 @@ from torch.autograd.graph import GradientEdge
 
 from mtlcluster.training.linear import Layer
 
+HALF = (torch.float16, torch.bfloat16)
 Row = list[Tensor | None]       # of one task, by point; None: the task does not reach it
 
 
@@ -122,11 +123,15 @@ def _by_matrix(column: Sequence[Tensor | None]) -> Tensor | float:
     if one is None:
         return 0.0
     stacked = torch.stack([torch.zeros_like(one) if row is None else row for row in column]).flatten(1)
+    stacked = stacked.float() if one.dtype in HALF else stacked
     return (stacked @ stacked.T).double()
 
 
 def _flat(column: Sequence[Tensor | None]) -> Row:
-    """The gradients as vectors, in the order in which they lie in memory where that is the same for all."""
+    """The gradients as vectors, in the order in which they lie in memory where that is the same for all; those of
+    representations in half precision as float32, whose range their products need.
+    """
+    column = [row.float() if row is not None and row.dtype in HALF else row for row in column]
     strides = {row.stride() for row in column if row is not None}
     if len(strides) != 1:
         return [None if row is None else row.flatten() for row in column]

@@ -42,7 +42,9 @@ def make_optimizer(config: Optimizer, model: MultiTaskModel, weighting: nn.Modul
     groups = [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in chosen.items()]
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for same in chosen.values() for p in same)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+        # The fused kernel's momentum must begin at the first step, for all parameters at once: it fails where a head
+        # comes in later, and takes whatever is in memory for momentum where fp16 leaves out the first step.
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused and not config.momentum)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
 

@@ -41,8 +41,8 @@ class Ranks:
         """Each tensor's sum over the ranks."""
         return list(tensors)
 
-    def sum_rows(self, rows: list[Row]) -> list[Row]:
-        """The same for the rows of a Jacobian."""
+    def sum_rows(self, rows: list[Row], like: Sequence[Sequence[Tensor]]) -> list[Row]:
+        """The same for gradients of the tensors `like`; a model may skip on one rank what it calls on another."""
         return rows
 
     def total(self, counts: list[int]) -> list[int]:
@@ -131,9 +131,16 @@ class Together(Ranks):
             sums += _unflatten_dense_tensors(one, bucket)
         return sums
 
-    def sum_rows(self, rows: list[Row]) -> list[Row]:
-        sums = iter(self.sum([gradient for row in rows for gradient in row if gradient is not None]))
-        return [[None if gradient is None else next(sums) for gradient in row] for row in rows]
+    def sum_rows(self, rows: list[Row], like: Sequence[Sequence[Tensor]]) -> list[Row]:
+        places = [(k, i) for k, row in enumerate(rows) for i in range(len(row))]
+        somewhere = self.total([int(rows[k][i] is not None) for k, i in places])
+        reached = [place for place, ranks in zip(places, somewhere, strict=True) if ranks]
+        own = [(rows[k][i], like[k][i]) for k, i in reached]
+        sums = self.sum([torch.zeros_like(tensor) if row is None else row for row, tensor in own])
+        result: list[Row] = [[None] * len(row) for row in rows]
+        for (k, i), total in zip(reached, sums, strict=True):
+            result[k][i] = total
+        return result
 
     def total(self, counts: list[int]) -> list[int]:
         total = torch.tensor(counts)

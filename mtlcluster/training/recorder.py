@@ -109,7 +109,7 @@ class Recorder:
             if i in place and j in place:
                 pair, k, m = f"{self.names[i]}/{self.names[j]}", place[i], place[j]
                 row[self.column[f"cosine/{pair}"]] = cosines[k, m]
-                if norms[m]:
+                if norms[m] and math.isfinite(norms[k] / norms[m]):     # else an overflow in fp16
                     row[self.column[f"norm_ratio/{pair}"]] = norms[k] / norms[m]
         if self.pairs and len(active) > 1:
             row[self.column["conflicting_steps"]] = (cosines < 0).any()

@@ -257,7 +257,7 @@ class Updater:
             here = Jacobian(self.shared, usable, len(step.active) if self.gradient.needs == "jacobian" else None)
             jacobian = self._take(step, losses, here, heads).plus(jacobian)
         assert jacobian is not None
-        heads = self.ranks.sum_rows(heads)
+        heads = self.ranks.sum_rows(heads, [self.heads[i] for i in step.active])
         self._summed_over_ranks(jacobian)
         value, weights = self._weigh(step, self._over_ranks(seen))
         effective = step.effective(weights)
@@ -280,7 +280,8 @@ class Updater:
         self, step: Step, jacobian: Jacobian, effective: Tensor
     ) -> tuple[Choice, Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """Of a method that needs the whole Jacobian: what it saw, the loss weights on the CPU, and the gradients."""
-        reached = [any(gradient is not None for gradient in column) for column in zip(*jacobian.rows, strict=True)]
+        columns = zip(*jacobian.rows, strict=True)
+        reached = self.ranks.total([int(any(gradient is not None for gradient in column)) for column in columns])
         matrix = jacobian.matrix
         assert matrix is not None
         gramian, factors = _to_cpu((matrix @ matrix.T).double(), effective)
@@ -312,6 +313,8 @@ class Updater:
                     if not points:
                         raise ValueError("at: representation: no head is called as a module with what the trunk gives")
                     gramian = gramian + self._take(step, losses, Jacobian(points), keep_graph=True).gramian()
+                if several:
+                    del losses, points      # and with them the batch's graph
         at_last = self._summed_over_ranks(at_last)
         if self.gradient.at == "representation":
             gramian = self.ranks.sum([gramian])[0]
@@ -454,16 +457,24 @@ class Updater:
 
     @contextmanager
     def _without_trace(self, random: RandomState | None = None) -> Iterator[None]:
-        """What is done inside moves neither batch norm's statistics nor the random generators."""
-        buffers, state = [buffer.clone() for buffer in self.model.buffers()], random_state()
+        """What is done inside moves neither batch norm's statistics and other buffers nor the random generators."""
+        buffers = [
+            (module, name, buffer, buffer._version, buffer.clone())
+            for module in self.model.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+        state = random_state()
         if random is not None:
             set_random_state(random)
         try:
             yield
         finally:
             set_random_state(state)
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            for module, name, buffer, version, before in buffers:
+                module._buffers[name] = buffer          # a model may put another in its place
+                if buffer._version != version:
+                    buffer.copy_(before)
 
     def index(self, active: list[int]) -> Active:
         """What takes the values [A] of the active tasks out of a tensor [T]."""
@@ -484,13 +495,14 @@ class Updater:
         if jacobian is not None and jacobian.matrix is not None:
             jacobian.matrix.copy_(self.ranks.sum([jacobian.matrix])[0])
         elif jacobian is not None:
-            jacobian.rows = self.ranks.sum_rows(jacobian.rows)
+            parameters = [point for point in jacobian.plain if isinstance(point, nn.Parameter)]
+            jacobian.rows = self.ranks.sum_rows(jacobian.rows, [parameters] * len(jacobian.rows))
         return jacobian
 
     def _sum_gradients_over_ranks(self) -> None:
         """Where the model's own backward did not."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        sums = self.ranks.sum([p.grad for p in parameters if p.grad is not None])
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        [sums] = self.ranks.sum_rows([[p.grad for p in parameters]], [parameters])
         for parameter, gradient in zip(parameters, sums, strict=True):
             parameter.grad = gradient
 

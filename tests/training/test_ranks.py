@@ -25,6 +25,18 @@ METHODS = {
     "jacobian": {"accumulate": 2, "method": {"weighting": "famo", "gradient": "graddrop"}},
     "elsewhere": {"method": {"weighting": "gls", "gradient": {"name": "mgda", "at": "representation", "every": 3}}},
 }
+KEEP_WEIGHTS = """
+import sys
+from pathlib import Path
+import torch
+from mtlcluster.training.control import Control
+from mtlcluster.training.train import load_run, prepare
+folder = Path(sys.argv[1])
+config, build = load_run(folder)
+trainer = prepare(build, config, folder, Control())
+trainer.run()
+torch.save(trainer.model.state_dict(), folder / f"weights-{trainer.ranks.rank}.pt")
+"""
 DROPOUT = {"model": {"width": 16, "dropout": 0.5}, "method": "pcgrad"}
 
 
@@ -41,7 +53,7 @@ def configure(folder, **settings):
     return folder
 
 
-def start(folder, ranks):
+def start(folder, ranks, program=("-m", "mtlcluster.training.child")):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +69,7 @@ def start(folder, ranks):
         first = rank == 0
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "mtlcluster.training.child", str(folder), str(null if first else -1)],
+                [sys.executable, *program, str(folder), str(null if first else -1)],
                 stdin=subprocess.PIPE if first else subprocess.DEVNULL, text=True, env=environment,
                 pass_fds=[null] if first else [], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
@@ -119,6 +131,17 @@ def test_a_sample_that_breaks_one_rank_ends_all_and_is_named(tmp_path):
     )  # fmt: skip
     printed = train(folder, 2, codes=[1])
     assert "sample 7: inputs: a value that is not finite" in "\n".join(printed)
+
+
+@pytest.mark.parametrize("method", ["pcgrad", "moco", {"gradient": {"name": "mgda", "at": "last_layer"}}], ids=str)
+def test_what_a_model_skips_on_one_rank_is_summed_all_the_same(method, tmp_path):
+    """Else the ranks' gradients, or whether a parameter has one, would differ."""
+    job = f"{PROJECT}/jobs/skipping.py:build"
+    folder = configure(tmp_path / "run", job=job, data={}, model={}, batch_size=8, epochs=4, method=method)
+    finish(start(folder, 2, ["-c", KEEP_WEIGHTS]))
+    first, second = (torch.load(folder / f"weights-{rank}.pt") for rank in range(2))
+    for name in first:
+        assert torch.equal(first[name], second[name])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 32])

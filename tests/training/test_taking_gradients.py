@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from runs import assert_same, final_weights, tiny, tiny_with_stops
+from runs import PROJECT, assert_same, final_weights, tiny, tiny_with_stops
 from slow import (
     INDEPENDENT,
     NAMES,
@@ -28,7 +28,10 @@ from torch import nn
 from torch._functorch import config as functorch
 
 from mtlcluster import MultiTaskModel
+from mtlcluster.config.run import RunConfig
 from mtlcluster.methods.catalog import method, names
+from mtlcluster.training.jacobian import Jacobian
+from mtlcluster.training.train import load_build, train
 
 ALL = [0, 1, 2]
 GRADIENTS = [{"name": n, **({"aggregator": "UPGrad"} if n == "torchjd" else {})} for n in names("gradient")]
@@ -577,3 +580,49 @@ def test_one_plain_backward_has_no_gradients_to_tell_of(tmp_path):
     found = trainer.recorder.history()["series"]
     assert not [n for n in found if n.startswith(("cosine/", "norm_ratio/", "gradient_weight/", "conflicting"))]
     assert "weight/class" in found
+
+
+def test_representations_in_half_precision_have_products_beyond_their_range():
+    rows = torch.tensor([[300.0, 400.0], [-300.0, 400.0]]).half()
+    jacobian = Jacobian([nn.Parameter(torch.zeros(2))])
+    for row in rows:
+        jacobian.append([row])
+    assert jacobian.gramian().tolist() == [[250000, 70000], [70000, 250000]]
+
+
+@pytest.mark.parametrize("kind", ["seen by all", "replaced"])
+def test_a_rehearsal_gets_along_with_any_buffer(kind, tmp_path):
+    """One that takes no writing, as all its rows are one; and one that the model puts another in the place of."""
+
+    class WithBuffer(MultiTaskModel):
+        def __init__(self, model):
+            super().__init__(model.trunk, model.heads)
+            start = torch.arange(8.0).expand(3, 8) if kind == "seen by all" else torch.zeros(0)
+            self.register_buffer("own", start, persistent=False)
+
+        def forward(self, inputs, tasks):
+            if kind == "replaced":
+                self.own = torch.zeros(len(inputs))
+            return super().forward(inputs, tasks)
+
+    def build():
+        problem = load_build("jobs/tiny.py:build", PROJECT, config)()
+        problem.model = WithBuffer(problem.model)
+        return problem
+
+    config = RunConfig(job="jobs/tiny.py:build", method="gls", accumulate=2, epochs=1, batch_size=16)
+    series = train(build, config, tmp_path)["series"]
+    assert np.isfinite(series["validation/mean_loss"]["value"]).all()
+
+
+@pytest.mark.parametrize("method", ["round_robin", "sequential"])
+def test_a_head_that_comes_in_later_finds_momentum_of_its_own(method, tmp_path):
+    series = tiny(tmp_path, method=method, optimizer={"name": "sgd", "lr": 0.01}, gradient_clip=1.0)["series"]
+    assert np.isfinite(series["validation/mean_loss"]["value"]).all()
+
+
+def test_momentum_begins_at_nothing_where_fp16_leaves_out_the_first_step(tmp_path):
+    config = {"name": "sgd", "lr": 1e-4, "momentum": 0.9}
+    series = tiny(tmp_path, precision="fp16", optimizer=config, epochs=6, batch_size=8)["series"]
+    assert np.isnan(series["gradient_norm"]["value"][0])        # left out
+    assert series["gradient_norm"]["value"][-1] < 100
