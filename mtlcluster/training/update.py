@@ -457,24 +457,21 @@ class Updater:
 
     @contextmanager
     def _without_trace(self, random: RandomState | None = None) -> Iterator[None]:
-        """What is done inside moves neither batch norm's statistics and other buffers nor the random generators."""
-        buffers = [
-            (module, name, buffer, buffer._version, buffer.clone())
-            for module in self.model.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
+        """What is done inside moves neither random generators nor buffers, such as batch norm's statistics: it has copies
+        in their place.
+        """
+        buffers = [(m, name, b) for m in self.model.modules() for name, b in m._buffers.items() if b is not None]
         state = random_state()
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer.clone()
         if random is not None:
             set_random_state(random)
         try:
             yield
         finally:
             set_random_state(state)
-            for module, name, buffer, version, before in buffers:
-                module._buffers[name] = buffer          # a model may put another in its place
-                if buffer._version != version:
-                    buffer.copy_(before)
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
 
     def index(self, active: list[int]) -> Active:
         """What takes the values [A] of the active tasks out of a tensor [T]."""

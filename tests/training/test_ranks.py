@@ -11,12 +11,12 @@ import pytest
 import torch
 from runs import PROJECT, assert_same
 
-from mtlcluster.config.run import RunConfig, read_run_config
+from mtlcluster.config.run import RunConfig
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.sweep.history import read_history
 from mtlcluster.training.control import Control
 from mtlcluster.training.ranks import Together
-from mtlcluster.training.train import load_build, prepare
+from mtlcluster.training.train import load_run, prepare
 
 LIBRARY = PROJECT.parent.parent
 METHODS = {
@@ -83,6 +83,12 @@ def train(folder, ranks, codes=(0,)):
     return finish(processes, codes)
 
 
+def here(folder):
+    """Who trains it in this process."""
+    config, build = load_run(folder)
+    return prepare(build, config, folder, Control())
+
+
 def finish(processes, codes=(0,)):
     """What each printed; the first one's voice stays open until its end."""
     printed = []
@@ -95,12 +101,10 @@ def finish(processes, codes=(0,)):
 
 @pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
 def test_two_ranks_give_the_history_of_one(settings, tmp_path):
-    series = []
-    for ranks in (1, 2):
-        folder = configure(tmp_path / str(ranks), **settings)
-        train(folder, ranks)
-        series.append(read_history(folder / "history.pkl")["series"])
-    one, two = series
+    alone, together = (configure(tmp_path / name, **settings) for name in ("alone", "together"))
+    one = here(alone).run()["series"]
+    train(together, 2)
+    two = read_history(together / "history.pkl")["series"]
     assert one.keys() == two.keys()
     for name in one:
         np.testing.assert_allclose(two[name]["value"], one[name]["value"], rtol=2e-3, atol=2e-4, err_msg=name)
@@ -117,8 +121,7 @@ def test_stopped_and_started_again_two_ranks_end_the_same_and_another_number_say
     other = shutil.copytree(folder, tmp_path / "other")
     train(folder, 2)
     assert_same(read_history(folder / "history.pkl")["series"], series)
-    config = read_run_config(other / "config.yaml")
-    trainer = prepare(load_build(config.job, LIBRARY, config), config, other, Control())
+    trainer = here(other)
     trainer.run()
     assert "2 ranks before, 1 from here on: dropout and augmentation draw other numbers" in trainer.notes[0]
 
