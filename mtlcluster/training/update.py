@@ -457,8 +457,8 @@ class Updater:
 
     @contextmanager
     def _without_trace(self, random: RandomState | None = None) -> Iterator[None]:
-        """What is done inside moves neither random generators nor buffers, such as batch norm's statistics: it has copies
-        in their place.
+        """What is done inside moves neither random generators nor buffers, such as batch norm's statistics: it has
+        copies in their place.
         """
         buffers = [(m, name, b) for m in self.model.modules() for name, b in m._buffers.items() if b is not None]
         state = random_state()
