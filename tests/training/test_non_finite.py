@@ -243,7 +243,7 @@ class Amplified(nn.Module):
 
 def regression(folder, trunk, largest: float, empty: bool = False, **settings) -> Trainer:
     """A trainer of one task with the target `largest` in its fifth batch."""
-    data = TensorData({"x": torch.randn(40, 6), "none": torch.empty(40, 0 if empty else 1)}, {"value": torch.randn(40)})
+    data = TensorData({"x": torch.randn(40, 6), "none": torch.zeros(40, 0 if empty else 1)}, {"value": torch.randn(40)})
     config = RunConfig(job="python", epochs=2, batch_size=8, **settings)
 
     class Picked(nn.Module):
