@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path += [str(ROOT), str(ROOT / "tests" / "slurm")]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 from slurm_cluster import SlurmCluster, missing  # noqa: E402
 

@@ -1,27 +1,12 @@
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from slurm_cluster import SlurmCluster, missing, wait_for
+from slurm_cluster import SlurmCluster, started, wait_for
 
 from mtlcluster.launch.submit import Submitted, submit
 from mtlcluster.sweep.status import Status, read_status
-
-
-@contextmanager
-def started(accounting: bool = False) -> Iterator[SlurmCluster]:
-    if reason := missing(accounting):
-        pytest.skip(reason)
-    # Not in pytest's folders, which MariaDB's user may not enter.
-    with tempfile.TemporaryDirectory(prefix="mtlcluster-slurm-") as folder:
-        cluster = SlurmCluster(Path(folder), accounting)
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel"]
 ACCOUNTING_PROGRAMS = ["slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db", "mariadb"]
@@ -89,12 +92,25 @@ def missing(accounting: bool = False) -> str:
     return f"not installed: {', '.join(absent)} (Debian packages {packages})" if absent else ""
 
 
+@contextmanager
+def started(accounting: bool = False) -> Iterator["SlurmCluster"]:
+    if reason := missing(accounting):
+        pytest.skip(reason)
+    # Not in pytest's folders, which MariaDB's user may not enter.
+    with tempfile.TemporaryDirectory(prefix="mtlcluster-slurm-") as folder:
+        cluster = SlurmCluster(Path(folder), accounting)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
 class SlurmCluster:
     """Starts with its construction; `stop` ends everything that was started."""
 
     def __init__(self, folder: Path, accounting: bool = False) -> None:
         self.folder, self.daemons = folder, {}
-        self.ports = dict(zip(("port", "port1", "port2", "port3", "port4"), _free_ports(5), strict=True))
+        self.ports = dict(zip(("port", "port1", "port2", "port3", "port4"), free_ports(5), strict=True))
         self.conf = folder / "slurm.conf"
         self.environment = {**os.environ, "PATH": PATH, "SLURM_CONF": str(self.conf)}
         folder.chmod(0o755)
@@ -195,7 +211,7 @@ class SlurmCluster:
                 stderr=out,
                 env=self.environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def _start_munge(self) -> None:
@@ -237,7 +253,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) ->
         time.sleep(0.1)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -245,5 +261,5 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)      # PR_SET_PDEATHSIG
