@@ -4,7 +4,6 @@ Whatever either side sends arrives SECONDS later, however much it is. With CUT_A
 many bytes have come from the host.
 """
 
-import math
 import os
 import signal
 import socket
@@ -47,7 +46,7 @@ def upstream(server: socket.socket, seconds: float) -> None:
         return          # it has gone already, as the other direction finds
 
 
-def downstream(server: socket.socket, seconds: float, left: float) -> None:
+def downstream(server: socket.socket, seconds: float, left: int) -> None:
     def read(size: int) -> bytes:
         nonlocal left
         chunk = server.recv(min(size, left))
@@ -64,19 +63,19 @@ def downstream(server: socket.socket, seconds: float, left: float) -> None:
         return          # ssh has ended
 
 
-def main(host: str, port: str, seconds: str, cut_after: str = "inf") -> None:
+def main(host: str, port: str, seconds: str, cut_after: str = str(sys.maxsize)) -> None:
     # ssh hangs up as soon as it ends, with its last bytes still on their way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     delay = float(seconds)
     time.sleep(2 * delay)           # the handshake of TCP
     try:
-        server = socket.create_connection((host, int(port)))
+        server = socket.create_connection((host.encode(), int(port)))      # as str it would import IDNA
     except OSError as error:
         sys.exit(f"delay.py: connect to {host} port {port}: {error.strerror}")
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     os.close(2)                     # which is ssh's: who reads it to its end need not wait for us
     threading.Thread(target=upstream, args=(server, delay), daemon=True).start()
-    downstream(server, delay, math.inf if cut_after == "inf" else int(cut_after))
+    downstream(server, delay, int(cut_after))
     os._exit(0)
 
 
