@@ -1,7 +1,7 @@
 """The command line: parses, calls, prints. What is heavy is imported inside the verb that needs it.
 
-Exit codes: 0; 1 where a run failed (`submit --wait`, `train`) or Slurm refused; 2 for a mistake in the call or a file;
-130 after Ctrl-C, which never stops a submitted run.
+Exit codes: 0; 1 where a run failed (`submit --wait`, `train`), Slurm refused or a cluster can't be reached; 2 for a
+mistake in the call or a file; 130 after Ctrl-C, which never stops a submitted run.
 """
 
 import errno
@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from mtlcluster.errors import SchedulerError, UserError
+from mtlcluster.errors import ClusterError, SchedulerError, UserError
 
 if TYPE_CHECKING:
-    from mtlcluster.launch.status import RunStatus
     from mtlcluster.launch.submit import Submitted
-    from mtlcluster.sweep.folder import Sweep
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
@@ -35,7 +33,7 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             _fail(str(error), 2)
-        except SchedulerError as error:
+        except (SchedulerError, ClusterError) as error:
             _fail(str(error), 1)
         except OSError as error:
             if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -62,6 +60,7 @@ SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="The name of the
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or parts of names.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Split = Literal["train", "validation", "test"]
+Checkpoints = Literal["best", "all"]
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -107,6 +106,7 @@ def submit(
     cluster: Annotated[
         str | None, typer.Option(help="local, slurm, or a name from clusters.yaml; by default Slurm where it answers.")
     ] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Deal the runs out over clusters.")] = None,
     runs: RunsFolder = Path(DEFAULT_RUNS),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs and batch script; write nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until every run has ended.")] = False,
@@ -119,8 +119,10 @@ def submit(
     """
     from mtlcluster.config.grid import read_grid
     from mtlcluster.launch import submit as launch
+    from mtlcluster.remote.submit import submit_to
 
     planned = read_grid(grid, max_runs)
+    targets = _targets(cluster, split)
     if planned.repeated:
         typer.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
@@ -128,9 +130,10 @@ def submit(
 
         check_methods(planned, typer.echo)
     if dry_run:
-        typer.echo(launch.preview(planned, runs, cluster))
+        for target in targets:
+            typer.echo(launch.preview(planned, runs, target))
         return
-    submitted = launch.submit(planned, runs, cluster, typer.echo)
+    submitted = submit_to(planned, runs, targets, typer.echo)
     _tell_there(submitted, runs)
     _tell(submitted, runs)
     if wait:
@@ -147,34 +150,39 @@ def status(
 ) -> None:
     """Show state, progress and values of runs."""
     from mtlcluster.launch import live, view
-    from mtlcluster.launch.status import observe
-    from mtlcluster.sweep.folder import find_sweep, sweeps
+    from mtlcluster.remote.everywhere import Everywhere
 
-    def look() -> "list[RunStatus]":
-        return observe([find_sweep(runs, sweep)] if sweep else sweeps(runs))
-
-    if as_json:
-        typer.echo(view.as_json(look()))
-    elif watch:
-        if not sys.stdout.isatty():
-            raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
-        with suppress(KeyboardInterrupt):       # how one stops watching
-            live.watch(look, until_ended=False)
-    elif found := look():
-        _print(view.overview(found, _width(), everything, _again(runs)))
-    else:
-        typer.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+    with Everywhere(runs, sweep) as everywhere:
+        if as_json:
+            found = everywhere.observe()
+            typer.echo(view.as_json(found, everywhere.unreachable))
+        elif watch:
+            if not sys.stdout.isatty():
+                raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
+            with suppress(KeyboardInterrupt):       # how one stops watching
+                live.watch(everywhere.observe, False, lambda: everywhere.unreachable)
+        elif found := everywhere.observe():
+            _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
+        else:
+            _print(view.remarks([], everywhere.unreachable))
+            typer.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
 def collect(
     sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="By default all of them.")] = None,
     runs: RunsFolder = Path(DEFAULT_RUNS),
+    checkpoints: Annotated[
+        Checkpoints | None, typer.Option(help="Bring these home from remote clusters, too: for `evaluate`, say.")
+    ] = None,
 ) -> None:
-    """Make figures, tables and a page of what has finished so far."""
-    from mtlcluster.sweep.folder import find_sweep, sweeps
+    """Make figures, tables and a page of what has finished so far.
 
-    chosen = [find_sweep(runs, sweep)] if sweep else sweeps(runs)
+    What remote clusters have of it, and this machine has not, is brought home first.
+    """
+    from mtlcluster.remote.fetch import fetch
+
+    chosen = fetch(runs, sweep, checkpoints, typer.echo)
     if not chosen:
         raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
     from mtlcluster.collect.collect import collect as collect_sweep
@@ -184,20 +192,43 @@ def collect(
 
 
 @app.command()
+def clusters() -> None:
+    """List the clusters of the cluster files, and whether each is ready."""
+    from mtlcluster.remote.setup import states
+
+    _print(states(_width()))
+
+
+@app.command()
+def setup(
+    cluster: Annotated[str, typer.Option(help="Its name in the cluster file.")],
+) -> None:
+    """Make or update mtlcluster's environment on a remote cluster.
+
+    Python is looked for there, a virtual environment is made, and this very version of mtlcluster goes into it. Called
+    again, it checks what is there and brings it up to date.
+    """
+    from mtlcluster.remote.setup import set_up
+
+    set_up(cluster, typer.echo)
+
+
+@app.command()
 def cancel(sweep: SweepName, names: RunNames = None, yes: Yes = False, runs: RunsFolder = Path(DEFAULT_RUNS)) -> None:
     """Stop runs that have not ended.
 
     They save a checkpoint first, so that `retry` can go on from there.
     """
     from mtlcluster.launch import control
+    from mtlcluster.remote.everywhere import Everywhere
 
-    chosen = _sweep(sweep, runs)
-    stopping = control.to_cancel(chosen, control.select(chosen, names or []))
-    if not stopping:
-        typer.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
-        return
-    _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-    after = control.cancel(chosen, stopping, typer.echo)
+    with Everywhere(runs, sweep) as everywhere:
+        stopping = [run for run in control.meant(sweep, everywhere.observe(), names or []) if not run.ended]
+        if not stopping:
+            typer.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            return
+        _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
+        after = everywhere.cancel(stopping, typer.echo)
     if ended := sum(run.ended for run in after):
         typer.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
@@ -217,16 +248,16 @@ def retry(
     They go on from their last checkpoint, with the code that they began with.
     """
     from mtlcluster.launch import control
-    from mtlcluster.launch.submit import resubmit
+    from mtlcluster.remote.everywhere import Everywhere
 
-    chosen = _sweep(sweep, runs)
-    again = control.to_retry(chosen, control.select(chosen, names or []), restart)
-    if not again:
-        typer.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled")
-        return
-    if restart:
-        _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-    _tell(resubmit(chosen, again, restart, typer.echo), runs)
+    with Everywhere(runs, sweep) as everywhere:
+        again = control.to_retry(sweep, everywhere.observe(), names or [], restart)
+        if not again:
+            typer.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled")
+            return
+        if restart:
+            _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
+        _tell(everywhere.retry(again, restart, typer.echo), runs)
 
 
 @app.command()
@@ -269,9 +300,13 @@ def logs(
     Without RUN: the only one that runs, or that failed.
     """
     from mtlcluster.launch import logs as reading
+    from mtlcluster.remote.everywhere import Everywhere
 
-    chosen = _sweep(sweep, runs)
-    run = reading.choose(chosen, name)
+    with Everywhere(runs, sweep) as everywhere:
+        run = reading.choose(sweep, everywhere.observe(), name)
+        if (code := everywhere.logs(run, lines, follow)) is not None:
+            raise typer.Exit(code)
+    chosen = everywhere.sweep
     log = chosen.run(run.run).log
     text, position = reading.tail(log, lines) if log.exists() else ("", 0)
     _write(text)
@@ -327,10 +362,14 @@ def methods(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A
         typer.echo(line)
 
 
-def _sweep(name: str, runs: Path) -> "Sweep":
-    from mtlcluster.sweep.folder import find_sweep
-
-    return find_sweep(runs, name)
+def _targets(cluster: str | None, split: str | None) -> list[str | None]:
+    """The names of the clusters that a grid is submitted to; None is whatever fits."""
+    if split is None:
+        return [cluster]
+    names: list[str | None] = [name.strip() for name in split.split(",")]
+    if cluster is not None or len(set(names)) < max(2, len(names)):
+        raise UserError(f"--split takes two or more clusters, such as arnold,uh, and no --cluster; found {split}")
+    return names
 
 
 def _again(runs: Path) -> str:
@@ -401,19 +440,19 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
 def _wait(submitted: "Submitted", runs: Path) -> None:
     """Shows progress until the grid's runs have ended. A run that failed or was lost makes the exit code 1."""
     from mtlcluster.launch import live, view
-    from mtlcluster.launch.status import observe
+    from mtlcluster.remote.everywhere import Everywhere
 
-    sweep, names = submitted.sweep, {*submitted.new, *submitted.there}
-    try:
-        if sys.stdout.isatty():
-            live.watch(lambda: observe([sweep], names), until_ended=True)
-        else:
-            live.wait_plainly(lambda: observe([sweep], names), typer.echo)
-    except KeyboardInterrupt:
-        typer.echo(f"\nthe runs go on; to look at them: mtlcluster status {sweep.name}{_again(runs)}")
-        raise typer.Exit(INTERRUPTED) from None
-    ended = observe([sweep], names)
-    _print(view.advice(sweep.name, ended, _again(runs)))
+    name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
+    with Everywhere(runs, name) as everywhere:
+        try:
+            if sys.stdout.isatty():
+                ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
+            else:
+                ended = live.wait_plainly(lambda: everywhere.observe(names), typer.echo)
+        except KeyboardInterrupt:
+            typer.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            raise typer.Exit(INTERRUPTED) from None
+    _print(view.advice(name, ended, _again(runs)))
     raise typer.Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
 
 

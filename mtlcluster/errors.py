@@ -12,6 +12,10 @@ class SchedulerError(Exception):
     """Slurm refused or did not answer; the message quotes the command and what it said. Exit code 1."""
 
 
+class ClusterError(Exception):
+    """A remote cluster can't be reached, or lacks what is asked of it; the message says what to do. Exit code 1."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean 'epochs'?' where one of `known` is close to `name`, else the list of what is known."""
     known = sorted(known)

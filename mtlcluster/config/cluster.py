@@ -1,6 +1,6 @@
 """Cluster files: what a cluster needs to be told beyond the resources of a run."""
 
-import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,42 +9,83 @@ from typing import Any
 import pydantic
 
 from mtlcluster.checked import Checked, first_mistake
+from mtlcluster.config.places import FILE_NAME, cluster_files
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 
-FILE_NAME = "clusters.yaml"
 LOCAL = "local"
 SLURM = "slurm"
+
+
+# What ssh is given as the host: never an option of its own (`-oProxyCommand=…`), never two words.
+HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:\[\]-]*")
+FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ClusterOptions(Checked):
     """One entry of a cluster file."""
 
+    host: str | None = None                     # as in ~/.ssh/config; left out: this machine
+    root: str = "~/mtlcluster"                  # the folder over there that holds all of mtlcluster's
+    install: list[str] = []                     # shell lines that `setup` runs in a new environment: torch, for one
+    data: dict[str, dict[str, Any]] = {}        # by job: options of its data that are others over there
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     setup: list[str] = []                       # shell lines that a job runs first
-    environment: str | None = None              # a virtual environment; left out: the one that submits
+    environment: str | None = None              # a virtual environment; left out: this one, or that of `setup`
+
+    @pydantic.field_validator("host")
+    @classmethod
+    def _plain_host(cls, host: str | None) -> str | None:
+        if host is not None and not HOST.fullmatch(host):
+            raise ValueError(f"host should be a name out of ~/.ssh/config, or user@name, found {host!r}")
+        return host
+
+    @pydantic.field_validator("root", "environment")
+    @classmethod
+    def _whole_path(cls, folder: str | None, info: pydantic.ValidationInfo) -> str | None:
+        if folder is not None and info.data.get("host") and not FOLDER.fullmatch(folder):
+            raise ValueError(f"{info.field_name} should begin with / or ~/, found {folder!r}")
+        return folder
+
+    @pydantic.field_validator("setup", "install")
+    @classmethod
+    def _single_lines(cls, lines: list[str], info: pydantic.ValidationInfo) -> list[str]:
+        if any("\n" in line for line in lines):
+            raise ValueError(f"{info.field_name} should be a list of single lines; write one item a line")
+        return lines
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where runs are trained: `local` is this machine, everything else the Slurm whose commands are found here."""
+    """Where runs are trained: `local` is this machine, one with a host the Slurm over there, any other the Slurm whose
+    commands are found here. file: where it is described.
+    """
 
     name: str
     options: ClusterOptions = field(default_factory=ClusterOptions)
+    file: YamlFile | None = field(default=None, compare=False)
 
     @property
     def is_local(self) -> bool:
         return self.name == LOCAL
 
+    @property
+    def is_remote(self) -> bool:
+        return self.options.host is not None
 
-def cluster_files(grid_folder: Path | None) -> list[Path]:
-    """The cluster files there are, the nearest last."""
-    home = os.environ.get("HOME")       # a container may have none
-    folders = [*([Path(home, ".config", "mtlcluster")] if home else []), *([grid_folder] if grid_folder else [])]
-    return [path for folder in folders if (path := folder / FILE_NAME).is_file()]
+    @property
+    def root(self) -> str:
+        """The folder of a remote cluster that holds all of mtlcluster's; it may begin with `~`."""
+        return self.options.root.rstrip("/") or "/"
+
+    @property
+    def environment(self) -> str | None:
+        """The virtual environment; None: the one that submits."""
+        return self.options.environment or (f"{self.root}/environment" if self.is_remote else None)
 
 
 def read_clusters(files: Iterable[Path]) -> dict[str, Cluster]:
@@ -53,7 +94,7 @@ def read_clusters(files: Iterable[Path]) -> dict[str, Cluster]:
     for path in files:
         file = YamlFile(path)
         for name, options in file.data.items():
-            clusters[str(name)] = Cluster(str(name), _options(file, name, options))
+            clusters[str(name)] = Cluster(str(name), _options(file, name, options), file)
     return clusters
 
 
@@ -62,9 +103,8 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
         file.refuse((name,), "'local' is this machine and takes no options")
     if not isinstance(options, dict):
         file.refuse((name,), f"expected the options of cluster '{name}', such as partition: gpu")
-    for key in ("host", "root"):
-        if key in options:
-            file.refuse((name, key), f"'{key}': remote clusters are not supported yet; run mtlcluster on a login node")
+    if not NAME.fullmatch(str(name)):
+        file.refuse((name,), f"a cluster's name should be letters, digits, '.', '_' and '-', found {str(name)!r}")
     try:
         return ClusterOptions(**options)
     except pydantic.ValidationError as error:

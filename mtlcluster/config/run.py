@@ -179,9 +179,12 @@ def run_hash(config: RunConfig) -> str:
 def without_place(value: Any) -> Any:
     if isinstance(value, list):
         return [without_place(inner) for inner in value]
-    if isinstance(value, str) and value.startswith(("/", "~", "./", "../", "$")):
-        return Path(value).name
-    return value
+    return Path(value).name if is_path(value) else value
+
+
+def is_path(value: Any) -> bool:
+    """Whether an option names a file or folder by where it is."""
+    return isinstance(value, str) and value.startswith(("/", "~", "./", "../", "$"))
 
 
 def placed(value: Any, folder: Path) -> Any:

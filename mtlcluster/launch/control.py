@@ -14,21 +14,20 @@ GRACE = 10.0                # seconds that running runs get to save a checkpoint
 LISTED = 10
 
 
-def select(sweep: Sweep, parts: Iterable[str]) -> list[str]:
-    """The names of the runs that `parts` mean: each a name or a part of one that only one name has.
+def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
+    """Those of a sweep's run names that `parts` mean: each a name or a part of one that only one name has.
 
     Raises UserError for a part that no name has or that several have.
     """
-    names = [run.name for run in sweep.runs()]
     return list(dict.fromkeys(_one(sweep, names, part) for part in parts))
 
 
-def _one(sweep: Sweep, names: list[str], part: str) -> str:
+def _one(sweep: str, names: list[str], part: str) -> str:
     found = [part] if part in names else [name for name in names if part in name]
     if not found:
-        raise UserError(f"no run of {sweep.name} has '{part}' in its name:{listing(names)}")
+        raise UserError(f"no run of {sweep} has '{part}' in its name:{listing(names)}")
     if len(found) > 1:
-        raise UserError(f"'{part}' could mean {len(found)} runs of {sweep.name}:{listing(found)}")
+        raise UserError(f"'{part}' could mean {len(found)} runs of {sweep}:{listing(found)}")
     return found[0]
 
 
@@ -38,9 +37,10 @@ def listing(names: list[str]) -> str:
     return "".join(f"\n  {name}" for name in [*names[:LISTED], *more])
 
 
-def to_cancel(sweep: Sweep, names: list[str]) -> list[RunStatus]:
-    """Those of `names` (all where it is empty) that have not ended."""
-    return [run for run in observe([sweep], names or None) if not run.ended]
+def meant(sweep: str, runs: list[RunStatus], parts: list[str]) -> list[RunStatus]:
+    """The runs that `parts` mean; all where there are none. Raises UserError, see `select`."""
+    names = select(sweep, [run.run for run in runs], parts)
+    return [run for run in runs if run.run in names] if parts else runs
 
 
 def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object]) -> list[RunStatus]:
@@ -81,16 +81,16 @@ def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:
     }
 
 
-def to_retry(sweep: Sweep, names: list[str], restart: bool) -> list[str]:
-    """Those of `names` that failed, were lost or cancelled; without names, all that did.
+def to_retry(sweep: str, runs: list[RunStatus], parts: list[str], restart: bool) -> list[RunStatus]:
+    """Those of the runs that `parts` mean that failed, were lost or cancelled; without parts, all that did.
 
     Raises UserError for a named run that has no need of it, unless it is done and to be trained from scratch.
     """
-    admitted = (*TO_RETRY, "done") if restart and names else TO_RETRY
-    runs = observe([sweep], names or None)
-    refused = [run for run in runs if run.state not in admitted]
-    if names and refused:
+    admitted = (*TO_RETRY, "done") if restart and parts else TO_RETRY
+    chosen = meant(sweep, runs, parts)
+    refused = [run for run in chosen if run.state not in admitted]
+    if parts and refused:
         reasons = {"done": "is done; --restart trains it from scratch"}
         why = [f"{run.run} {reasons.get(run.state, f'is {run.state}; cancel it first')}" for run in refused]
         raise UserError(f"not to be retried:{listing(why)}")
-    return [run.run for run in runs if run.state in admitted]
+    return [run for run in chosen if run.state in admitted]

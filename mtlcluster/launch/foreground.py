@@ -22,7 +22,8 @@ def find_run(runs_folder: Path, text: str) -> Path:
     sweep_name, slash, part = text.rpartition("/")
     if slash:
         sweep = find_sweep(runs_folder, sweep_name)
-        return sweep.run(select(sweep, [part])[0]).folder.resolve()
+        names = [run.name for run in sweep.runs()]
+        return sweep.run(select(sweep.name, names, [part])[0]).folder.resolve()
     runs = [run for sweep in sweeps(runs_folder) for run in sweep.runs()]
     found = [run for run in runs if run.name == text] or [run for run in runs if text in run.name]
     names = [f"{run.folder.parent.name}/{run.name}" for run in found or runs]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mtlcluster.launch.scheduler import is_local
 from mtlcluster.launch.status import RunStatus
-from mtlcluster.launch.view import Line, by_sweep, is_active, plain, remark, summary, table
+from mtlcluster.launch.view import Line, by_sweep, is_active, plain, remark, remarks, summary, table
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,8 +25,11 @@ def print_lines(lines: list[Line]) -> None:
         console.print(Text.assemble(*line), soft_wrap=True)
 
 
-def watch(look: Look, until_ended: bool) -> list[RunStatus]:
-    """Redraws the table in place until all runs have ended, or, where that is not asked for, until Ctrl-C."""
+def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str]]) -> list[RunStatus]:
+    """Redraws the table in place until all runs have ended, or, where that is not asked for, until Ctrl-C.
+
+    unreachable: the clusters that could not be asked at the last look, and why.
+    """
     from rich.console import Console
     from rich.live import Live
 
@@ -35,7 +38,7 @@ def watch(look: Look, until_ended: bool) -> list[RunStatus]:
         while True:
             began = time.monotonic()
             runs = look()
-            live.update(_frame(runs, console), refresh=True)
+            live.update(_frame(runs, unreachable(), console), refresh=True)
             if until_ended and all(run.ended for run in runs):
                 return runs
             time.sleep(pause(runs, time.monotonic() - began))
@@ -75,7 +78,7 @@ def pause(runs: list[RunStatus], took: float) -> float:
     return max(5.0 if asks_slurm else 1.0, 10 * took)
 
 
-def _frame(runs: list[RunStatus], console: "Console") -> "RenderableType":
+def _frame(runs: list[RunStatus], unreachable: dict[str, str], console: "Console") -> "RenderableType":
     """An overall bar, the summaries, and the runs that there is room for: first those that are active or failed."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -90,4 +93,5 @@ def _frame(runs: list[RunStatus], console: "Console") -> "RenderableType":
     shown = runs if len(runs) <= room else [run for run in runs if is_active(run)][:room]
     for sweep, members in by_sweep(shown).items():
         lines += [[], *([[(sweep, "bold")]] if len(sweeps) > 1 else []), *table(members, console.width)]
+    lines += remarks(runs, unreachable)
     return Group(overall, *(Text.assemble(*line, overflow="fold") for line in lines))

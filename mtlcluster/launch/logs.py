@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.control import listing, select
+from mtlcluster.launch.control import listing, meant
 from mtlcluster.launch.live import pause
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.sweep import submissions
@@ -16,15 +16,14 @@ from mtlcluster.sweep.folder import Sweep
 BLOCK = 2**16
 
 
-def choose(sweep: Sweep, part: str | None) -> RunStatus:
-    """The run that `part` means; without it the sweep's only run, or the only one that runs, or that failed.
+def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
+    """The run of a sweep that `part` means; without it the only one, or the only one that runs, or that failed.
 
     Raises UserError that lists what there is to choose from.
     """
-    names = select(sweep, [part]) if part else None
-    runs = observe([sweep], names)
+    runs = meant(sweep, runs, [part] if part else [])
     if not runs:
-        raise UserError(f"{sweep.name} has no runs")
+        raise UserError(f"{sweep} has no runs")
     if len(runs) == 1:
         return runs[0]
     running = [run for run in runs if run.state == "running"]
@@ -32,7 +31,7 @@ def choose(sweep: Sweep, part: str | None) -> RunStatus:
     if len(interesting) == 1:
         return interesting[0]
     which = listing([f"{run.run} ({run.state})" for run in interesting])
-    raise UserError(f"which run of {sweep.name}? Name one, or a part of its name:{which}")
+    raise UserError(f"which run of {sweep}? Name one, or a part of its name:{which}")
 
 
 def tail(path: Path, lines: int) -> tuple[str, int]:

@@ -30,22 +30,33 @@ class Sorted:
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
     """Compares the grid with the folder. A run's identity is the hash that ends its folder's name."""
-    folders = {run.name.rpartition("-")[2]: run for run in sweep.runs()}
+    folders = {hash_of(run.name): run for run in sweep.runs()}
     history = submissions.read(sweep.submissions)
     taken = submissions.latest(history).keys()
-    last = {run: submission for submission in history for job in submission.jobs for run in job}
+    waiting = without_job(sweep, history)
     result = Sorted()
     for planned in grid.runs:
         run = folders.get(planned.hash)
         if run is None:
             result.new[planned.name] = planned
-        elif not _needs_job(run, last.get(run.name)):
+        elif run.name not in waiting:
             result.left[run.name] = planned
         elif run.name in taken or run.status.exists():
             result.interrupted[run.name] = planned
         else:
             result.unsent[run.name] = planned
     return result
+
+
+def hash_of(name: str) -> str:
+    """A run's identity, out of its folder's name."""
+    return name.rpartition("-")[2]
+
+
+def without_job(sweep: Sweep, history: list[submissions.Submission]) -> list[str]:
+    """The runs that no accepted submission has given a job."""
+    last = {run: submission for submission in history for job in submission.jobs for run in job}
+    return [run.name for run in sweep.runs() if _needs_job(run, last.get(run.name))]
 
 
 def _needs_job(run: Run, last: submissions.Submission | None) -> bool:
@@ -58,16 +69,13 @@ def _needs_job(run: Run, last: submissions.Submission | None) -> bool:
     return status is None or status.submission != last.id or status.state not in ENDED
 
 
-def refuse_other_job(sweep: Sweep, grid: Grid) -> None:
+def refuse_other_job(sweep: Sweep, reference: str) -> None:
     """One sweep is of one job. Raises UserError."""
     if not sweep.grid.exists():
         return
     job = YamlFile(sweep.grid).data.get("job")
-    if job != grid.job.reference:
-        raise UserError(
-            f"{grid.path}: {sweep.folder} is a sweep of job {job}, this grid is of {grid.job.reference}; "
-            "give the grid another name"
-        )
+    if job != reference:
+        raise UserError(f"{sweep.folder} is a sweep of job {job}, this grid is of {reference}; give it another name")
 
 
 def write_grid(sweep: Sweep, grid: Grid) -> None:

@@ -64,9 +64,11 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
 
 def python(cluster: Cluster) -> str:
     """The interpreter of the cluster's environment, else the one that is running."""
-    if cluster.options.environment is None:
+    if cluster.environment is None:
         return sys.executable
-    path = Path(cluster.options.environment).expanduser() / "bin" / "python"
+    if cluster.is_remote:
+        return f"{cluster.environment}/bin/python"
+    path = Path(cluster.environment).expanduser() / "bin" / "python"
     if not path.exists():
         raise UserError(f"cluster '{cluster.name}': environment {cluster.options.environment} has no bin/python")
     return str(path)

@@ -38,10 +38,20 @@ def take(job: JobFile, methods: Iterable[Path] = ()) -> Snapshot:
         folder = job.root / job.file.parent
         files |= {str(p.relative_to(job.root)): p.read_bytes() for p in sorted(folder.glob("*.py"))}
     files |= {f"{OWN_METHODS}/{path.name}": path.read_bytes() for path in methods}
+    return Snapshot(_digest(files), files, (folder, library))
+
+
+def library_hash() -> str:
+    """Tells this very version of mtlcluster from any other."""
+    library = Path(mtlcluster.__file__).parent
+    return _digest(_sources(library, library.parent))
+
+
+def _digest(files: dict[str, bytes]) -> str:
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
-    return Snapshot(digest.hexdigest()[:12], files, (folder, library))
+    return digest.hexdigest()[:12]
 
 
 def keep(snapshot: Snapshot, code: Path) -> None:

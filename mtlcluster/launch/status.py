@@ -49,6 +49,7 @@ class RunStatus:
     error: str                      # one line, for a failed run
     scheduler: str                  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
     notes: list[str] = field(default_factory=list)
+    age: float = 0.0                # how long ago this was so, where the run's cluster can't be reached
 
     @property
     def ended(self) -> bool:
@@ -106,13 +107,14 @@ class _Look:
 
     @property
     def settled(self) -> bool:
-        return self.current and self.file.state in ENDED
+        """Without a submission it was trained elsewhere and brought home, or by the job of a killed `submit`."""
+        return (self.current or not self.submission) and self.file.state in ENDED
 
     def state(self) -> tuple[State, bool]:
         """The state, and whether it is verified."""
-        said = self.file.state if self.current else "queued"
         if self.settled:
-            return said, True
+            return self.file.state, True
+        said = self.file.state if self.current else "queued"
         if self.answer is None:             # it has no job
             return ("cancelled" if self.run.cancel.exists() else "queued"), True
         if self.answer.state == "unknown":

@@ -15,6 +15,7 @@ from typing import Any
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.job_file import parse_job
+from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, runs, slurm, snapshot
@@ -52,7 +53,7 @@ def choose_cluster(name: str | None, grid: Grid) -> Cluster:
 
 def _find_cluster(name: str, grid_folder: Path, chosen: bool = True) -> Cluster:
     cluster = find_cluster(name, grid_folder)
-    if chosen and not cluster.is_local and not slurm.answers():
+    if chosen and not cluster.is_local and not cluster.is_remote and not slurm.answers():
         raise UserError(f"cluster '{name}': Slurm does not answer here (is sbatch installed, and its controller up?)")
     return cluster
 
@@ -65,8 +66,8 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
     chosen = choose_cluster(cluster, grid)
     _refuse_too_much(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
-    with _disk_errors(sweep), locked(sweep.lock, notify):
-        runs.refuse_other_job(sweep, grid)
+    with disk_errors(sweep), locked(sweep.lock, notify):
+        runs.refuse_other_job(sweep, grid.job.reference)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
         code = snapshot.take(grid.job, grid.methods)
@@ -86,18 +87,40 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
     return result
 
 
+def submit_arrived(
+    sweep: Sweep, names: list[str], cluster: Cluster, runs_per_job: int, at_once: int, notify: Notify
+) -> Submitted:
+    """Gives every run of `names` a job that has none: their folders and code came from another machine. To be called
+    with the sweep locked. Raises SchedulerError when Slurm refuses.
+    """
+    _close_interrupted(sweep)
+    waiting = set(runs.without_job(sweep, submissions.read(sweep.submissions)))
+    result = Submitted(sweep, cluster.name)
+    units = []
+    for name in names:
+        if name in waiting:
+            config = runs.read_config(sweep.run(name))
+            units.append(Unit(name, config.resources, config.origin.code))
+    _hand_over(sweep, cluster, units, runs_per_job, at_once, result)
+    return result
+
+
 def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
     """What `submit` would do: the runs, and the very script that sbatch would be given. Writes nothing anywhere."""
     chosen = choose_cluster(cluster, grid)
     sweep = sweep_of(grid, runs_folder)
-    runs.refuse_other_job(sweep, grid)
+    runs.refuse_other_job(sweep, grid.job.reference)
     _refuse_too_much(chosen, grid)
     found = runs.sort(sweep, grid)
     units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
     there = len(grid.runs) - len(found.new)
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}:"]
     lines += [f"  {unit.name}" for unit in units]
-    arrays = _arrays(chosen, units, grid.file.runs_per_job, grid.file.at_once)
+    if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows
+        sweep = Sweep(Path(chosen.root, "runs", sweep.name))
+        arrays = pack(units, grid.file.runs_per_job, grid.file.at_once, len(units))
+    else:
+        arrays = _arrays(chosen, units, grid.file.runs_per_job, grid.file.at_once)
     first = len(submissions.read(sweep.submissions))
     for number, array in enumerate(arrays, first + 1):
         if chosen.is_local:
@@ -118,23 +141,30 @@ def _ranks(wanted: Resources) -> str:
     return f"; a run is trained by {wanted.ranks} processes (ranks){nodes}"
 
 
-def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> Submitted:
+def keep_present_code(sweep: Sweep, names: list[str]) -> str:
+    """Keeps the code of these runs as it is now; returns its hash. Raises UserError for what is gone."""
+    grid, _, root = runs.source(sweep)
+    place, _, function = grid["job"].partition(":")
+    code = snapshot.take(parse_job(root, Path(place), function), runs.present_methods(sweep, names, grid))
+    snapshot.keep(code, sweep.code)
+    return code.hash
+
+
+def resubmit(sweep: Sweep, names: list[str], restart: bool | str, notify: Notify) -> Submitted:
     """Gives the runs a job again: they go on from their checkpoints with the code they have, or, with `restart`, begin
-    anew with the code as it is now. Both with the resources that the grid asks for now.
+    anew with the code as it is now, or with that of this hash. Both with the resources that the grid asks for now.
 
     Raises UserError for a run that a job has, be it since the caller looked.
     """
     sweep = Sweep(sweep.folder.absolute())
-    with _disk_errors(sweep), locked(sweep.lock, notify):
-        grid, grid_folder, root = runs.source(sweep)
+    with disk_errors(sweep), locked(sweep.lock, notify):
+        grid, grid_folder, _ = runs.source(sweep)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
         if restart:
-            place, _, function = grid["job"].partition(":")
-            code = snapshot.take(parse_job(root, Path(place), function), runs.present_methods(sweep, names, grid))
-            snapshot.keep(code, sweep.code)
+            code = restart if isinstance(restart, str) else keep_present_code(sweep, names)
             for name in names:
-                runs.start_over(sweep.run(name), code.hash)
+                runs.start_over(sweep.run(name), code)
         result = Submitted(sweep, "", there=list(names))
         by_cluster: dict[str, list[Unit]] = {}
         for name in names:
@@ -144,7 +174,8 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> S
             by_cluster.setdefault(config.origin.cluster, []).append(Unit(name, resources, config.origin.code))
             sweep.run(name).cancel.unlink(missing_ok=True)
         for cluster, units in by_cluster.items():
-            chosen = _find_cluster(cluster, grid_folder)
+            arrived = (sweep.folder / FILE_NAME).exists()       # from another machine, with its cluster's options
+            chosen = _find_cluster(cluster, sweep.folder if arrived else grid_folder)
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
         result.cluster = ", ".join(by_cluster)
     return result
@@ -167,7 +198,7 @@ def sweep_of(grid: Grid, runs_folder: Path) -> Sweep:
 
 
 @contextmanager
-def _disk_errors(sweep: Sweep) -> Iterator[None]:
+def disk_errors(sweep: Sweep) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -47,10 +47,13 @@ class Column:
         return (self.title.rjust(self.width) if self.right else self.title.ljust(self.width)), "bold"
 
 
-def as_json(runs: Iterable[RunStatus]) -> str:
-    """What `status --json` prints, a run a line; see docs/status-json.md. A value that is not finite is null."""
+def as_json(runs: Iterable[RunStatus], unreachable: dict[str, str] | None = None) -> str:
+    """What `status --json` prints, a run a line; see docs/status-json.md. A value that is not finite is null.
+
+    unreachable: the clusters that could not be asked, and why.
+    """
     lines = ",\n".join(json.dumps(_finite(vars(run)), allow_nan=False) for run in runs)
-    return f'{{"runs": [\n{lines}\n]}}'
+    return f'{{"runs": [\n{lines}\n],\n"unreachable": {json.dumps(unreachable or {})}}}'
 
 
 def _finite(value: Any) -> Any:
@@ -59,10 +62,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def overview(runs: list[RunStatus], width: int | None, everything: bool, options: str = "") -> Iterator[Line]:
+def overview(
+    runs: list[RunStatus],
+    width: int | None,
+    everything: bool,
+    options: str = "",
+    unreachable: dict[str, str] | None = None,
+) -> Iterator[Line]:
     """All that `status` prints: for each sweep its table, its summary and the commands that come next.
 
     width: of the terminal in characters; None where there is none. options: what those commands need, as ` --runs DIR`.
+    unreachable: the clusters that could not be asked, and why.
     """
     few = everything or len(runs) <= MANY
     for i, (sweep, members) in enumerate(by_sweep(runs).items()):
@@ -74,10 +84,20 @@ def overview(runs: list[RunStatus], width: int | None, everything: bool, options
             yield []
         yield from summary(sweep, members, len(members) - len(shown))
         yield from advice(sweep, members, options)
-    if unverified := [run for run in runs if not run.verified]:
+    yield from remarks(runs, unreachable or {})
+
+
+def remarks(runs: list[RunStatus], unreachable: dict[str, str]) -> Iterator[Line]:
+    """What could not be found out, and how old that is which is shown in its place."""
+    if unverified := [run for run in runs if not run.verified and run.cluster not in unreachable]:
         reason = unverified[0].scheduler or "no answer"
         yield []
         yield [(f"?  the last known state: the scheduler could not be asked ({reason})", "yellow")]
+    for cluster, why in unreachable.items():
+        ages = [run.age for run in runs if run.cluster == cluster and run.age]
+        shown = f"; its runs are shown as they were {duration(max(ages))} ago" if ages else ""
+        yield []
+        yield [(f"?  {cluster} can't be reached{shown}: {why}", "yellow")]
 
 
 def by_sweep(runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
@@ -173,6 +193,7 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
     values = {str(run.best.get("value")) for run in runs if run.best}
     wide = width is None or width >= WIDE
     of_what = f" {values.pop()}" if wide and len(values) == 1 else ""
+    several = len({run.cluster for run in runs}) > 1
     return [
         column("run", [run.run for run in runs], 9, right=False),
         Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
@@ -183,6 +204,7 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
         column("val. loss" if wide else "val.", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
         column(f"best{of_what}", [_number(run.best.get("number")) if run.best else "" for run in runs], 4),
         column("took", [duration(run.elapsed or None) for run in runs], 2),
+        column("cluster", [run.cluster for run in runs], 6 if several else 1, right=False),
         column("where", [_where(run) for run in runs], 1, right=False),
     ]
 
@@ -201,8 +223,8 @@ def _bar(run: RunStatus) -> str:
 def _where(run: RunStatus) -> str:
     if run.state == "queued":
         _, _, reason = run.scheduler.partition(" ")         # PENDING (Priority)
-        return f"{run.cluster} {reason}".strip() if run.verified else run.cluster
-    return f"{run.cluster} {run.host}".strip()
+        return reason if run.verified else ""
+    return run.host
 
 
 def remark(run: RunStatus) -> str:

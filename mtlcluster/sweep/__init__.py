@@ -4,6 +4,7 @@
       sweep.yaml                  the grid as submitted, resolved
       code/<hash>/                the code as it was at a submission
       submissions.jsonl           one line before and one after each submission
+      clusters/<name>.json        what a remote cluster last said of its runs of this sweep
       submissions/<id>/           what submitit keeps of it: batch script, pickles, output of the jobs
       <run>/                      one per point of the grid
         config.yaml               everything that the run needs; written once

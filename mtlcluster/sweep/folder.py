@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtlcluster.errors import UserError, nearest
 
-NOT_RUNS = {"code", "submissions", "report"}
+NOT_RUNS = {"code", "submissions", "report", "clusters"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class Sweep:
     @property
     def report(self) -> Path:
         return self.folder / "report"
+
+    @property
+    def clusters(self) -> Path:
+        return self.folder / "clusters"
 
     def submission_folder(self, submission: str) -> Path:
         return self.folder / "submissions" / submission

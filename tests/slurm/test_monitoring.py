@@ -80,7 +80,7 @@ def test_cancel_takes_out_only_jobs_that_have_nothing_else_to_do(tmp_path, slurm
     run.status.rename(tmp_path / "last")
     add_runs(sweep, obeys, {"obeys": at_epoch(3)}, "0003")
     jobs_are(slurm, lambda now: [now[obeys], now[hangs]] == ["RUNNING"] * 2)
-    runs = control.to_cancel(sweep, ["own", "shared-meant", "obeys", "hangs"])
+    runs = control.meant(sweep.name, observe([sweep]), ["own", "shared-meant", "obeys", "hangs"])
     control.cancel(sweep, runs, print)
     jobs_are(slurm, lambda now: now[hangs] == "CANCELLED" and now[obeys] == "COMPLETED")
     now = slurm.jobs(live=False)

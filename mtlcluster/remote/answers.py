@@ -1,0 +1,68 @@
+"""clusters/<name>.json in a sweep's folder: what a remote cluster last said of its runs of this sweep.
+
+    {"format": 1, "time": when it was asked, Unix seconds, "runs": [as in `status --json`, …]}
+
+The file is there from the moment that something may have been sent there; with `time` 0 nothing has been heard yet.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.launch.status import RunStatus
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.folder import Sweep
+
+FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
+
+
+@dataclasses.dataclass
+class Answer:
+    time: float
+    runs: list[RunStatus]
+
+
+def known(sweep: Sweep) -> dict[str, Answer]:
+    """The last answer of each cluster, by its name. A torn file counts as an answer that was never heard."""
+    return {path.stem: _read(path) for path in sorted(sweep.clusters.glob("*.json"))}
+
+
+def _read(path: Path) -> Answer:
+    try:
+        found = json.loads(path.read_bytes())
+        return Answer(found["time"], rows(found["runs"], path.stem))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Answer(0.0, [])
+
+
+def expect(sweep: Sweep, cluster: str) -> None:
+    """Notes that something may be sent there."""
+    if not _file(sweep, cluster).exists():
+        _write(sweep, cluster, Answer(0.0, []))
+
+
+def keep(sweep: Sweep, cluster: str, answer: Answer) -> Answer:
+    """Keeps what the cluster says now. A run that it has removed since, and that has been brought home, stays known."""
+    names = {run.run for run in answer.runs}
+    before = _read(_file(sweep, cluster)).runs
+    home = [run for run in before if run.run not in names and run.ended and sweep.run(run.run).history.exists()]
+    answer = Answer(answer.time, [*answer.runs, *home])
+    _write(sweep, cluster, answer)
+    return answer
+
+
+def rows(entries: Iterable[dict[str, Any]], cluster: str) -> list[RunStatus]:
+    """Runs as the other side gave them, be it of a newer version; there its cluster has another name, if any."""
+    return [RunStatus(**{k: v for k, v in e.items() if k in FIELDS} | {"cluster": cluster}) for e in entries]
+
+
+def _file(sweep: Sweep, cluster: str) -> Path:
+    return sweep.clusters / f"{cluster}.json"
+
+
+def _write(sweep: Sweep, cluster: str, answer: Answer) -> None:
+    sweep.clusters.mkdir(parents=True, exist_ok=True)
+    entry = {"format": 1, "time": answer.time, "runs": [vars(run) for run in answer.runs]}
+    replace_text(_file(sweep, cluster), json.dumps(entry))

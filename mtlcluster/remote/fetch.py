@@ -1,0 +1,115 @@
+"""What runs on remote clusters have left, brought home into the sweep's folder: histories, logs, configurations; with
+checkpoints where they are asked for. Only what is new is copied, and what was copied is checked by its SHA-256.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from mtlcluster.errors import ClusterError
+from mtlcluster.remote.connection import ConnectionLost, folder_there
+from mtlcluster.remote.everywhere import Everywhere
+from mtlcluster.remote.fleet import Remote
+from mtlcluster.sweep.files import sha256
+from mtlcluster.sweep.folder import Sweep, find_sweep, sweeps
+from mtlcluster.sweep.status import ENDED, read_status
+
+Notify = Callable[[str], object]
+Checkpoints = Literal["best", "all"]
+
+ATTEMPTS = 3                # at a transfer whose connection is lost
+OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "status.json")
+CHECKED = ("history.pkl", ".pt")        # by the ends of their names; what is else is small, or still being written
+
+
+def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, notify: Notify) -> list[Sweep]:
+    """Brings home what is new of a sweep, or of all; returns the sweeps that are here then. A cluster that can't be
+    reached is told, with the age of what is here of it, and left out.
+
+    Raises UserError where the sweep is nowhere, ClusterError where a file can't be brought home whole.
+    """
+    with Everywhere(runs_folder, name) as everywhere:
+        if everywhere.fleet is not None:
+            found = everywhere.observe()
+            for cluster, why in everywhere.unreachable.items():
+                ages = [run.age for run in found if run.cluster == cluster and run.age]
+                old = f" (what is here of it is {max(ages) / 3600:.1f} hours old)" if ages else ""
+                notify(f"{cluster} is left out{old}: {why}")
+            parts: dict[str, list[str]] = {}
+            for sweep, known in everywhere.known.items():
+                for cluster in known.keys() - everywhere.unreachable.keys():
+                    parts.setdefault(cluster, []).append(sweep)
+
+            def bring(remote: Remote) -> None:
+                for sweep in parts[remote.name]:
+                    _bring(remote, Sweep(runs_folder / sweep), checkpoints, notify)
+
+            ended = everywhere.fleet.each(parts, bring)
+            if failed := [str(error) for error in ended.values() if isinstance(error, ClusterError)]:
+                raise ClusterError("; ".join(failed))
+    return [find_sweep(runs_folder, name)] if name else sweeps(runs_folder)
+
+
+def _bring(remote: Remote, sweep: Sweep, checkpoints: Checkpoints | None, notify: Notify) -> None:
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    source, began = remote.sweep(sweep.name), time.monotonic()
+    arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
+    _mend(remote, source, sweep, [file for file in arrived if file.endswith(CHECKED)], notify)
+    if arrived:
+        runs = len({file.partition("/")[0] for file in arrived if "/" in file and not file.startswith("code/")})
+        took = time.monotonic() - began
+        notify(f"{remote.name}: brought home {len(arrived):,} files of {runs:,} runs in {took:.1f} s")
+
+
+def _mend(remote: Remote, source: str, sweep: Sweep, names: list[str], notify: Notify) -> None:
+    """Copies again what differs from over there. Raises ClusterError where that does not help, but for the files of
+    runs that are still being trained: those change.
+    """
+    wrong = _differing(remote, source, sweep, names)
+    for _ in range(ATTEMPTS):
+        if not wrong:
+            return
+        _pull(remote, source, sweep, ["--ignore-times"], wrong, notify)
+        wrong = _differing(remote, source, sweep, wrong)
+    if torn := [file for file in wrong if _has_ended(sweep, file)]:
+        raise ClusterError(f"{remote.name}: could not be brought home whole: {', '.join(torn[:3])}; collect again")
+
+
+def _filters(sweep: Sweep, checkpoints: Checkpoints | None) -> list[str]:
+    """rsync's rules: the first that fits a name counts. The grid is the submitting machine's own, if there is one."""
+    rules = [] if sweep.grid.exists() else ["+ /sweep.yaml"]
+    rules += ["+ /code/", "+ /code/**"] if checkpoints else ["- /code"]
+    rules += ["- /submissions", "- /report", "- /clusters", "- .*", "+ /*/", *(f"+ /*/{name}" for name in OF_A_RUN)]
+    if checkpoints:
+        rules += ["+ /*/checkpoints/", "+ /*/checkpoints/best*" if checkpoints == "best" else "+ /*/checkpoints/*"]
+    return [*(f"--filter={rule}" for rule in rules), "--filter=- *"]
+
+
+def _pull(
+    remote: Remote, source: str, sweep: Sweep, options: list[str], names: list[str] | None, notify: Notify
+) -> list[str]:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return remote.connection.pull(source, sweep.folder, *options, names=names)
+        except ConnectionLost as error:
+            if attempt == ATTEMPTS:
+                raise
+            notify(f"{error}; trying again")
+            time.sleep(attempt)
+    raise AssertionError
+
+
+def _differing(remote: Remote, source: str, sweep: Sweep, names: list[str]) -> list[str]:
+    """Those whose content is another than over there."""
+    if not names:
+        return []
+    script = f"cd {folder_there(source)} && xargs -0 sha256sum -z -- ; true"       # one may be gone by now
+    printed = remote.connection.run(script, "\0".join(names).encode() + b"\0").decode()
+    sums = {line[66:]: line[:64] for line in printed.split("\0") if line}
+    return [name for name in names if sums.get(name) != sha256(sweep.folder / name)]
+
+
+def _has_ended(sweep: Sweep, file: str) -> bool:
+    status = read_status(sweep.run(file.partition("/")[0]).status)
+    return status is not None and status.state in ENDED

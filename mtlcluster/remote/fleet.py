@@ -1,0 +1,114 @@
+"""The remote clusters of the user's files, each with its connection, and how they are asked: side by side."""
+
+import json
+import shlex
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mtlcluster.config.cluster import Cluster, read_clusters
+from mtlcluster.config.places import cluster_files
+from mtlcluster.errors import ClusterError, nearest
+from mtlcluster.remote.connection import Connection, folder_there
+
+Reply = dict[str, Any]
+T = TypeVar("T")
+NO_PYTHON = "no environment"
+
+
+@dataclass
+class Remote:
+    """One remote cluster: what its user says of it, and the connection to its login node."""
+
+    cluster: Cluster
+    connection: Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.cluster.options.host is not None
+        self.connection = Connection(self.cluster.options.host)
+
+    @property
+    def name(self) -> str:
+        return self.cluster.name
+
+    @property
+    def root(self) -> str:
+        return self.cluster.root
+
+    def sweep(self, name: str) -> str:
+        """A sweep's folder over there."""
+        return f"{self.root}/runs/{name}"
+
+    @cached_property
+    def prelude(self) -> str:
+        """The cluster's own lines, such as modules to load; what they print is not part of an answer."""
+        return "".join(f"{{ {line}; }} 1>&2; " for line in self.cluster.options.setup)
+
+    def python(self, *arguments: str) -> str:
+        """A script that runs the environment's Python over there; words that begin with ~ are folders."""
+        words = " ".join(folder_there(a) if a.startswith("~") else shlex.quote(a) for a in arguments)
+        python = folder_there(f"{self.cluster.environment}/bin/python")
+        missing = f"[ -x {python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
+        return f"{self.prelude}{missing}exec {python} {words}"
+
+    def call(self, verb: str, **request: Any) -> Reply:
+        """What `there` answers. Raises ClusterError, also for what it refuses."""
+        script = self.python("-m", "mtlcluster.remote.there", self.root, verb)
+        try:
+            answer = self.connection.run(script, json.dumps(request).encode())
+        except ClusterError as error:
+            if any(words in str(error) for words in (NO_PYTHON, "No module named", "can't open file")):
+                words = f"mtlcluster is missing on {self.name}; mtlcluster setup --cluster {self.name}"
+                raise ClusterError(words) from None
+            raise
+        reply: Reply = json.loads(answer)
+        if "error" in reply:
+            raise ClusterError(f"{self.name}: {reply['error']}")
+        return reply
+
+
+class Fleet:
+    """Several remote clusters, by name. Their connections end with the `with` block."""
+
+    def __init__(self, clusters: Iterable[Cluster]) -> None:
+        self.remotes = {cluster.name: Remote(cluster) for cluster in clusters if cluster.is_remote}
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.each(self.remotes, lambda remote: remote.connection.close())
+
+    def __getitem__(self, name: str) -> Remote:
+        """Raises ClusterError where no cluster file names it any more."""
+        if name not in self.remotes:
+            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}")
+        return self.remotes[name]
+
+    def each(self, names: Collection[str], do: Callable[[Remote], T]) -> dict[str, T | ClusterError]:
+        """What `do` returns for each, side by side, or why it could not be done."""
+
+        def attempt(name: str) -> T | ClusterError:
+            try:
+                return do(self[name])
+            except ClusterError as error:
+                return error
+
+        if not names:
+            return {}
+        with ThreadPoolExecutor(len(names)) as threads:
+            return dict(zip(names, threads.map(attempt, names), strict=True))
+
+
+def fleet_of(grid_folders: Iterable[Path]) -> Fleet:
+    """Of all cluster files: the user's own, those of this folder, and those beside the grids."""
+    files = dict.fromkeys(cluster_files(None))
+    for folder in grid_folders:
+        files |= dict.fromkeys(cluster_files(folder))
+    return Fleet(read_clusters(files).values())

@@ -1,0 +1,145 @@
+"""What a command here asks of a cluster, done over there: `python -m mtlcluster.remote.there ROOT VERB` on a login node
+reads one JSON object and prints one. The runs of ROOT/runs are that machine's own, with all that the verbs do locally.
+
+    look    {"sweep"}                                   -> {"version", "runs"}; sweep: "" for all
+    prepare {"sweep", "job", "arriving", "paths"}       -> the same and {"missing", "slurm"}
+    submit  {"sweep", "cluster", "options", "arriving", "runs", "runs_per_job", "at_once"}
+                                                        -> {"jobs", "submitted", "runs"}
+    cancel  {"sweep", "names"}                          -> {"runs"}
+    retry   {"sweep", "cluster", "options", "arriving", "names", "restart"}
+                                                        -> {"jobs", "submitted", "runs"}
+
+`runs` are those of the sweep as `status` sees them. What can't be done is {"error": words}. Files that are copied here
+arrive in a hidden folder, from which they are renamed into the sweep: so runs and code appear whole, as everywhere.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.errors import SchedulerError, UserError
+from mtlcluster.launch.status import observe
+from mtlcluster.sweep.files import locked
+from mtlcluster.sweep.folder import Sweep, sweeps
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
+
+
+def look(runs_folder: Path, request: Request) -> Reply:
+    sweep = Sweep(runs_folder / request["sweep"])
+    chosen = sweeps(runs_folder) if not request["sweep"] else [sweep] if sweep.folder.is_dir() else []
+    return {"version": _version(), "runs": [vars(run) for run in observe(chosen)]}
+
+
+def prepare(runs_folder: Path, request: Request) -> Reply:
+    """Makes the folder that files can arrive in, and finds out what would be in the way of a submission."""
+    from mtlcluster.launch import runs, slurm
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    runs.refuse_other_job(sweep, request["job"])
+    (sweep.folder / request["arriving"]).mkdir(parents=True, exist_ok=True)
+    probe = sweep.folder / f".probe-{os.getpid()}"
+    probe.write_text("room?")
+    probe.unlink()
+    missing = [path for path in request["paths"] if not Path(os.path.expandvars(path)).expanduser().exists()]
+    return look(runs_folder, request) | {"missing": missing, "slurm": slurm.answers()}
+
+
+def submit(runs_folder: Path, request: Request) -> Reply:
+    from mtlcluster.launch.submit import submit_arrived
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    with locked(sweep.lock, _tell):
+        _arrive(sweep, request)
+        found = submit_arrived(
+            sweep, request["runs"], _cluster(sweep, request), request["runs_per_job"], request["at_once"], _tell
+        )
+    return _submitted(sweep, found)
+
+
+def cancel(runs_folder: Path, request: Request) -> Reply:
+    from mtlcluster.launch import control
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    control.cancel(sweep, [run for run in observe([sweep], request["names"]) if not run.ended], _tell)
+    return {"runs": [vars(run) for run in observe([sweep])]}
+
+
+def retry(runs_folder: Path, request: Request) -> Reply:
+    from mtlcluster.launch.submit import resubmit
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    with locked(sweep.lock, _tell):
+        _arrive(sweep, request)
+        _cluster(sweep, request)
+    return _submitted(sweep, resubmit(sweep, request["names"], request["restart"], _tell))
+
+
+def _arrive(sweep: Sweep, request: Request) -> None:
+    """Moves what was copied here into the sweep: code and runs unless they are there, the grid in place of the last.
+
+    The configuration of a run that was never trained is replaced: its resources or its code may have been mended since.
+    """
+    arrived = sweep.folder / request["arriving"]
+    sweep.code.mkdir(exist_ok=True)
+    for code in arrived.glob("code/*"):
+        if not (sweep.code / code.name).exists():
+            code.rename(sweep.code / code.name)
+    for config in arrived.glob("*/config.yaml"):
+        run = sweep.run(config.parent.name)
+        if not run.folder.exists():
+            config.parent.rename(run.folder)
+        elif not run.status.exists():
+            config.rename(run.config)
+    for grid in arrived.glob("sweep.yaml"):
+        grid.rename(sweep.grid)
+    shutil.rmtree(arrived, ignore_errors=True)
+
+
+def _cluster(sweep: Sweep, request: Request) -> Any:
+    """This cluster as its user describes it, kept with the sweep for whoever retries its runs over here."""
+    from mtlcluster.config.cluster import find_cluster
+    from mtlcluster.config.places import FILE_NAME
+    from mtlcluster.config.yaml_file import dump
+    from mtlcluster.sweep.files import replace_text
+
+    replace_text(sweep.folder / FILE_NAME, dump({request["cluster"]: request["options"]}))
+    return find_cluster(request["cluster"], sweep.folder)
+
+
+def _submitted(sweep: Sweep, found: Any) -> Reply:
+    return {"jobs": found.job_ids, "submitted": found.submitted, "runs": [vars(run) for run in observe([sweep])]}
+
+
+def _version() -> str:
+    from mtlcluster.launch.snapshot import library_hash
+
+    return library_hash()
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+VERBS: dict[str, Callable[[Path, Request], Reply]] = {
+    verb.__name__: verb for verb in (look, prepare, submit, cancel, retry)
+}
+
+
+def main() -> None:
+    try:
+        reply = VERBS[sys.argv[2]](Path(sys.argv[1], "runs"), json.load(sys.stdin))
+    except (UserError, SchedulerError) as error:
+        reply = {"error": str(error)}
+    except OSError as error:
+        reply = {"error": f"{error.filename or 'disk'}: {error.strerror}"}
+    json.dump(reply, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
