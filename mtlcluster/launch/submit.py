@@ -182,7 +182,7 @@ def _refuse_too_much(cluster: Cluster, grid: Grid) -> None:
     nodes = max(run.config.resources.nodes for run in grid.runs)
     if cluster.is_local and nodes > 1:
         raise UserError(f"{grid.path}: resources.nodes is {nodes}, this machine is one; choose another --cluster")
-    wanted = max(run.config.resources.gpus for run in grid.runs)
+    wanted = max(run.config.resources.gpu_count for run in grid.runs)
     if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
         raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")
 
