@@ -4,17 +4,29 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
+from pydantic import Field
 
 from mtlcluster.checked import Checked, first_mistake
+from mtlcluster.config.units import Duration, GpuType, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 
 FILE_NAME = "clusters.yaml"
 LOCAL = "local"
 SLURM = "slurm"
+
+
+class Limits(Checked):
+    """The most that one job may ask of a node, in the units of a run's resources; left out: as much as it likes."""
+
+    time: Duration | None = None
+    cpus: int | None = Field(default=None, gt=0)
+    gpus: int | None = Field(default=None, ge=0)
+    memory: Size | None = None
+    jobs: int | None = Field(default=None, gt=0)        # of one array at the same time; the others wait
 
 
 class ClusterOptions(Checked):
@@ -24,6 +36,10 @@ class ClusterOptions(Checked):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    gpus_as: Literal["per_node", "gres"] = "per_node"       # --gpus-per-node=a100:2 or --gres=gpu:a100:2
+    gpu_types: dict[GpuType, GpuType] = {}      # by the names that grids use; left out: any, by Slurm's own names
+    limits: Limits = Limits()
+    mail: str | None = None                     # an address to which Slurm writes when an array has ended or failed
     setup: list[str] = []                       # shell lines that a job runs first
     environment: str | None = None              # a virtual environment; left out: the one that submits
 

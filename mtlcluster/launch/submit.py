@@ -18,6 +18,7 @@ from mtlcluster.config.job_file import parse_job
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, runs, slurm, snapshot
+from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import visible_gpus
@@ -127,6 +128,7 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, notify: Notify) -> S
     sweep = Sweep(sweep.folder.absolute())
     with _disk_errors(sweep), locked(sweep.lock, notify):
         grid, grid_folder, root = runs.source(sweep)
+        _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
         if restart:
@@ -178,13 +180,26 @@ def _disk_errors(sweep: Sweep) -> Iterator[None]:
 
 
 def _refuse_too_much(cluster: Cluster, grid: Grid) -> None:
-    """What this machine can't ever give."""
+    """What this machine or this cluster can't ever give."""
     nodes = max(run.config.resources.nodes for run in grid.runs)
     if cluster.is_local and nodes > 1:
         raise UserError(f"{grid.path}: resources.nodes is {nodes}, this machine is one; choose another --cluster")
     wanted = max(run.config.resources.gpu_count for run in grid.runs)
     if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
         raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")
+    of_each = [run.config.resources for run in grid.runs]
+    refuse_ruled_out(cluster, of_each, grid.file.runs_per_job, grid.file.at_once, grid.path)
+
+
+def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path) -> None:
+    """The same for a `retry`, of every cluster that its runs were submitted to."""
+    wanted: dict[str, list[Resources]] = {}
+    for name in names:
+        config = runs.read_config(sweep.run(name))
+        wanted.setdefault(config.origin.cluster, []).append(runs.present_resources(config, grid))
+    for cluster, of_each in wanted.items():
+        chosen = _find_cluster(cluster, grid_folder)
+        refuse_ruled_out(chosen, of_each, grid.get("runs_per_job", 1), grid.get("at_once", 1), sweep.grid)
 
 
 def _close_interrupted(sweep: Sweep) -> None:
