@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
+from pydantic import Field
 
 from mtlcluster.checked import Checked, first_mistake
 from mtlcluster.config.places import FILE_NAME, cluster_files
+from mtlcluster.config.units import Duration, GpuType, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 
@@ -23,6 +25,16 @@ FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+class Limits(Checked):
+    """The most that one job may ask of a node, in the units of a run's resources; left out: as much as it likes."""
+
+    time: Duration | None = None
+    cpus: int | None = Field(default=None, gt=0)
+    gpus: int | None = Field(default=None, ge=0)
+    memory: Size | None = None
+    jobs: int | None = Field(default=None, gt=0)        # of one array at the same time; the others wait
+
+
 class ClusterOptions(Checked):
     """One entry of a cluster file."""
 
@@ -34,6 +46,10 @@ class ClusterOptions(Checked):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    gpus_as: Literal["per_node", "gres"] = "per_node"       # --gpus-per-node=a100:2 or --gres=gpu:a100:2
+    gpu_types: dict[GpuType, GpuType] = {}      # by the names that grids use; left out: any, by Slurm's own names
+    limits: Limits = Limits()
+    mail: str | None = None                     # an address to which Slurm writes when an array has ended or failed
     setup: list[str] = []                       # shell lines that a job runs first
     environment: str | None = None              # a virtual environment; left out: this one, or that of `setup`
 

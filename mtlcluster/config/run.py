@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from mtlcluster.checked import Checked, first_mistake
-from mtlcluster.config.units import Duration, Size
+from mtlcluster.checked import Checked, first_mistake, shown
+from mtlcluster.config.units import Duration, GpuType, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
@@ -65,11 +65,18 @@ class EarlyStopping(Checked):
     min_delta: float = Field(default=0.0, ge=0)
 
 
+class Gpus(Checked):
+    """GPUs of one type."""
+
+    type: GpuType
+    count: int = Field(gt=0)
+
+
 class Resources(Checked):
     """What one run asks of each machine that it runs on: one, or `nodes`. Not part of its identity."""
 
     nodes: int = Field(default=1, ge=1)
-    gpus: int = Field(default=0, ge=0)
+    gpus: Annotated[int, NotNegative] | Gpus = 0            # how many, or of which type and how many
     cpus: int = Field(default=1, ge=1)
     memory: Size = "2G"
     time: Duration = "1h"
@@ -78,10 +85,29 @@ class Resources(Checked):
     qos: str | None = None
     constraint: str | None = None
 
+    @pydantic.field_validator("gpus", mode="wrap")
+    @classmethod
+    def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | Gpus:
+        try:
+            gpus: int | Gpus = check(value)
+        except pydantic.ValidationError:        # which has one mistake for either form
+            forms = "a count, such as 2, or a type and a count, such as {type: a100, count: 2}"
+            raise ValueError(f"should be {forms}, found {shown(value)}") from None
+        return gpus
+
+    @property
+    def gpu_count(self) -> int:
+        return self.gpus.count if isinstance(self.gpus, Gpus) else self.gpus
+
+    @property
+    def gpu_type(self) -> str | None:
+        """None: whichever there is."""
+        return self.gpus.type if isinstance(self.gpus, Gpus) else None
+
     @property
     def ranks(self) -> int:
         """The processes that train the run together: one a GPU, or one a node."""
-        return self.nodes * max(1, self.gpus)
+        return self.nodes * max(1, self.gpu_count)
 
 
 class RunConfig(Checked):

@@ -1,4 +1,4 @@
-"""Durations and sizes as people and Slurm write them."""
+"""Durations, sizes and types of GPU as people and Slurm write them."""
 
 import re
 from typing import Annotated, Any
@@ -28,6 +28,12 @@ def memory_bytes(value: Any) -> int:
     return int(float(parts[1]) * BYTES[parts[2].upper()])
 
 
+def gpu_type(value: Any) -> None:
+    """'a100', 'nvidia_a100_80gb', '3g.20gb'; and 4090, which YAML reads as a number. Nothing else that gres has."""
+    if type(value) not in (str, int) or not re.fullmatch(r"[\w.+-]+", str(value)):
+        raise ValueError(f"should be a type of GPU such as a100, found {value!r}")
+
+
 def _checked_by(parse: Any) -> Any:
     def check(value: Any) -> str:
         parse(value)
@@ -38,3 +44,4 @@ def _checked_by(parse: Any) -> Any:
 
 Duration = Annotated[str, _checked_by(seconds)]
 Size = Annotated[str, _checked_by(memory_bytes)]
+GpuType = Annotated[str, _checked_by(gpu_type)]

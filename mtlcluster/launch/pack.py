@@ -8,6 +8,16 @@ from mtlcluster.config.run import Resources
 from mtlcluster.config.units import memory_bytes, seconds
 
 
+def minutes(time: str, times: int = 1) -> int:
+    """As Slurm is asked: whole, rounded up."""
+    return math.ceil(seconds(time) * times / 60)
+
+
+def megabytes(memory: str, times: int = 1) -> int:
+    """As Slurm is asked: whole, rounded up."""
+    return math.ceil(memory_bytes(memory) * times / 2**20)
+
+
 @dataclass(frozen=True)
 class Unit:
     """A run that is to be submitted, and what decides which others it may share an array with."""
@@ -32,16 +42,20 @@ class Array:
 
     @property
     def gpus(self) -> int:
-        return self.at_once * self.resources.gpus
+        return self.at_once * self.resources.gpu_count
 
     @property
     def megabytes(self) -> int:
-        return math.ceil(self.at_once * memory_bytes(self.resources.memory) / 2**20)
+        return megabytes(self.resources.memory, self.at_once)
+
+    @property
+    def rounds(self) -> int:
+        """How many runs a job trains one after another."""
+        return math.ceil(max(map(len, self.jobs)) / self.at_once)
 
     @property
     def minutes(self) -> int:
-        rounds = math.ceil(max(map(len, self.jobs)) / self.at_once)
-        return math.ceil(seconds(self.resources.time) * rounds / 60)
+        return minutes(self.resources.time, self.rounds)
 
 
 def pack(units: Iterable[Unit], runs_per_job: int, at_once: int, largest_array: int) -> list[Array]:

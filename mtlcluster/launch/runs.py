@@ -143,9 +143,9 @@ def _values(config: RunConfig) -> dict[str, Any]:
 
 def present_resources(config: SweepRunConfig, grid: dict[str, Any]) -> Resources:
     """What the grid, as it was last submitted, asks for this run; what the grid varies stays as it is."""
-    varied = {key.partition(".")[2] for key in config.origin.varied if key.startswith("resources.")}
+    varied = {key.split(".")[1] for key in config.origin.varied if key.startswith("resources.")}
     wanted = {key: value for key, value in grid.get("resources", {}).items() if key not in varied}
-    return config.resources.model_copy(update=wanted)
+    return Resources(**{**config.resources.model_dump(), **wanted})
 
 
 def present_methods(sweep: Sweep, names: list[str], grid: dict[str, Any]) -> list[Path]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:               # a quarter of a second, which only a submission
 SIGNAL_DELAY = 90           # seconds before the time limit at which runs are told to save; a quarter of a short limit
 
 # What an interactive job leaves behind when one submits out of it: srun would take it for this job's.
-UNSET = "unset ${!SLURM_CPU_BIND*} SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU"
+UNSET = "unset ${!SLURM_CPU_BIND*} SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU ${!SLURM_GPU*} SLURM_GRES"
 
 
 def largest_array() -> int:
@@ -46,13 +46,15 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         nodes=wanted.nodes,
         ntasks_per_node=1,
         cpus_per_task=array.cpus,
-        gpus_per_node=array.gpus or None,
+        **_gpus(array, cluster),
         mem=f"{array.megabytes}M",
         partition=wanted.partition or offered.partition,
         account=wanted.account or offered.account,
         qos=wanted.qos or offered.qos,
         constraint=wanted.constraint or offered.constraint,
-        array_parallelism=len(array.jobs),
+        array_parallelism=offered.limits.jobs or len(array.jobs),
+        mail_user=offered.mail,
+        mail_type="END,FAIL" if offered.mail else None,
         stderr_to_stdout=True,
         wckey=None,
         setup=[*offered.setup, UNSET, f"export PYTHONPATH={shlex.quote(str(code))}"],
@@ -60,6 +62,15 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         additional_parameters={"requeue": True, "chdir": str(code)},
     )
     return slurm
+
+
+def _gpus(array: Array, cluster: Cluster) -> dict[str, str]:
+    """The option that asks for the GPUs of a node."""
+    if array.gpus == 0:
+        return {}
+    name = array.resources.gpu_type
+    asked = str(array.gpus) if name is None else f"{cluster.options.gpu_types.get(name, name)}:{array.gpus}"
+    return {"gres": f"gpu:{asked}"} if cluster.options.gpus_as == "gres" else {"gpus_per_node": asked}
 
 
 def python(cluster: Cluster) -> str:

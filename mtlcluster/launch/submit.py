@@ -19,6 +19,7 @@ from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, runs, slurm, snapshot
+from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import visible_gpus
@@ -64,7 +65,7 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
     Raises UserError for a folder that can't be written or is of another job, SchedulerError when Slurm refuses.
     """
     chosen = choose_cluster(cluster, grid)
-    _refuse_too_much(chosen, grid)
+    refuse_too_much(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
     with disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid.job.reference)
@@ -110,7 +111,7 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
     chosen = choose_cluster(cluster, grid)
     sweep = sweep_of(grid, runs_folder)
     runs.refuse_other_job(sweep, grid.job.reference)
-    _refuse_too_much(chosen, grid)
+    refuse_too_much(chosen, grid)
     found = runs.sort(sweep, grid)
     units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
     there = len(grid.runs) - len(found.new)
@@ -159,6 +160,9 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool | str, notify: Notify
     sweep = Sweep(sweep.folder.absolute())
     with disk_errors(sweep), locked(sweep.lock, notify):
         grid, grid_folder, _ = runs.source(sweep)
+        if (sweep.folder / FILE_NAME).exists():     # it came from another machine, with its cluster's options
+            grid_folder = sweep.folder
+        _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
         if restart:
@@ -174,8 +178,7 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool | str, notify: Notify
             by_cluster.setdefault(config.origin.cluster, []).append(Unit(name, resources, config.origin.code))
             sweep.run(name).cancel.unlink(missing_ok=True)
         for cluster, units in by_cluster.items():
-            arrived = (sweep.folder / FILE_NAME).exists()       # from another machine, with its cluster's options
-            chosen = _find_cluster(cluster, sweep.folder if arrived else grid_folder)
+            chosen = _find_cluster(cluster, grid_folder)
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
         result.cluster = ", ".join(by_cluster)
     return result
@@ -208,14 +211,27 @@ def disk_errors(sweep: Sweep) -> Iterator[None]:
         raise UserError(f"{where}: {error.strerror or error}; the sweep's folder can't be written") from None
 
 
-def _refuse_too_much(cluster: Cluster, grid: Grid) -> None:
-    """What this machine can't ever give."""
+def refuse_too_much(cluster: Cluster, grid: Grid) -> None:
+    """What this machine or this cluster can't ever give."""
     nodes = max(run.config.resources.nodes for run in grid.runs)
     if cluster.is_local and nodes > 1:
         raise UserError(f"{grid.path}: resources.nodes is {nodes}, this machine is one; choose another --cluster")
-    wanted = max(run.config.resources.gpus for run in grid.runs)
+    wanted = max(run.config.resources.gpu_count for run in grid.runs)
     if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
         raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")
+    of_each = [run.config.resources for run in grid.runs]
+    refuse_ruled_out(cluster, of_each, grid.file.runs_per_job, grid.file.at_once, grid.path)
+
+
+def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path) -> None:
+    """The same for a `retry`, of every cluster that its runs were submitted to."""
+    wanted: dict[str, list[Resources]] = {}
+    for name in names:
+        config = runs.read_config(sweep.run(name))
+        wanted.setdefault(config.origin.cluster, []).append(runs.present_resources(config, grid))
+    for cluster, of_each in wanted.items():
+        chosen = _find_cluster(cluster, grid_folder)
+        refuse_ruled_out(chosen, of_each, grid.get("runs_per_job", 1), grid.get("at_once", 1), sweep.grid)
 
 
 def _close_interrupted(sweep: Sweep) -> None:

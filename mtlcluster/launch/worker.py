@@ -171,9 +171,11 @@ class Worker:
 
 @functools.cache
 def read_resources(run: Run) -> dict[str, Any]:
-    """What the run's config.yaml asks for."""
+    """What the run's config.yaml asks for; of the GPUs only how many: their type was the scheduler's to heed."""
     config = yaml.load(run.config.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     resources: dict[str, Any] = config["resources"]
+    if isinstance(gpus := resources["gpus"], dict):
+        resources["gpus"] = gpus["count"]
     return resources
 
 

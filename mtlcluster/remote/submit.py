@@ -60,6 +60,8 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     """
     sweep = sweep_of(grid, runs_folder)
     runs.refuse_other_job(sweep, grid.job.reference)
+    for target in targets:
+        launch.refuse_too_much(target, grid)
     adapted = {target.name: adapt(grid, target) for target in targets}
     found, unheard = _ask(grid, sweep, targets, fleet, adapted)
     result = Submitted(sweep, ", ".join(target.name for target in targets))

@@ -8,6 +8,7 @@ import pytest
 
 from mtlcluster.config.grid import read_grid
 from mtlcluster.config.run import RunConfig, read_run_config, run_hash
+from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -125,6 +126,38 @@ def test_a_wrong_grid_is_refused_with_file_and_line(write, text, line, message):
         read_grid(path)
     assert str(refused.value).startswith(f"{path}:{line}: ")
     assert message in str(refused.value)
+
+
+def test_gpus_are_a_count_or_a_type_and_a_count_and_vary_as_either(write):
+    typed = {"type": "a100", "count": 2}
+    grid = read_grid(write(JOB + """
+name: s
+resources: {gpus: {type: a100, count: 2}}
+include:
+  - {seed: 0}
+  - {seed: 1, resources.gpus: 3}
+  - {seed: 2, resources.gpus.count: 4}
+  - {seed: 3, resources.gpus: {type: 4090, count: 1}}
+"""))
+    asked = [run.config.resources for run in grid.runs]
+    assert [(each.gpu_count, each.gpu_type) for each in asked] == [(2, "a100"), (3, None), (4, "a100"), (1, "4090")]
+    assert [each.ranks for each in asked] == [2, 3, 4, 1]
+    for gpus in (2, typed):
+        path = write(dump({"job": "tiny", "resources": {"gpus": gpus}}), "run.yaml")
+        assert read_run_config(path).model_dump()["resources"]["gpus"] == gpus
+
+
+@pytest.mark.parametrize(
+    "gpus", ["-1", "two", "true", "[2]", "{type: a100}", "{tpye: a100, count: 2}", "{type: a100, count: 0}",
+             "{type: 'gpu:a100', count: 2}"]
+)  # fmt: skip
+def test_a_mistake_in_gpus_is_answered_with_both_forms(write, gpus):
+    forms = "should be a count, such as 2, or a type and a count, such as {type: a100, count: 2}, found"
+    for text, line in (f"resources:\n  gpus: {gpus}\n", 5), (f"set:\n  resources.gpus: {gpus}\n", 5):
+        path = write(f"name: s\njob: tiny\ngrid: {{seed: [0]}}\n{text}")
+        with pytest.raises(UserError) as refused:
+            read_grid(path)
+        assert str(refused.value).startswith(f"{path}:{line}: resources.gpus {forms} ")
 
 
 def test_a_mistake_in_the_base_is_reported_there(write):

@@ -13,6 +13,11 @@ from mtlcluster.errors import UserError
         ("lab:\n  partition: gpu\n  host: login.lab\n", r"clusters.yaml:3: 'host': remote clusters are not supported"),
         ("lab:\n  setup: module load cuda\n", r"clusters.yaml:2: setup should be a valid list"),
         ("lab: gpu\n", r"clusters.yaml:1: expected the options of cluster 'lab'"),
+        ("lab:\n  gpus_as: gers\n", r"clusters.yaml:2: gpus_as should be 'per_node' or 'gres', found 'gers'"),
+        ("lab:\n  gpu_types:\n    a100: gpu:a100\n", r"clusters.yaml:3: gpu_types.a100 should be a type of GPU"),
+        ("lab:\n  limits:\n    tmie: 2h\n", r"clusters.yaml:3: unknown key 'tmie'; did you mean 'time'"),
+        ("lab:\n  limits:\n    time: 90\n", r"clusters.yaml:3: limits.time should be a duration .*, found 90"),
+        ("lab:\n  limits: {jobs: 0}\n", r"clusters.yaml:2: limits.jobs should be greater than 0, found 0"),
         ("local:\n  partition: gpu\n", r"clusters.yaml:1: 'local' is this machine"),
     ],
 )

@@ -47,10 +47,11 @@ def assert_all_gone(seen, seconds=20.0):
             time.sleep(0.05)
 
 
-def test_every_rank_is_told_its_place_and_has_no_other_voice(make_grid, submit_locally, monkeypatch):
+@pytest.mark.parametrize("gpus", [2, {"type": "a100", "count": 2}])
+def test_every_rank_is_told_its_place_and_has_no_other_voice(make_grid, submit_locally, monkeypatch, gpus):
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")      # as under torchrun
     monkeypatch.setenv("RANK", "5")
-    sweep = submit_locally(in_two_ranks(make_grid, "fine", cpus=4))
+    sweep = submit_locally(in_two_ranks(make_grid, "fine", cpus=4, gpus=gpus))
     sweep.wait("", "done")
     first, second = ranks(sweep).values()
     assert [(r["RANK"], r["LOCAL_RANK"]) for r in (first, second)] == [("0", "0"), ("1", "1")]

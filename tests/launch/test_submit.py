@@ -140,6 +140,18 @@ def test_more_gpus_than_there_are_is_refused(project, make_grid, monkeypatch):
     assert not (project / "runs").exists()
 
 
+def test_a_retry_asks_for_the_gpus_that_the_grid_asks_for_now(project, make_grid, submit_locally, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    failing = {"include": [{"data.path": "fails", "resources.cpus": 1}]}
+    sweep = submit_locally(make_grid(**failing, resources={"gpus": 1}))
+    sweep.wait("", "failed")
+    asked = {"gpus": {"type": "a100", "count": 2}, "cpus": 4}
+    submit(make_grid(**failing, resources=asked), project / "runs", "local", print)
+    resubmit(sweep.sweep, [sweep.run("")], restart=False, notify=print)
+    resources = read_run_config(sweep.sweep.runs()[0].config).resources
+    assert (resources.model_dump()["gpus"], resources.gpu_count, resources.cpus) == (asked["gpus"], 2, 1)
+
+
 def test_the_runs_go_on_when_submit_and_its_terminal_are_gone(project, make_grid, submit_locally):
     sweep = submit_locally(make_grid(grid={"data.path": ["fine"]}))
     assert os.getsid(sweep.worker) == sweep.worker != os.getsid(0)

@@ -42,6 +42,7 @@ def test_packed_runs_share_a_job_whose_script_is_the_one_of_the_dry_run(
 ):
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")          # as when one submits from inside an interactive job
     monkeypatch.setenv("SLURM_CPU_BIND", "quiet,mask_cpu:0x10")
+    monkeypatch.setenv("SLURM_GPUS_PER_NODE", "1")
     grid = make_grid("packed", **{**PACKED, "grid": {"seed": {"range": 3}}})
     shown = preview(grid, project / "runs", "slurm")
     assert not (project / "runs").exists()

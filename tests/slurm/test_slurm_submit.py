@@ -106,6 +106,82 @@ def test_a_cluster_file_says_how_jobs_are_asked_for(slurm, project, make_grid, t
         choose_cluster("lob", grid)
 
 
+@pytest.mark.parametrize(
+    ("options", "gpus", "line"),
+    [
+        ("{}", 1, "gpus-per-node=2"),
+        ("{}", {"type": "a100", "count": 2}, "gpus-per-node=a100:4"),
+        ("{gpus_as: gres}", 1, "gres=gpu:2"),
+        ("{gpus_as: gres}", {"type": "a100", "count": 2}, "gres=gpu:a100:4"),
+        ("{gpu_types: {a100: nvidia_a100_80gb}}", {"type": "a100", "count": 1}, "gpus-per-node=nvidia_a100_80gb:2"),
+        ("{gpus_as: gres}", 0, None),
+    ],
+)
+def test_gpus_are_asked_for_as_the_cluster_wants_it(slurm, project, make_grid, options, gpus, line):
+    (project / "clusters.yaml").write_text(f"lab: {options}\n")
+    grid = make_grid(grid={"seed": [0, 1]}, resources={"gpus": gpus}, runs_per_job=2, at_once=2)
+    script = preview(grid, project / "runs", "lab")
+    assert re.findall(r"#SBATCH --(g.*)", script) == ([line] if line else [])
+
+
+def test_gpus_throttle_and_mail_reach_the_queue(slurm, project, make_grid):
+    (project / "clusters.yaml").write_text("lab: {gpus_as: gres, limits: {jobs: 2}, mail: me@lab.example}\n")
+    asked = {**FOUR["resources"], "gpus": 1}
+    submitted = submit(make_grid(**{**FOUR, "resources": asked}), project / "runs", "lab", print)
+    job = slurm.ask("scontrol", "show", "job", submitted.job_ids[0])
+    assert re.search(r"TresPerNode=gres[:/]gpu:1\b", job)
+    assert "ArrayTaskThrottle=2\n" in job.replace(" ", "\n")
+    assert "MailUser=me@lab.example" in job
+    assert re.search(r"MailType=\S*END,FAIL", job)
+
+
+LIMITED = """lab:
+  gpu_types: {a100: nvidia_a100_80gb, h100: h100}
+  limits: {time: 15m, cpus: 4, gpus: 2, memory: 2G}
+"""
+
+
+@pytest.mark.parametrize(
+    ("resources", "packing", "message"),
+    [
+        ({"gpus": {"type": "a10", "count": 1}}, (1, 1), "'lab' has no GPUs of type 'a10'; did you mean 'a100'?"),
+        ({"time": "16m"}, (1, 1), "time 16m, limits.time is 15m (lower resources.time)"),
+        ({"time": "5m"}, (8, 2), "time 4 × 5m, limits.time is 15m (lower resources.time or runs_per_job, or raise"),
+        ({"cpus": 2}, (3, 3), "cluster 'lab' allows: cpus 3 × 2, limits.cpus is 4 (lower resources.cpus or at_once)"),
+        ({"gpus": {"type": "h100", "count": 3}}, (2, 1), "gpus 3, limits.gpus is 2 (lower resources.gpus)"),
+        ({"memory": "1G", "cpus": 5}, (3, 3), "; memory 3 × 1G, limits.memory is 2G (lower resources.memory"),
+    ],
+)
+def test_what_a_cluster_does_not_give_is_refused_before_anything_is_written(
+    slurm, project, make_grid, resources, packing, message
+):
+    (project / "clusters.yaml").write_text(LIMITED)
+    runs_per_job, at_once = packing
+    grid = make_grid(grid={"seed": {"range": 8}}, resources=resources, runs_per_job=runs_per_job, at_once=at_once)
+    for command in (preview, lambda *where: submit(*where, print)):
+        with pytest.raises(UserError) as refused:
+            command(grid, project / "runs", "lab")
+        assert str(refused.value).startswith(f"{grid.path}: ")
+        assert message in str(refused.value)
+    assert not (project / "runs").exists()
+    assert slurm.jobs() == {}
+
+
+def test_as_much_as_a_cluster_gives_is_taken_and_a_retry_heeds_what_it_gives_now(slurm, project, make_grid):
+    (project / "clusters.yaml").write_text(LIMITED)
+    asked = {**FOUR["resources"], "time": "7m30s", "cpus": 2, "gpus": 1, "memory": "1G"}
+    grid = make_grid(**{**FOUR, "resources": asked}, runs_per_job=4, at_once=2)
+    first = submit(grid, project / "runs", "lab", print)
+    assert len(first.submitted) == 4
+    slurm.clear()
+    (project / "clusters.yaml").write_text(LIMITED.replace("15m", "14m"))
+    before = {path: path.read_bytes() for path in first.sweep.folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"sweep.yaml: a job .* time 2 × 7m30s, limits.time is 14m"):
+        resubmit(first.sweep, first.new, restart=True, notify=print)
+    assert {path: path.read_bytes() for path in first.sweep.folder.rglob("*") if path.is_file()} == before
+    assert slurm.jobs() == {}
+
+
 def test_without_an_answering_controller_this_machine_is_chosen(project, make_grid, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", os.devnull)
     grid = make_grid(grid={"seed": [0]})
