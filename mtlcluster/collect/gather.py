@@ -70,6 +70,7 @@ class FinishedRun:
     best: dict[str, Any] | None
     epoch: int | None               # whose validation values count: the best one, or the last where none was chosen
     attempts: int
+    cluster: str
     device: str
     versions: dict[str, str]
     curves: dict[str, Curve]
@@ -147,6 +148,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         best=best,
         epoch=epoch,
         attempts=len(info["attempts"]),
+        cluster=str(info.get("cluster", "")),
         device=str(info["device"]),
         versions={str(k): str(v) for k, v in info["versions"].items()},
         curves={k: _curve(s) for k, s in _as_numbers(series) if k.startswith(DRAWN) and len(s["value"])},

@@ -172,8 +172,9 @@ def _runs(runs: list[FinishedRun]) -> str:
     lines = []
     for run in sorted(runs, key=lambda run: run.name)[:RUNS_LISTED]:
         best = f"{run.best['value']} {run.best['number']:.5g}" if run.best else "–"
-        lines.append([run.name, run.method, str(run.seed), str(run.epoch), best, run.device, str(run.attempts)])
-    table = plain_table(["run", "method", "seed", "best epoch", "best value", "device", "attempts"], lines)
+        where = [run.cluster, run.device, str(run.attempts)]
+        lines.append([run.name, run.method, str(run.seed), str(run.epoch), best, *where])
+    table = plain_table(["run", "method", "seed", "best epoch", "best value", "cluster", "device", "attempts"], lines)
     rest = f" The first {RUNS_LISTED} of {len(runs)} are listed." if len(runs) > RUNS_LISTED else ""
     opened = " open" if len(runs) <= LISTED else ""
     link = '<a href="tables/runs.csv">runs.csv</a>'

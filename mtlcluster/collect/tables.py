@@ -240,9 +240,9 @@ def runs_csv(found: list[Setting]) -> str:
     varied = sorted({key for _, run in runs for key in run.varied} - {"seed", "method"})
     by_size = sorted((run for _, run in runs), key=lambda run: -len(run.values))
     keys = list(dict.fromkeys(key for run in by_size for key in run.values))
-    lines: list[list[object]] = [["run", "setting", "method", "seed", *varied, "best_epoch", *keys]]
+    lines: list[list[object]] = [["run", "cluster", "setting", "method", "seed", *varied, "best_epoch", *keys]]
     for setting, run in runs:
-        origin = [run.name, setting.label, run.method, run.seed]
+        origin = [run.name, run.cluster, setting.label, run.method, run.seed]
         values = [run.values.get(key, "") for key in keys]
         lines.append([*origin, *(run.varied.get(key, "") for key in varied), run.epoch, *values])
     return _csv(lines)

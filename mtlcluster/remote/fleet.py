@@ -2,8 +2,9 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.places import cluster_files
 from mtlcluster.errors import ClusterError, nearest
+from mtlcluster.progress import PATIENCE
 from mtlcluster.remote.connection import Connection, folder_there
 
 Reply = dict[str, Any]
@@ -52,7 +54,8 @@ class Remote:
         words = " ".join(folder_there(a) if a.startswith("~") else shlex.quote(a) for a in arguments)
         python = folder_there(f"{self.cluster.environment}/bin/python")
         missing = f"[ -x {python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
-        return f"{self.prelude}{missing}exec {python} {words}"
+        # -P: not from the folder it starts in, the home, where ~/mtlcluster would pass for the package.
+        return f"{self.prelude}{missing}exec {python} -P {words}"
 
     def call(self, verb: str, **request: Any) -> Reply:
         """What `there` answers. Raises ClusterError, also for what it refuses."""
@@ -63,6 +66,8 @@ class Remote:
             if any(words in str(error) for words in (NO_PYTHON, "No module named", "can't open file")):
                 words = f"mtlcluster is missing on {self.name}; mtlcluster setup --cluster {self.name}"
                 raise ClusterError(words) from None
+            if "nknown option: -P" in str(error):
+                raise ClusterError(f"{self.name}: the Python of {self.cluster.environment} is older than 3.11") from None
             raise
         reply: Reply = json.loads(answer)
         if "error" in reply:
@@ -103,7 +108,12 @@ class Fleet:
         if not names:
             return {}
         with ThreadPoolExecutor(len(names)) as threads:
-            return dict(zip(names, threads.map(attempt, names), strict=True))
+            waiting = {name: threads.submit(attempt, name) for name in names}
+            _, slow = wait(waiting.values(), PATIENCE)
+            if slow and sys.stderr.isatty():
+                still = ", ".join(name for name, future in waiting.items() if future in slow)
+                print(f"waiting for {still} …", file=sys.stderr)
+            return {name: future.result() for name, future in waiting.items()}
 
 
 def fleet_of(grid_folders: Iterable[Path]) -> Fleet:

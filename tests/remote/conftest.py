@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import login_node
 import pytest
 import slurm_cluster
+from laptop import Laptop
 from login_node import LoginNode
 from slurm_cluster import SlurmCluster
 from ssh_client import SshClient
@@ -66,6 +68,11 @@ def client(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ss
 
 
 @pytest.fixture
+def laptop(project: Path, client: SshClient) -> Laptop:
+    return Laptop(project, Path(os.environ["HOME"]))
+
+
+@pytest.fixture
 def arnold(arnold_session: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
     with lent(arnold_session, client) as cluster:
         yield cluster
@@ -75,3 +82,28 @@ def arnold(arnold_session: RemoteCluster, client: SshClient) -> Iterator[RemoteC
 def uh(uh_session: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
     with lent(uh_session, client) as cluster:
         yield cluster
+
+
+class SmallDisk:
+    """File systems in memory that hold no more than was said."""
+
+    def __init__(self) -> None:
+        self.mounted: list[Path] = []
+
+    def __call__(self, folder: Path, size: str) -> Path:
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
+        self.mounted.append(folder)
+        return folder
+
+    def grow(self, folder: Path, size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(arnold: RemoteCluster) -> Iterator[SmallDisk]:
+    disk = SmallDisk()
+    yield disk
+    arnold.login.stop()
+    for folder in disk.mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
