@@ -2,8 +2,6 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,14 +16,12 @@ def ssh(*arguments: str) -> subprocess.CompletedProcess[str]:
     return run("ssh", "-o", "BatchMode=yes", *arguments)
 
 
-@contextmanager
-def master(name: str, folder: Path) -> Iterator[str]:
-    """A master connection, and the option by which a command takes it."""
-    path = f"-oControlPath={folder}/m"
+def master(name: str, socket: Path) -> str:
+    """Begins a master connection, which ends with the test; the option by which a command takes it."""
+    path = f"-oControlPath={socket}"
     begun = ssh("-MNf", path, "-oControlPersist=60", name)
     assert begun.returncode == 0, begun.stderr
-    yield path
-    ssh(path, "-O", "exit", name)
+    return path
 
 
 def test_a_command_runs_in_the_home_and_with_the_slurm_of_its_cluster(arnold, uh, monkeypatch):
@@ -69,16 +65,16 @@ def test_a_banner_comes_first(arnold):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_connection_is_cut_at_a_command_with_all_that_share_it(arnold, tmp_path, when):
-    with master("arnold", tmp_path) as path:
-        other = subprocess.Popen(["ssh", path, "arnold", "sleep 60"])
-        wait_for(arnold.login.commands, "it to be counted")
-        arnold.login.cut(3, when)
-        assert [ssh(path, "arnold", f"echo {i} | tee {i}").returncode for i in range(2)] == [0, 0]
-        cut = ssh(path, "arnold", "echo lost | tee lost")
-        assert (cut.returncode, cut.stdout) == (255, "")
-        assert other.wait(10) == 255
-        assert (arnold.login.home / "lost").exists() == (when == "after")
-        assert ssh("arnold", "echo again").stdout == "again\n"
+    path = master("arnold", tmp_path / "m")
+    other = subprocess.Popen(["ssh", path, "arnold", "sleep 60"])
+    wait_for(arnold.login.commands, "it to be counted")
+    arnold.login.cut(3, when)
+    assert [ssh(path, "arnold", f"echo {i} | tee {i}").returncode for i in range(2)] == [0, 0]
+    cut = ssh(path, "arnold", "echo lost | tee lost")
+    assert (cut.returncode, cut.stdout) == (255, "")
+    assert other.wait(10) == 255
+    assert (arnold.login.home / "lost").exists() == (when == "after")
+    assert ssh("arnold", "echo again").stdout == "again\n"
 
 
 def test_rsync_takes_the_wrapper_and_can_be_cut(arnold, tmp_path):
@@ -98,14 +94,14 @@ def test_the_delay_is_that_of_the_distance_and_spares_the_bandwidth(arnold, clie
         assert ssh(*arguments).returncode == 0
         return time.monotonic() - begin
 
-    with master("arnold", tmp_path) as path:
-        near = min(seconds(path, "arnold", "true") for _ in range(3))
+    path = master("arnold", tmp_path / "near")
+    near = min(seconds(path, "arnold", "true") for _ in range(3))
     client.reach(arnold.login, delay=0.1)
-    with master("arnold", tmp_path) as path:
-        far = min(seconds(path, "arnold", "true") for _ in range(3))
-        assert 0.4 <= far < near + 0.6          # there and back twice: a channel is opened, then a command runs in it
-        # ssh has at most 2 MB under way, which takes one fifth of a second there and back
-        assert seconds(path, "arnold", "head -c 5000000 /dev/zero") < far + 1.5
+    path = master("arnold", tmp_path / "far")
+    far = min(seconds(path, "arnold", "true") for _ in range(3))
+    assert 0.4 <= far < near + 0.6          # there and back twice: a channel is opened, then a command runs in it
+    # ssh has at most 2 MB under way, which takes one fifth of a second there and back
+    assert seconds(path, "arnold", "head -c 5000000 /dev/zero") < far + 1.5
 
 
 def test_a_connection_ends_after_so_many_bytes(arnold, client):
@@ -117,14 +113,14 @@ def test_a_connection_ends_after_so_many_bytes(arnold, client):
 
 
 def test_a_host_that_is_down_refuses_until_it_is_up_again(arnold, tmp_path):
-    with master("arnold", tmp_path) as path:
-        arnold.login.stop()
-        for arguments in ((), (path,)):
-            refused = ssh(*arguments, "arnold", "true")
-            assert refused.returncode == 255
-            assert "Connection refused" in refused.stderr
-        arnold.login.start()
-        assert ssh("arnold", "true").returncode == 0
+    path = master("arnold", tmp_path / "m")
+    arnold.login.stop()
+    for arguments in ((), (path,)):
+        refused = ssh(*arguments, "arnold", "true")
+        assert refused.returncode == 255
+        assert "Connection refused" in refused.stderr
+    arnold.login.start()
+    assert ssh("arnold", "true").returncode == 0
 
 
 def test_a_changed_host_key_is_refused(arnold, client):
