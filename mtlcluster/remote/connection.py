@@ -195,7 +195,8 @@ class Connection:
         for pattern, words in MEANINGS:
             if re.search(pattern, said):
                 return words.format(host=self.host)
-        return f"{self.host}: {said.strip()[-500:] or 'the connection was lost'}"
+        said = said.strip()[-500:]
+        return f"{self.host}: {said}" if said else f"the connection to {self.host} was lost"
 
     def _ssh(
         self, options: Sequence[str], command: str = "", given: bytes = b"", patience: float | None = None
