@@ -443,7 +443,7 @@ def _wait(submitted: "Submitted", runs: Path) -> None:
     from mtlcluster.remote.everywhere import Everywhere
 
     name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
-    with Everywhere(runs, name) as everywhere:
+    with Everywhere(submitted.sweep.folder.parent, name) as everywhere:
         try:
             if sys.stdout.isatty():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)

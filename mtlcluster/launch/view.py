@@ -53,7 +53,8 @@ def as_json(runs: Iterable[RunStatus], unreachable: dict[str, str] | None = None
     unreachable: the clusters that could not be asked, and why.
     """
     lines = ",\n".join(json.dumps(_finite(vars(run)), allow_nan=False) for run in runs)
-    return f'{{"runs": [\n{lines}\n],\n"unreachable": {json.dumps(unreachable or {})}}}'
+    more = f',\n"unreachable": {json.dumps(unreachable)}' if unreachable else ""
+    return f'{{"runs": [\n{lines}\n]{more}}}'
 
 
 def _finite(value: Any) -> Any:
@@ -193,7 +194,7 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
     values = {str(run.best.get("value")) for run in runs if run.best}
     wide = width is None or width >= WIDE
     of_what = f" {values.pop()}" if wide and len(values) == 1 else ""
-    several = len({run.cluster for run in runs}) > 1
+    named = bool({run.cluster for run in runs} - {"", "local", "slurm"})       # out of a cluster file
     return [
         column("run", [run.run for run in runs], 9, right=False),
         Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
@@ -204,8 +205,8 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
         column("val. loss" if wide else "val.", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
         column(f"best{of_what}", [_number(run.best.get("number")) if run.best else "" for run in runs], 4),
         column("took", [duration(run.elapsed or None) for run in runs], 2),
-        column("cluster", [run.cluster for run in runs], 6 if several else 1, right=False),
-        column("where", [_where(run) for run in runs], 1, right=False),
+        column("cluster", [run.cluster if named else "" for run in runs], 6, right=False),
+        column("where", [_where(run, not named) for run in runs], 1, right=False),
     ]
 
 
@@ -220,11 +221,12 @@ def _bar(run: RunStatus) -> str:
     return "━" * filled + "╌" * (BAR - filled)
 
 
-def _where(run: RunStatus) -> str:
+def _where(run: RunStatus, with_cluster: bool) -> str:
+    cluster = run.cluster if with_cluster else ""
     if run.state == "queued":
         _, _, reason = run.scheduler.partition(" ")         # PENDING (Priority)
-        return reason if run.verified else ""
-    return run.host
+        return f"{cluster} {reason}".strip() if run.verified else cluster
+    return f"{cluster} {run.host}".strip()
 
 
 def remark(run: RunStatus) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtlcluster.errors import ClusterError
+from mtlcluster.remote import answers
 from mtlcluster.remote.connection import ConnectionLost, folder_there
 from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
@@ -42,8 +43,10 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
                     parts.setdefault(cluster, []).append(sweep)
 
             def bring(remote: Remote) -> None:
-                for sweep in parts[remote.name]:
-                    _bring(remote, Sweep(runs_folder / sweep), checkpoints, notify)
+                for name in parts[remote.name]:
+                    sweep = Sweep(runs_folder / name)
+                    answers.keep(sweep, remote.name, everywhere.known[name][remote.name])
+                    _bring(remote, sweep, checkpoints, notify)
 
             ended = everywhere.fleet.each(parts, bring)
             if failed := [str(error) for error in ended.values() if isinstance(error, ClusterError)]:
@@ -94,7 +97,7 @@ def _pull(
             return remote.connection.pull(source, sweep.folder, *options, names=names)
         except ConnectionLost as error:
             if attempt == ATTEMPTS:
-                raise
+                raise ClusterError(f"{error}; what has arrived stays, and the next call goes on from there") from None
             notify(f"{error}; trying again")
             time.sleep(attempt)
     raise AssertionError

@@ -1,6 +1,7 @@
 """The remote clusters of the user's files, each with its connection, and how they are asked: side by side."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable
@@ -19,6 +20,12 @@ from mtlcluster.remote.connection import Connection, folder_there
 Reply = dict[str, Any]
 T = TypeVar("T")
 NO_PYTHON = "no environment"
+
+# What a shell or Python says over there, and what that means to a user.
+MEANINGS = [
+    (f"{NO_PYTHON}|No module named", "mtlcluster is missing on {name}; mtlcluster setup --cluster {name}"),
+    (r"nknown option: -P", "{name}: the Python of {environment} is too old; mtlcluster needs 3.11 or newer"),
+]
 
 
 @dataclass
@@ -63,11 +70,10 @@ class Remote:
         try:
             answer = self.connection.run(script, json.dumps(request).encode())
         except ClusterError as error:
-            if any(words in str(error) for words in (NO_PYTHON, "No module named", "can't open file")):
-                words = f"mtlcluster is missing on {self.name}; mtlcluster setup --cluster {self.name}"
-                raise ClusterError(words) from None
-            if "nknown option: -P" in str(error):
-                raise ClusterError(f"{self.name}: the Python of {self.cluster.environment} is older than 3.11") from None
+            for pattern, words in MEANINGS:
+                if re.search(pattern, str(error)):
+                    told = words.format(name=self.name, environment=self.cluster.environment)
+                    raise ClusterError(told) from None
             raise
         reply: Reply = json.loads(answer)
         if "error" in reply:

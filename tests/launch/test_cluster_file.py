@@ -10,7 +10,9 @@ from mtlcluster.errors import UserError
     ("text", "message"),
     [
         ("lab:\n  partitoin: gpu\n", r"clusters.yaml:2: unknown key 'partitoin'; did you mean 'partition'"),
-        ("lab:\n  partition: gpu\n  host: login.lab\n", r"clusters.yaml:3: 'host': remote clusters are not supported"),
+        ("lab:\n  partition: gpu\n  host: -lab\n", r"clusters.yaml:3: host should be a name out of .* '-lab'"),
+        ("lab: {host: lab, root: mine}\n", r"clusters.yaml:1: root should begin with / or ~/, found 'mine'"),
+        ("a/b: {host: lab}\n", r"clusters.yaml:1: a cluster's name should be letters, digits"),
         ("lab:\n  setup: module load cuda\n", r"clusters.yaml:2: setup should be a valid list"),
         ("lab: gpu\n", r"clusters.yaml:1: expected the options of cluster 'lab'"),
         ("lab:\n  gpus_as: gers\n", r"clusters.yaml:2: gpus_as should be 'per_node' or 'gres', found 'gers'"),
