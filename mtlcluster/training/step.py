@@ -114,9 +114,10 @@ class Forwards:
     def nothing_seen(self, step: Step) -> Seen:
         return Seen(torch.zeros(len(step.active), device=self.device))
 
-    def losses(self, step: Step, number: int, seen: Seen) -> Tensor:
-        """The part of one batch in the losses [A]: each the mean over the samples that count for it, times their share
-        of all; zero where it has none.
+    def losses(self, step: Step, number: int, seen: Seen) -> list[Tensor]:
+        """The part of one batch in the A losses: each the mean over the samples that count for it, times their share
+        of all; zero where it has none. Each by itself: a backward of one element of a tensor of them would go through
+        all tasks' heads.
         """
         batch, part = step.batches[number], step.parts[number]
         last = number == len(step.batches) - 1
@@ -135,11 +136,11 @@ class Forwards:
             if positions is not None:
                 output, target = output[positions], target[positions]
             losses.append(task.loss(output, target) if count else output.sum() * 0)
-        stacked = torch.stack(losses)
-        stacked = stacked if part is None else stacked * part
-        seen.losses = seen.losses + stacked.detach()
+        if part is not None:
+            losses = [loss * own for loss, own in zip(losses, part, strict=True)]
+        seen.losses = seen.losses + torch.stack(losses).detach()
         seen.extremes.append(torch.stack([*extremes, *torch.aminmax(torch.cat(flat))]))
-        return stacked
+        return losses
 
     def over_ranks(self, seen: Seen) -> Tensor:
         """The losses [A] of all ranks' samples."""

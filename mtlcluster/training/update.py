@@ -162,9 +162,9 @@ class Updater:
             self._sum_gradients_over_ranks()
         return self._update(step, seen, value, weights, choice, self._norms(step, self._summed_over_ranks(at_last)))
 
-    def _backward(self, step: Step, losses: Tensor, weights: Tensor, chosen: list[float] | None) -> None:
+    def _backward(self, step: Step, each: list[Tensor], weights: Tensor, chosen: list[float] | None) -> None:
         """One backward of the weighted losses, for the shared parameters with the gradient method's weights on top."""
-        along = step.effective(weights) * step.scale
+        losses, along = torch.stack(each), step.effective(weights) * step.scale
         if chosen is None:
             losses.backward(self.ranks.unaveraged(along))
             return
@@ -262,20 +262,28 @@ class Updater:
     # Their parts -----------------------------------------------------------------------------------------------------
 
     def _take(
-        self, step: Step, losses: Tensor, jacobian: Jacobian, heads: list[Row] | None = None, keep_graph: bool = False
+        self,
+        step: Step,
+        losses: list[Tensor],
+        jacobian: Jacobian,
+        heads: list[Row] | None = None,
+        keep_graph: bool = False,
     ) -> Jacobian:
         """Fills the rows of `jacobian`, and adds to the gradients of each active task's head; all times the scale."""
         for k, loss in enumerate(losses):
             head = self.heads[step.active[k]] if heads else []
-            row = torch.autograd.grad(
-                loss * step.scale if step.scale != 1 else loss,
-                [*jacobian.points, *head],
-                retain_graph=keep_graph or k < len(losses) - 1,
-                allow_unused=True,
-            )
-            jacobian.append(list(row[: len(row) - len(head)]))
+            points, row = [*jacobian.points, *head], None
+            if loss.requires_grad:
+                row = torch.autograd.grad(
+                    loss * step.scale if step.scale != 1 else loss,
+                    points,
+                    retain_graph=keep_graph or k < len(losses) - 1,
+                    allow_unused=True,
+                )
+            found: Row = [None] * len(points) if row is None else list(row)
+            jacobian.append(found[: len(jacobian.points)])
             if heads:
-                heads[k] = plus(heads[k], row[len(row) - len(head) :])
+                heads[k] = plus(heads[k], found[len(jacobian.points) :])
         return jacobian
 
     def _at_last_layer(self, layers: Sequence[Layer] = ()) -> Jacobian:
