@@ -284,6 +284,7 @@ class Updater:
             jacobian.append(found[: len(jacobian.points)])
             if heads:
                 heads[k] = plus(heads[k], found[len(jacobian.points) :])
+            del row, found      # where the Jacobian has copied them, before the next task's are there
         return jacobian
 
     def _at_last_layer(self, layers: Sequence[Layer] = ()) -> Jacobian:
