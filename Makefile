@@ -25,8 +25,9 @@ toy: $(INSTALLED)
 	$(VENV)/bin/mtlcluster collect toy
 	$(VENV)/bin/python -m jobs.toy.figure runs/toy
 
+# In two processes: much of the time goes into waiting for Slurm, sshd and torch's import.
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-long: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m long
