@@ -120,7 +120,7 @@ def start_node(client: SshClient, tmp_path: Path) -> Iterator[Callable[..., Logi
 
     def start(name: str = "plain", options: str = "") -> LoginNode:
         python = Path(sys._base_executable).resolve().parent
-        environment = {"PATH": f"{python}:/usr/local/bin:/usr/bin:/bin"}
+        environment = {"PATH": f"{python}:/usr/local/bin:/usr/bin:/bin", "PIP_NO_INDEX": "1"}
         nodes.append(LoginNode(tmp_path / name, name, environment, options))
         client.reach(nodes[-1])
         return nodes[-1]
