@@ -4,11 +4,14 @@ checkpoints where they are asked for. Only what is new is copied, and what was c
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 from mtlcluster.errors import ClusterError
+from mtlcluster.launch.view import duration
 from mtlcluster.remote import answers
+from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.connection import ConnectionLost, folder_there
 from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
@@ -32,21 +35,11 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
     """
     with Everywhere(runs_folder, name) as everywhere:
         if everywhere.fleet is not None:
-            found = everywhere.observe()
-            for cluster, why in everywhere.unreachable.items():
-                ages = [run.age for run in found if run.cluster == cluster and run.age]
-                old = f" (what is here of it is {max(ages) / 3600:.1f} hours old)" if ages else ""
-                notify(f"{cluster} is left out{old}: {why}")
-            parts: dict[str, list[str]] = {}
-            for sweep, known in everywhere.known.items():
-                for cluster in known.keys() - everywhere.unreachable.keys():
-                    parts.setdefault(cluster, []).append(sweep)
+            parts = _reachable(everywhere, notify)
 
             def bring(remote: Remote) -> None:
-                for name in parts[remote.name]:
-                    sweep = Sweep(runs_folder / name)
-                    answers.keep(sweep, remote.name, everywhere.known[name][remote.name])
-                    _bring(remote, sweep, checkpoints, notify)
+                for part in parts[remote.name]:
+                    _bring(remote, Sweep(runs_folder / part), checkpoints, notify)
 
             ended = everywhere.fleet.each(parts, bring)
             if failed := [str(error) for error in ended.values() if isinstance(error, ClusterError)]:
@@ -54,11 +47,36 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
     return [find_sweep(runs_folder, name)] if name else sweeps(runs_folder)
 
 
+def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
+    """The clusters that can be reached, and the sweeps that each has or may have."""
+    fleet = everywhere.fleet
+    assert fleet is not None
+    if everywhere.name and everywhere.local:        # it is known which clusters to ask
+        opened = fleet.each(everywhere.asked, lambda remote: remote.connection.open())
+        unreachable = {cluster: str(why) for cluster, why in opened.items() if why is not None}
+    else:
+        everywhere.observe()
+        unreachable = everywhere.unreachable
+    for cluster, why in unreachable.items():
+        times = [known[cluster].time for known in everywhere.known.values() if cluster in known and known[cluster].time]
+        old = f" (what is known of it is {duration(time.time() - max(times))} old)" if times else ""
+        notify(f"{cluster} is left out{old}: {why}")
+    parts: dict[str, list[str]] = {}
+    for sweep, known in everywhere.known.items():
+        for cluster in known.keys() - unreachable.keys():
+            parts.setdefault(cluster, []).append(sweep)
+    return parts
+
+
 def _bring(remote: Remote, sweep: Sweep, checkpoints: Checkpoints | None, notify: Notify) -> None:
-    sweep.folder.mkdir(parents=True, exist_ok=True)
+    """Copies what is new, and asks meanwhile how the runs are."""
+    answers.expect(sweep, remote.name)      # broken off, the next call asks there again
     source, began = remote.sweep(sweep.name), time.monotonic()
-    arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
-    _mend(remote, source, sweep, [file for file in arrived if file.endswith(CHECKED)], notify)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(remote.call, "look", sweep=sweep.name)
+        arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
+        _mend(remote, source, sweep, [file for file in arrived if file.endswith(CHECKED)], notify)
+        answers.keep(sweep, remote.name, Answer(time.time(), answers.rows(asked.result()["runs"], remote.name)))
     if arrived:
         runs = len({file.partition("/")[0] for file in arrived if "/" in file and not file.startswith("code/")})
         took = time.monotonic() - began

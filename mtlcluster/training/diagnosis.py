@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mtlcluster.problem import Task
+from mtlcluster.training.blame import guilty_samples, has_finite_gradient
 from mtlcluster.training.checkpoint import State
 from mtlcluster.training.contract import BatchError, check_batch, some
 from mtlcluster.training.data import map_tensors
@@ -203,12 +204,12 @@ def diagnose(
         if not any(one.non_finite for one in watcher.outputs):
             if blamed:
                 restore_random(moment, generator)
-                rows = update.guilty_samples(batches, blamed[0])
+                rows = guilty_samples(update, batches, blamed[0])
                 guilty = [names[row] for names, own in zip(moment["names"], rows, strict=True) for row in own]
             else:
                 for i in active:
                     restore_random(moment, generator)
-                    if not update.has_finite_gradient(batches, i, moment["scale"], moment["shares"]):
+                    if not has_finite_gradient(update, batches, i, moment["scale"], moment["shares"]):
                         blamed.append(i)
     return Diagnosis(
         found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients,

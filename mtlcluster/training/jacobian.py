@@ -12,6 +12,7 @@ from torch.autograd.graph import GradientEdge
 
 from mtlcluster.training.linear import Layer
 
+IN_CACHE = 2**17        # numbers, half a megabyte: what a core's own cache holds
 HALF = (torch.float16, torch.bfloat16)
 Row = list[Tensor | None]       # of one task, by point; None: the task does not reach it
 
@@ -61,9 +62,11 @@ class Jacobian:
         places = {id(point): i for i, point in enumerate(self.points)}
         places |= {id(layer.module.weight): i for i, layer in enumerate(self.layers)}
         place = places[id(parameter)]
-        norm = self.layers[place].norm if place < len(self.layers) else torch.linalg.vector_norm
         rows = [row[place] for row in self.rows]
-        return torch.stack([parameter.new_zeros(()) if row is None else norm(row) for row in rows])
+        if place < len(self.layers):
+            return self.layers[place].norms(rows)
+        norms = [parameter.new_zeros(()) if row is None else torch.linalg.vector_norm(row) for row in rows]
+        return torch.stack(norms)
 
     def gramian(self) -> Tensor:
         """The inner products of the rows [A, A], float64, on their device; each point's in the rows' own precision."""
@@ -107,14 +110,29 @@ def _inner_products(columns: Sequence[Sequence[Tensor | None]], tasks: int) -> T
         for column in columns:
             gramian += _by_matrix(column)
         return gramian
-    total = np.zeros((tasks, tasks))
-    for column in columns:      # a product of each pair reads memory and writes none; one of matrices needs a copy
-        flat = _flat(column)
-        for i, row in enumerate(flat):
-            for j, other in enumerate(flat[: i + 1]):
-                if row is not None and other is not None:
-                    total[i, j] += float(torch.dot(row, other))
-    return torch.from_numpy(total + np.tril(total, -1).T)
+    gramian = torch.zeros(tasks, tasks, dtype=torch.float64)
+    for column in columns:
+        reached = [task for task, gradient in enumerate(column) if gradient is not None]
+        if len(reached) == tasks:
+            gramian += _by_chunks(column)
+        elif reached:
+            gramian[np.ix_(reached, reached)] += _by_chunks([column[task] for task in reached])
+    return gramian
+
+
+def _by_chunks(column: Sequence[Tensor | None]) -> Tensor:
+    """Of a point that all tasks of `column` reach; float64. Memory, which is what limits it, is read once: a product of
+    each pair would read every gradient A times, one of matrices would need a copy of all of them.
+    """
+    flat = _flat(column)
+    size = IN_CACHE // len(flat)
+    scratch = flat[0].new_empty(min(size, len(flat[0])) * len(flat))
+    gramian = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+    for parts in zip(*(row.split(size) for row in flat), strict=True):
+        chunk = scratch[: len(parts[0]) * len(flat)].view(len(flat), -1)
+        torch.stack(parts, out=chunk)
+        gramian += chunk @ chunk.T
+    return gramian
 
 
 def _by_matrix(column: Sequence[Tensor | None]) -> Tensor | float:
@@ -127,14 +145,14 @@ def _by_matrix(column: Sequence[Tensor | None]) -> Tensor | float:
     return (stacked @ stacked.T).double()
 
 
-def _flat(column: Sequence[Tensor | None]) -> Row:
-    """The gradients as vectors, in the order in which they lie in memory where that is the same for all; those of
-    representations in half precision as float32, whose range their products need.
+def _flat(column: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients that there are as vectors, in the order in which they lie in memory where that is the same for all;
+    those of representations in half precision as float32, whose range their products need.
     """
-    column = [row.float() if row is not None and row.dtype in HALF else row for row in column]
-    strides = {row.stride() for row in column if row is not None}
+    rows = [row.float() if row.dtype in HALF else row for row in column if row is not None]
+    strides = {row.stride() for row in rows}
     if len(strides) != 1:
-        return [None if row is None else row.flatten() for row in column]
+        return [row.flatten() for row in rows]
     stride = strides.pop()
     order = sorted(range(len(stride)), key=lambda dimension: -stride[dimension])
-    return [None if row is None else row.permute(order).flatten() for row in column]
+    return [row.permute(order).flatten() for row in rows]

@@ -50,10 +50,12 @@ class Layer:
             kernel += 1
         return (d.flatten(1) @ (kernel @ d).flatten(1).T).double()
 
-    def norm(self, d: Tensor) -> Tensor:
-        """The length of the weight's own gradient, from that of the output."""
-        d = d.reshape(-1, d.shape[-1])
-        return (d * (self.inputs @ self.inputs.T @ d)).sum().clamp_min(0).sqrt()
+    def norms(self, rows: Sequence[Tensor | None]) -> Tensor:
+        """The lengths [A] of the weight's own gradients, from those of the output (see `gramian`); zero for None."""
+        kernel = self.inputs @ self.inputs.T
+        flat = [None if d is None else d.reshape(-1, d.shape[-1]) for d in rows]
+        squares = [kernel.new_zeros(()) if d is None else (d * (kernel @ d)).sum() for d in flat]
+        return torch.stack(squares).clamp_min(0).sqrt()
 
     def gradients(self, d: Tensor) -> list[Tensor]:
         """Of weight and bias, from the gradient of the output."""
@@ -107,7 +109,7 @@ class LinearLayers:
         times = [id(call.module) for call in calls]
         layers += [call for call in calls if times.count(id(call.module)) == 1]
 
-    def usable(self, layers: list[Layer], losses: Tensor) -> list[Layer]:
+    def usable(self, layers: list[Layer], losses: Sequence[Tensor]) -> list[Layer]:
         """Those that pay, once they have been checked against autograd's own gradients of the sum of the losses."""
         layers = [layer for layer in layers if layer.pays(len(losses)) and layer.inputs._version == layer.version]
         new = [layer for layer in layers if id(layer.module) not in self.trusted]
@@ -115,13 +117,14 @@ class LinearLayers:
             self._check(new, losses)
         return [layer for layer in layers if id(layer.module) in self.trusted]
 
-    def _check(self, layers: list[Layer], losses: Tensor) -> None:
-        uses = _uses(losses)
+    def _check(self, layers: list[Layer], losses: Sequence[Tensor]) -> None:
+        total = torch.stack(list(losses)).sum()
+        uses = _uses(total)
         layers = [layer for layer in layers if uses[id(layer.module.weight)]]       # else it is not known yet
         if not layers:
             return
         points: list[Any] = [*(layer.output for layer in layers), *(layer.module.weight for layer in layers)]
-        found = torch.autograd.grad(losses.sum(), points, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(total, points, retain_graph=True, allow_unused=True)
         for layer, d, weight in zip(layers, found[: len(layers)], found[len(layers) :], strict=True):
             exact = (
                 d is not None
@@ -132,10 +135,10 @@ class LinearLayers:
             (self.trusted if exact else self.refused).add(id(layer.module))
 
 
-def _uses(losses: Tensor) -> Counter[int]:
-    """How often each parameter, by id, enters the graph of the losses: also where its gradient happens to be zero."""
+def _uses(total: Tensor) -> Counter[int]:
+    """How often each parameter, by id, enters the graph of the losses' sum, also where its gradient happens to be 0."""
     uses: Counter[int] = Counter()
-    waiting = [losses.grad_fn]
+    waiting = [total.grad_fn]
     seen = set(waiting)
     while waiting:
         node = waiting.pop()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlcluster.problem import Task
-from mtlcluster.training.update import Choice
+from mtlcluster.training.choice import Choice
 
 POINTS = 1000
 FLUSH_EVERY = 50        # steps

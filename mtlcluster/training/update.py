@@ -1,17 +1,8 @@
-"""From a step's batches to the gradient of every parameter, by whatever weighting and gradient method.
+"""From a step's batches to the gradient of every parameter, by whatever weighting and gradient method."""
 
-The batches of a step (several with `accumulate`, and of all ranks) count as one: a task's loss is the mean over all its
-labelled samples in them, and all that a method sees is of the whole.
-
-Where a schedule gives shares, each sample is drawn for one task and counts for no other. The weights that the method
-gives are then multiplied by how many samples a task had, in multiples of the mean over the tasks: with equal weights
-the step goes down the mean over all samples, so that a task for which more are drawn trains more. (Its own mean over
-more samples would be less noisy, but no larger.)
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,28 +10,15 @@ from torch import Tensor, nn
 
 from mtlcluster.methods.base import Active, Gradient, Weighting
 from mtlcluster.problem import MultiTaskModel, Task
-from mtlcluster.training.batch import Batch, partition, prepare
-from mtlcluster.training.data import tensors_in
+from mtlcluster.training.choice import Choice, choose, seen_by_a_method, to_cpu
 from mtlcluster.training.jacobian import Jacobian, Row, plus, scaled
 from mtlcluster.training.linear import Layer, LinearLayers
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.representation import entering_heads
-from mtlcluster.training.seeding import RandomState, random_state, set_random_state
+from mtlcluster.training.seeding import random_state
+from mtlcluster.training.step import Autocast, Forwards, Seen, Step
 
-Autocast = Callable[[], AbstractContextManager[Any]]
 State = dict[str, Any]
-
-
-@dataclass
-class Choice:
-    """What a gradient method saw of the A tasks' own, unweighted gradients, and what it made of them; on the CPU.
-
-    cosines [A, A], norms [A]; weights a [A], None where it gave a direction instead.
-    """
-
-    cosines: Tensor
-    norms: Tensor
-    weights: Tensor | None = None
 
 
 @dataclass
@@ -61,32 +39,6 @@ class Update:
     losses_again: Callable[[], Tensor] | None = None
 
 
-@dataclass
-class Step:
-    """The batches of a step, and the active tasks that have labels in them.
-
-    parts: by batch, the part [A] of each task's labelled samples that is in it; None: all are. scale: of the losses,
-    before a backward. emphasis: by what the drawn samples multiply the weights [A].
-    """
-
-    batches: list[Batch]
-    parts: list[Tensor | None]
-    active: list[int]
-    scale: float
-    emphasis: Tensor | None
-
-    def effective(self, weights: Tensor) -> Tensor:
-        return weights if self.emphasis is None else weights * self.emphasis
-
-
-@dataclass
-class Seen:
-    """What the forwards of a step have shown so far: the losses [A] over all its samples, and extremes (see Update)."""
-
-    losses: Tensor
-    extremes: list[Tensor] = field(default_factory=list)
-
-
 class Updater:
     """Fills the `.grad` of every trainable parameter of the model and of the weighting."""
 
@@ -103,8 +55,7 @@ class Updater:
     ) -> None:
         """linear_layers: whether to look at them (see linear.py), which autocast and compiling forbid."""
         self.model, self.tasks, self.weighting, self.gradient = model, tasks, weighting, gradient
-        self.autocast, self.device, self.ranks = autocast, device, ranks
-        self.generator = gradient.context.generator
+        self.device, self.ranks = device, ranks
         self.shared = [p for p in model.shared_parameters() if p.requires_grad]
         self.heads = [[p for p in model.heads[task.name].parameters() if p.requires_grad] for task in tasks]
         if len({id(p) for head in self.heads for p in head}) < sum(len(head) for head in self.heads):
@@ -119,7 +70,10 @@ class Updater:
         self.last_linear = LinearLayers(model, visible if weighting.needs_gradient_norms else [], self.last_layer)
         self.kept: dict[str, Any] | None = None     # with `every`: the weights a of which tasks, for how many steps now
         self.indices: dict[tuple[int, ...], Active] = {}
-        self.called = ranks.wrap(model) if gradient.needs == "nothing" or not self.shared else model
+        one_backward = gradient.needs == "nothing" or not self.shared
+        self.forwards = Forwards(
+            model, tasks, autocast, device, gradient.context.generator, ranks, reduces=one_backward
+        )
 
     def __call__(
         self,
@@ -135,7 +89,7 @@ class Updater:
         """
         random = random_state() if self.weighting.needs_losses_after else None
         self.weighting.begin_step()
-        step = self._step(batches, active, scale, shares, sizes)
+        step = self.forwards.step(batches, active, scale, shares, sizes)
         if step is None:
             return None
         if self.gradient.needs == "nothing" or not self.shared or self._kept(step.active) is not None:
@@ -145,7 +99,7 @@ class Updater:
         else:
             found = self._approximated(step)
         if random is not None:
-            found.losses_again = lambda: self._rehearse(step, random)
+            found.losses_again = lambda: self.forwards.rehearse(step, random)
         return found
 
     def learn(self, found: Update) -> None:
@@ -165,7 +119,8 @@ class Updater:
 
     def leave_ranks(self) -> None:
         """From here on this rank looks at its own samples only."""
-        self.ranks, self.called = ALONE, self.model
+        self.ranks = ALONE
+        self.forwards.leave_ranks()
 
     def state_dict(self) -> State:
         return {"kept": self.kept}
@@ -180,32 +135,6 @@ class Updater:
         weights: list[float] = self.kept["weights"]
         return weights
 
-    def has_finite_gradient(
-        self, batches: list[Any], task: int, scale: float = 1.0, shares: Tensor | None = None
-    ) -> bool:
-        """Whether the gradient of a task's own loss is finite in all parameters, over the step of `batches`."""
-        step = self._step(batches, [task], scale, shares)
-        for number in range(len(step.batches) if step else 0):
-            assert step is not None
-            losses = self._forward(step, number, self._nothing_seen(step))
-            found = torch.autograd.grad(losses[0] * scale, [*self.shared, *self.heads[task]], allow_unused=True)
-            if not all(bool(gradient.isfinite().all()) for gradient in found if gradient is not None):
-                return False
-        return True
-
-    def guilty_samples(self, batches: list[Any], task: int) -> list[list[int]]:
-        """In each batch the samples whose own loss of a task is not finite."""
-        loss, name = self.tasks[task].loss, self.tasks[task].name
-        guilty = []
-        for raw in batches:
-            batch = prepare(raw, [self.tasks[task]], self.device)
-            with torch.no_grad(), self.autocast():
-                outputs = self.model(batch.inputs, [name])[name].float()
-            labelled = range(len(outputs)) if batch.labelled[0] is None else batch.labelled[0].tolist()
-            each = [loss(outputs[i : i + 1], batch.targets[name][i : i + 1]) for i in labelled]
-            guilty.append([i for i, one in zip(labelled, each, strict=True) if not one.isfinite()])
-        return guilty
-
     # Three ways to the gradients -------------------------------------------------------------------------------------
 
     def _known(self, step: Step, choice: Choice | None = None) -> Update:
@@ -214,28 +143,28 @@ class Updater:
         With several batches the loss weights must be known before the first backward: where F is linear in the losses
         they do not depend on them, else a rehearsal finds the losses.
         """
-        several, seen, at_last = len(step.batches) > 1, self._nothing_seen(step), None
+        several, seen, at_last = len(step.batches) > 1, self.forwards.nothing_seen(step), None
         chosen = self._kept(step.active) if choice is None or choice.weights is None else choice.weights.tolist()
         if several:
-            weights = self._weigh(step, seen.losses if self.weighting.linear else self._rehearse(step))[1]
+            weights = self._weigh(step, seen.losses if self.weighting.linear else self.forwards.rehearse(step))[1]
         for number in range(len(step.batches)):
             with self.last_linear.watched() as layers:
-                losses = self._forward(step, number, seen)
+                losses = self.forwards.losses(step, number, seen)
             if self.weighting.needs_gradient_norms:
                 here = self._at_last_layer([] if several else self.last_linear.usable(layers, losses))
                 at_last = self._take(step, losses, here, keep_graph=True).plus(at_last)
             if not several:
-                value, weights = self._weigh(step, self._over_ranks(seen))
+                value, weights = self._weigh(step, self.forwards.over_ranks(seen))
             self._backward(step, losses, weights, chosen)
         if several:
-            value, weights = self._weigh(step, self._over_ranks(seen))
+            value, weights = self._weigh(step, self.forwards.over_ranks(seen))
         if chosen is not None:
             self._sum_gradients_over_ranks()
         return self._update(step, seen, value, weights, choice, self._norms(step, self._summed_over_ranks(at_last)))
 
-    def _backward(self, step: Step, losses: Tensor, weights: Tensor, chosen: list[float] | None) -> None:
+    def _backward(self, step: Step, each: list[Tensor], weights: Tensor, chosen: list[float] | None) -> None:
         """One backward of the weighted losses, for the shared parameters with the gradient method's weights on top."""
-        along = step.effective(weights) * step.scale
+        losses, along = torch.stack(each), step.effective(weights) * step.scale
         if chosen is None:
             losses.backward(self.ranks.unaveraged(along))
             return
@@ -248,23 +177,23 @@ class Updater:
 
     def _exact(self, step: Step) -> Update:
         """A backward per task: the rows of the Jacobian over the shared parameters, and each head's own gradient."""
-        seen, jacobian = self._nothing_seen(step), None
+        seen, jacobian = self.forwards.nothing_seen(step), None
         heads: list[Row] = [[None] * len(self.heads[i]) for i in step.active]
         for number in range(len(step.batches)):
             with self.linear.watched() as layers:
-                losses = self._forward(step, number, seen)
+                losses = self.forwards.losses(step, number, seen)
             usable = self.linear.usable(layers, losses) if len(step.batches) == 1 else []
             here = Jacobian(self.shared, usable, len(step.active) if self.gradient.needs == "jacobian" else None)
             jacobian = self._take(step, losses, here, heads).plus(jacobian)
         assert jacobian is not None
         heads = self.ranks.sum_rows(heads, [self.heads[i] for i in step.active])
         self._summed_over_ranks(jacobian)
-        value, weights = self._weigh(step, self._over_ranks(seen))
+        value, weights = self._weigh(step, self.forwards.over_ranks(seen))
         effective = step.effective(weights)
         last = self._norms(step, jacobian)
         if self.gradient.needs == "gramian":
-            gramian, factors = _to_cpu(jacobian.gramian(), effective)
-            choice = self._choose(step, gramian, factors)
+            gramian, factors = to_cpu(jacobian.gramian(), effective)
+            choice = choose(self.gradient, gramian, factors, step.scale, self.index(step.active))
             assert choice.weights is not None
             found = jacobian.combine((choice.weights * factors).tolist())
         else:
@@ -284,7 +213,7 @@ class Updater:
         reached = self.ranks.total([int(any(gradient is not None for gradient in column)) for column in columns])
         matrix = jacobian.matrix
         assert matrix is not None
-        gramian, factors = _to_cpu((matrix @ matrix.T).double(), effective)
+        gramian, factors = to_cpu((matrix @ matrix.T).double(), effective)
         matrix *= (effective / step.scale)[:, None]
         if bool(gramian.isfinite().all()):
             direction = self.gradient.direction(matrix, self.index(step.active))
@@ -293,7 +222,7 @@ class Updater:
         direction = direction if step.scale == 1 else direction * step.scale
         parts = direction.split([p.numel() for p in self.shared])
         found = [(p, part.view_as(p)) for p, part, some in zip(self.shared, parts, reached, strict=True) if some]
-        return _seen_by_a_method(gramian / step.scale**2), factors, found
+        return seen_by_a_method(gramian / step.scale**2), factors, found
 
     def _approximated(self, step: Step) -> Update:
         """The Gramian at the representation or the last shared layer, then one backward with the weights it gives.
@@ -301,12 +230,12 @@ class Updater:
         Different samples have different representations, so the Gramians of batches add up. With several batches this
         is a rehearsal, for no batch's graph is kept.
         """
-        seen, several, at_last = self._nothing_seen(step), len(step.batches) > 1, None
+        seen, several, at_last = self.forwards.nothing_seen(step), len(step.batches) > 1, None
         gramian = torch.zeros((), dtype=torch.float64, device=self.device)
-        with self._without_trace() if several else nullcontext():
+        with self.forwards.without_trace() if several else nullcontext():
             for number in range(len(step.batches)):
                 with entering_heads(self.model) as points:
-                    losses = self._forward(step, number, seen)
+                    losses = self.forwards.losses(step, number, seen)
                 if self.last_layer is not None:
                     at_last = self._take(step, losses, self._at_last_layer(), keep_graph=True).plus(at_last)
                 if self.gradient.at == "representation":
@@ -320,8 +249,9 @@ class Updater:
             gramian = self.ranks.sum([gramian])[0]
         elif at_last is not None:
             gramian = at_last.gramian()
-        value, weights = self._weigh(step, self._over_ranks(seen))
-        choice = self._choose(step, *_to_cpu(gramian, step.effective(weights)))
+        value, weights = self._weigh(step, self.forwards.over_ranks(seen))
+        gramian, factors = to_cpu(gramian, step.effective(weights))
+        choice = choose(self.gradient, gramian, factors, step.scale, self.index(step.active))
         assert choice.weights is not None
         if several:
             return self._known(step, choice)
@@ -331,85 +261,30 @@ class Updater:
 
     # Their parts -----------------------------------------------------------------------------------------------------
 
-    def _step(
-        self,
-        batches: list[Any],
-        active: Sequence[int],
-        scale: float,
-        shares: Tensor | None = None,
-        sizes: Sequence[int] | None = None,
-    ) -> Step | None:
-        tasks, prepared = [self.tasks[i] for i in active], []
-        for number, batch in enumerate(batches):
-            size = sizes[number] if sizes else len(batch[1][tasks[0].name])
-            drawn = None
-            if shares is not None:
-                of_all = partition(shares, size, self.generator)
-                drawn = [self.ranks.own(of_all[i], size) for i in active]
-            if self.ranks.is_idle(size):
-                drawn = [torch.empty(0, dtype=torch.int64) for _ in active]
-            prepared.append(prepare(batch, tasks, self.device, drawn))
-        totals = self.ranks.total([sum(batch.counts[k] for batch in prepared) for k in range(len(active))])
-        present = [k for k, total in enumerate(totals) if total]
-        if not present:
-            return None
-        if len(present) < len(totals):
-            prepared = [batch.of(present) for batch in prepared]
-            totals = [totals[k] for k in present]
-        parts: list[Tensor | None] = [None]
-        if len(prepared) > 1 or self.ranks.size > 1:
-            shown = [[count / total for count, total in zip(b.counts, totals, strict=True)] for b in prepared]
-            parts = list(torch.tensor(shown, device=self.device))
-        emphasis = None
-        if shares is not None:
-            emphasis = torch.tensor(totals, device=self.device) * (len(self.tasks) / sum(totals))
-        return Step(prepared, parts, [active[k] for k in present], scale, emphasis)
-
-    def _nothing_seen(self, step: Step) -> Seen:
-        return Seen(torch.zeros(len(step.active), device=self.device))
-
-    def _forward(self, step: Step, number: int, seen: Seen) -> Tensor:
-        """The part of one batch in the losses [A]: each the mean over the samples that count for it, times their share
-        of all; zero where it has none.
-        """
-        batch, part = step.batches[number], step.parts[number]
-        last = number == len(step.batches) - 1
-        with self.ranks.reducing(self.called, last), self.autocast():
-            outputs = self.called(batch.inputs, [self.tasks[i].name for i in step.active])
-        losses: list[Tensor] = []
-        flat: list[Tensor] = []         # together, for each small operation costs as much as a large one
-        extremes: list[Tensor] = []
-        for tensor in tensors_in(batch.inputs):
-            if tensor.is_floating_point() and tensor.numel():
-                extremes += torch.aminmax(tensor.float())
-        for i, positions, count in zip(step.active, batch.labelled, batch.counts, strict=True):
-            task = self.tasks[i]
-            output, target = outputs[task.name].float(), batch.targets[task.name]
-            flat.append(output.detach().flatten())
-            if positions is not None:
-                output, target = output[positions], target[positions]
-            losses.append(task.loss(output, target) if count else output.sum() * 0)
-        stacked = torch.stack(losses)
-        stacked = stacked if part is None else stacked * part
-        seen.losses = seen.losses + stacked.detach()
-        seen.extremes.append(torch.stack([*extremes, *torch.aminmax(torch.cat(flat))]))
-        return stacked
-
     def _take(
-        self, step: Step, losses: Tensor, jacobian: Jacobian, heads: list[Row] | None = None, keep_graph: bool = False
+        self,
+        step: Step,
+        losses: list[Tensor],
+        jacobian: Jacobian,
+        heads: list[Row] | None = None,
+        keep_graph: bool = False,
     ) -> Jacobian:
         """Fills the rows of `jacobian`, and adds to the gradients of each active task's head; all times the scale."""
         for k, loss in enumerate(losses):
             head = self.heads[step.active[k]] if heads else []
-            row = torch.autograd.grad(
-                loss * step.scale if step.scale != 1 else loss,
-                [*jacobian.points, *head],
-                retain_graph=keep_graph or k < len(losses) - 1,
-                allow_unused=True,
-            )
-            jacobian.append(list(row[: len(row) - len(head)]))
+            points, row = [*jacobian.points, *head], None
+            if loss.requires_grad:
+                row = torch.autograd.grad(
+                    loss * step.scale if step.scale != 1 else loss,
+                    points,
+                    retain_graph=keep_graph or k < len(losses) - 1,
+                    allow_unused=True,
+                )
+            found: Row = [None] * len(points) if row is None else list(row)
+            jacobian.append(found[: len(jacobian.points)])
             if heads:
-                heads[k] = plus(heads[k], row[len(row) - len(head) :])
+                heads[k] = plus(heads[k], found[len(jacobian.points) :])
+            del row, found      # where the Jacobian has copied them, before the next task's are there
         return jacobian
 
     def _at_last_layer(self, layers: Sequence[Layer] = ()) -> Jacobian:
@@ -426,16 +301,6 @@ class Updater:
             parameter.grad = gradient if gradient is None else gradient * step.scale
         return value.detach(), weights
 
-    def _choose(self, step: Step, gramian: Tensor, factors: Tensor) -> Choice:
-        """What the method makes of a Gramian [A, A] of unweighted gradients and the loss weights [A], on the CPU."""
-        choice = _seen_by_a_method(gramian / step.scale**2)
-        weighted = factors[:, None] * (gramian / step.scale**2) * factors
-        if bool(gramian.isfinite().all()):
-            choice.weights = self.gradient.weights(weighted, self.index(step.active))
-        else:       # an overflow in fp16: the scaler will see it and leave out the step
-            choice.weights = torch.ones_like(factors)
-        return choice
-
     def _norms(self, step: Step, jacobian: Jacobian | None) -> Tensor | None:
         """For a weighting that asks: the rows' norms [A] at the last shared layer."""
         if jacobian is None or self.last_layer is None or not self.weighting.needs_gradient_norms:
@@ -447,32 +312,6 @@ class Updater:
     ) -> Update:
         return Update(step.active, seen.losses, weights, value, torch.cat(seen.extremes), norms, choice)
 
-    def _rehearse(self, step: Step, random: RandomState | None = None) -> Tensor:
-        """The losses [A] of a step, with the random numbers that come next, or with those from `random` on."""
-        seen = self._nothing_seen(step)
-        with self._without_trace(random), torch.no_grad():
-            for number in range(len(step.batches)):
-                self._forward(step, number, seen)
-        return self._over_ranks(seen)
-
-    @contextmanager
-    def _without_trace(self, random: RandomState | None = None) -> Iterator[None]:
-        """What is done inside moves neither random generators nor buffers, such as batch norm's statistics: it has
-        copies in their place.
-        """
-        buffers = [(m, name, b) for m in self.model.modules() for name, b in m._buffers.items() if b is not None]
-        state = random_state()
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer.clone()
-        if random is not None:
-            set_random_state(random)
-        try:
-            yield
-        finally:
-            set_random_state(state)
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer
-
     def index(self, active: list[int]) -> Active:
         """What takes the values [A] of the active tasks out of a tensor [T]."""
         if len(active) == len(self.tasks):
@@ -483,10 +322,6 @@ class Updater:
         return self.indices[key]
 
     # Over the ranks --------------------------------------------------------------------------------------------------
-
-    def _over_ranks(self, seen: Seen) -> Tensor:
-        seen.losses = self.ranks.sum([seen.losses])[0]
-        return seen.losses
 
     def _summed_over_ranks(self, jacobian: Jacobian | None) -> Jacobian | None:
         if jacobian is not None and jacobian.matrix is not None:
@@ -502,17 +337,6 @@ class Updater:
         [sums] = self.ranks.sum_rows([[p.grad for p in parameters]], [parameters])
         for parameter, gradient in zip(parameters, sums, strict=True):
             parameter.grad = gradient
-
-
-def _to_cpu(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """A Gramian [A, A] and loss weights [A], in one transfer, float64."""
-    both = torch.cat([gramian.to(weights.device).flatten(), weights.double()]).cpu()
-    return both[: -len(weights)].view(len(weights), -1), both[-len(weights) :]
-
-
-def _seen_by_a_method(gramian: Tensor) -> Choice:
-    norms = gramian.diagonal().clamp_min(0).sqrt()
-    return Choice(gramian / (norms[:, None] * norms), norms)
 
 
 def last_shared_layer(shared: list[nn.Parameter]) -> nn.Parameter:

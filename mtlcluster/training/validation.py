@@ -13,7 +13,7 @@ from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.binary import OVERALL, Gathered, judge
 from mtlcluster.training.data import map_tensors
 from mtlcluster.training.ranks import ALONE, Ranks
-from mtlcluster.training.update import Autocast
+from mtlcluster.training.step import Autocast
 
 AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
 

@@ -1,11 +1,12 @@
 """What a step of every method costs: gradients of all parameters, without the optimizer.
 
-    python tests/benchmarks/methods.py [--rounds 15] [--trunk mlp] [--device cuda]
+    python tests/benchmarks/methods.py [--rounds 15] [--trunk mlp] [--tasks 5] [--method upgrad] [--threads 1]
+        [--device cuda]
 
-The floor is one forward, the heads' backward, and T plain backwards through the trunk, nothing else. All ways of a row
-are timed in turn, round by round in one process; figures are medians over the rounds, of times or of ratios within a
-round. Memory is the peak of what lives beside model and batch, in copies of the shared gradients, less what one plain
-summed backward needs beyond its one copy.
+The floor is one forward, the heads' backward, and T plain backwards through the trunk, nothing else. Each way is timed
+between two runs of what it is compared with, round by round in one process; figures are medians of the ratios. With
+one thread the time is the CPU's own, which others on the machine disturb less. Memory is the peak of what lives beside
+model and batch, in copies of the shared gradients, less what one plain summed backward needs beyond its one copy.
 """
 
 import argparse
@@ -43,6 +44,7 @@ THEIRS: dict[str, Callable[[int], nn.Module]] = {
     "gradvac": lambda tasks: aggregation.GradVac(),
     "fairgrad": lambda tasks: aggregation.FairGrad(alpha=2.0),
 }
+OF_LOSSES = ["equal", "rlw", "uncertainty", "imtl_l", "scale_invariant", "gls"]
 BATCH = 64
 
 
@@ -168,60 +170,72 @@ def peak(step: Callable[[], None]) -> int:
     return found.most
 
 
-def times(ways: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def seconds(step: Callable[[], None], device: torch.device) -> float:
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def ratios(
+    ways: dict[str, Callable[[], None]], reference: Callable[[], None], rounds: int, device: torch.device
+) -> tuple[dict[str, float], float]:
+    """Of each way to the reference, which goes before it and after it in every round; and the reference's seconds."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    of_reference: list[float] = []
     for number in range(rounds + 2):
-        for name, step in ways.items() if number % 2 else reversed(ways.items()):
-            start = time.perf_counter()
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+        before = seconds(reference, device)
+        for name, step in ways.items():
+            own, after = seconds(step, device), seconds(reference, device)
             if number >= 2:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+                found[name].append(2 * own / (before + after))
+                of_reference.append(after)
+            before = after
+    return {name: statistics.median(of_way) for name, of_way in found.items()}, statistics.median(of_reference)
 
 
-def ratio(seconds: dict[str, list[float]], name: str, to: str) -> float:
-    return statistics.median(a / b for a, b in zip(seconds[name], seconds[to], strict=True))
+def goal(what: str, found: float, limit: float) -> None:
+    print(f"goal: {what}: at most {limit:.2f}, found {found:.2f}, {'met' if found <= limit else 'NOT MET'}", flush=True)
 
 
-def gramian_methods(trunk: str, count: int, rounds: int, device: torch.device) -> None:
+def gramian_methods(trunk: str, count: int, methods: list[str], rounds: int, device: torch.device) -> None:
     """Each method our way, by plain gradients where that differs, and TorchJD's; against the floor."""
     setting = Setting(trunk, count, device)
-    linear = trunk != "convolutional"
-    ways: dict[str, Callable[[], None]] = {"floor": setting.floor}
-    for name in GRAMIAN:
-        ways[name] = setting.ours({"gradient": name})
-        ways[f"{name} plain"] = setting.ours({"gradient": name}, plain=True)
-        ways[f"{name} torchjd"] = setting.torchjd(name)
-    seconds = times(ways, rounds, device)
-    floor = statistics.median(seconds["floor"])
-    for name in GRAMIAN:
-        ours, plain, theirs = (ratio(seconds, f"{name}{kind}", "floor") for kind in ("", " plain", " torchjd"))
-        shown = f"{ours:6.2f}" if linear else "      "
+    worst = {"": 0.0, " plain": 0.0, "of TorchJD's time": 0.0}
+    for name in methods:
+        ways = {"": setting.ours({"gradient": name}), " plain": setting.ours({"gradient": name}, plain=True)}
+        ways["torchjd"] = setting.torchjd(name)
+        found, floor = ratios(ways, setting.floor, rounds, device)
         print(
-            f"| {trunk} | {count} | {floor * 1e3:.1f} | {name:11} | {shown} | {plain:6.2f} | {theirs:6.2f} | "
-            f"{ratio(seconds, f'{name} torchjd', name):.2f} |", flush=True,
+            f"| {trunk} | {count} | {floor * 1e3:.1f} | {name:11} | {found['']:.2f} | {found[' plain']:.2f} | "
+            f"{found['torchjd']:.2f} | {found['torchjd'] / found['']:.2f} |", flush=True,
         )  # fmt: skip
+        found["of TorchJD's time"] = found[""] / found["torchjd"]
+        worst = {kind: max(most, found[kind]) for kind, most in worst.items()}
+    goal(f"{trunk}, T = {count}, by plain gradients", worst[" plain"], 1.05 if trunk == "transformer" else 1.3)
+    if trunk == "mlp" and count > 2:
+        goal(f"{trunk}, T = {count}, by linear layers", worst[""], 0.95)
+    goal(f"{trunk}, T = {count}, of TorchJD's time", worst["of TorchJD's time"], 1.0)
 
 
 def others(trunk: str, count: int, rounds: int, device: torch.device) -> None:
     """The methods that need no Gramian, against a plain summed backward; and those that need the Jacobian."""
     setting = Setting(trunk, count, device)
-    weightings = ["equal", "rlw", "uncertainty", "imtl_l", "scale_invariant", "gls", "gradnorm", "famo"]
-    ways: dict[str, Callable[[], None]] = {"summed": setting.summed, "floor": setting.floor}
-    ways["forward"] = setting.forward
-    ways |= {name: setting.ours({"weighting": name}) for name in weightings}
-    jacobians = ["graddrop", "db_mtl", "moco"]
-    ways |= {name: setting.ours({"gradient": name}) for name in jacobians}
+    ways = {name: setting.ours({"weighting": name}) for name in [*OF_LOSSES, "gradnorm", "famo"]}
+    found, _ = ratios({**ways, "forward": setting.forward}, setting.summed, rounds, device)
+    shown = ", ".join(f"{name} {of_it:.3f}" for name, of_it in found.items())
+    print(f"{trunk}, T = {count}, against a summed backward: {shown}")
+    goal(f"{trunk}, T = {count}, weightings of the losses", max(found[name] for name in OF_LOSSES), 1.03)
+    goal(f"{trunk}, T = {count}, gradnorm", found["gradnorm"], 1.15)
+    goal(f"{trunk}, T = {count}, famo beyond one forward", found["famo"] - found["forward"], 1.03)
+    ways = {name: setting.ours({"gradient": name}) for name in ("graddrop", "db_mtl", "moco")}
     for at in ("representation", "last_layer"):
         ways[f"mgda at {at}"] = setting.ours({"gradient": {"name": "mgda", "at": at}})
-    seconds = times(ways, rounds, device)
-    to_summed = ", ".join(f"{name} {ratio(seconds, name, 'summed'):.3f}" for name in [*weightings, "forward"])
-    print(f"{trunk}, T = {count}, against a summed backward: {to_summed}")
-    slower = [*jacobians, *(name for name in ways if " at " in name), "summed"]
-    to_floor = ", ".join(f"{name} {ratio(seconds, name, 'floor'):.2f}" for name in slower)
-    print(f"{trunk}, T = {count}, against the floor: {to_floor}", flush=True)
+    found, _ = ratios({**ways, "summed": setting.summed}, setting.floor, rounds, device)
+    shown = ", ".join(f"{name} {of_it:.2f}" for name, of_it in found.items())
+    print(f"{trunk}, T = {count}, against the floor: {shown}", flush=True)
 
 
 def memory(trunk: str, count: int, device: torch.device) -> None:
@@ -239,14 +253,17 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--trunk", choices=TRUNKS, action="append")
     parser.add_argument("--tasks", type=int, action="append")
+    parser.add_argument("--method", choices=GRAMIAN, action="append")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     on, trunks, counts = torch.device(given.device), given.trunk or list(TRUNKS), given.tasks or [2, 5, 10]
     print("| trunk | T | floor, ms | method | ours / floor | plain / floor | TorchJD / floor | TorchJD / ours |")
     print("|---|---|---|---|---|---|---|---|")
     for body in trunks:
         for tasks in counts:
-            gramian_methods(body, tasks, given.rounds, on)
+            gramian_methods(body, tasks, given.method or GRAMIAN, given.rounds, on)
     for body in trunks:
         for tasks in counts:
             others(body, tasks, given.rounds, on)

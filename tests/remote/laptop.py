@@ -32,7 +32,7 @@ class Laptop:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def describe(self, **clusters: dict[str, Any] | None) -> None:

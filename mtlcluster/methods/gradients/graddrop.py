@@ -29,7 +29,10 @@ class GradDrop(Gradient):
         # Drawn where the gradients are, so that nothing waits for the device; the same on every rank.
         seed = int(torch.randint(2**62, (), generator=self.context.generator))
         generator = torch.Generator(jacobian.device).manual_seed(seed)
-        return torch.cat([self._kept(columns, generator) for columns in jacobian.split(COLUMNS, dim=1)])
+        direction = torch.empty_like(jacobian[0])
+        for columns, part in zip(jacobian.split(COLUMNS, dim=1), direction.split(COLUMNS), strict=True):
+            part.copy_(self._kept(columns, generator))
+        return direction
 
     def _kept(self, columns: Tensor, generator: torch.Generator) -> Tensor:
         positive, negative = columns.clamp_min(0).sum(0), columns.clamp_max(0).sum(0)

@@ -1,0 +1,174 @@
+"""The forwards of a step. Its batches (several with `accumulate`, and of all ranks) count as one: a task's loss is the
+mean over all its labelled samples in them, and all that a method sees is of the whole.
+
+Where a schedule gives shares, each sample is drawn for one task and counts for no other. The weights that the method
+gives are then multiplied by how many samples a task had, in multiples of the mean over the tasks: with equal weights
+the step goes down the mean over all samples, so that a task for which more are drawn trains more. (Its own mean over
+more samples would be less noisy, but no larger.)
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.training.batch import Batch, partition, prepare
+from mtlcluster.training.data import tensors_in
+from mtlcluster.training.ranks import ALONE, Ranks
+from mtlcluster.training.seeding import RandomState, random_state, set_random_state
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass
+class Step:
+    """The batches of a step, and the active tasks that have labels in them.
+
+    parts: by batch, the part [A] of each task's labelled samples that is in it; None: all are. scale: of the losses,
+    before a backward. emphasis: by what the drawn samples multiply the weights [A].
+    """
+
+    batches: list[Batch]
+    parts: list[Tensor | None]
+    active: list[int]
+    scale: float
+    emphasis: Tensor | None
+
+    def effective(self, weights: Tensor) -> Tensor:
+        return weights if self.emphasis is None else weights * self.emphasis
+
+
+@dataclass
+class Seen:
+    """What the forwards of a step have shown so far: the losses [A] over all its samples; the least and the greatest
+    value of each input and output.
+    """
+
+    losses: Tensor
+    extremes: list[Tensor] = field(default_factory=list)
+
+
+class Forwards:
+    """Makes them, for the active tasks, on the device."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        tasks: Sequence[Task],
+        autocast: Autocast,
+        device: torch.device,
+        generator: torch.Generator,
+        ranks: Ranks,
+        reduces: bool,
+    ) -> None:
+        """generator: draws the samples of shares. reduces: whether the model's own backward gives the gradients' sum
+        over the ranks.
+        """
+        self.model, self.tasks, self.autocast, self.device = model, tasks, autocast, device
+        self.generator, self.ranks = generator, ranks
+        self.called = ranks.wrap(model) if reduces else model
+
+    def leave_ranks(self) -> None:
+        """From here on this rank looks at its own samples only."""
+        self.ranks, self.called = ALONE, self.model
+
+    def step(
+        self,
+        batches: list[Any],
+        active: Sequence[int],
+        scale: float = 1.0,
+        shares: Tensor | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> Step | None:
+        """See Updater. None where no active task has a label."""
+        tasks, prepared = [self.tasks[i] for i in active], []
+        for number, batch in enumerate(batches):
+            size = sizes[number] if sizes else len(batch[1][tasks[0].name])
+            drawn = None
+            if shares is not None:
+                of_all = partition(shares, size, self.generator)
+                drawn = [self.ranks.own(of_all[i], size) for i in active]
+            if self.ranks.is_idle(size):
+                drawn = [torch.empty(0, dtype=torch.int64) for _ in active]
+            prepared.append(prepare(batch, tasks, self.device, drawn))
+        totals = self.ranks.total([sum(batch.counts[k] for batch in prepared) for k in range(len(active))])
+        present = [k for k, total in enumerate(totals) if total]
+        if not present:
+            return None
+        if len(present) < len(totals):
+            prepared = [batch.of(present) for batch in prepared]
+            totals = [totals[k] for k in present]
+        parts: list[Tensor | None] = [None]
+        if len(prepared) > 1 or self.ranks.size > 1:
+            shown = [[count / total for count, total in zip(b.counts, totals, strict=True)] for b in prepared]
+            parts = list(torch.tensor(shown, device=self.device))
+        emphasis = None
+        if shares is not None:
+            emphasis = torch.tensor(totals, device=self.device) * (len(self.tasks) / sum(totals))
+        return Step(prepared, parts, [active[k] for k in present], scale, emphasis)
+
+    def nothing_seen(self, step: Step) -> Seen:
+        return Seen(torch.zeros(len(step.active), device=self.device))
+
+    def losses(self, step: Step, number: int, seen: Seen) -> list[Tensor]:
+        """The part of one batch in the A losses: each the mean over the samples that count for it, times their share
+        of all; zero where it has none. Each by itself: a backward of one element of a tensor of them would go through
+        all tasks' heads.
+        """
+        batch, part = step.batches[number], step.parts[number]
+        last = number == len(step.batches) - 1
+        with self.ranks.reducing(self.called, last), self.autocast():
+            outputs = self.called(batch.inputs, [self.tasks[i].name for i in step.active])
+        losses: list[Tensor] = []
+        flat: list[Tensor] = []         # together, for each small operation costs as much as a large one
+        extremes: list[Tensor] = []
+        for tensor in tensors_in(batch.inputs):
+            if tensor.is_floating_point() and tensor.numel():
+                extremes += torch.aminmax(tensor.float())
+        for i, positions, count in zip(step.active, batch.labelled, batch.counts, strict=True):
+            task = self.tasks[i]
+            output, target = outputs[task.name].float(), batch.targets[task.name]
+            flat.append(output.detach().flatten())
+            if positions is not None:
+                output, target = output[positions], target[positions]
+            losses.append(task.loss(output, target) if count else output.sum() * 0)
+        if part is not None:
+            losses = [loss * own for loss, own in zip(losses, part, strict=True)]
+        seen.losses = seen.losses + torch.stack(losses).detach()
+        seen.extremes.append(torch.stack([*extremes, *torch.aminmax(torch.cat(flat))]))
+        return losses
+
+    def over_ranks(self, seen: Seen) -> Tensor:
+        """The losses [A] of all ranks' samples."""
+        seen.losses = self.ranks.sum([seen.losses])[0]
+        return seen.losses
+
+    def rehearse(self, step: Step, random: RandomState | None = None) -> Tensor:
+        """The losses [A] of a step, with the random numbers that come next, or with those from `random` on."""
+        seen = self.nothing_seen(step)
+        with self.without_trace(random), torch.no_grad():
+            for number in range(len(step.batches)):
+                self.losses(step, number, seen)
+        return self.over_ranks(seen)
+
+    @contextmanager
+    def without_trace(self, random: RandomState | None = None) -> Iterator[None]:
+        """What is done inside moves neither random generators nor buffers, such as batch norm's statistics: it has
+        copies in their place.
+        """
+        buffers = [(m, name, b) for m in self.model.modules() for name, b in m._buffers.items() if b is not None]
+        state = random_state()
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer.clone()
+        if random is not None:
+            set_random_state(random)
+        try:
+            yield
+        finally:
+            set_random_state(state)
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
