@@ -90,14 +90,18 @@ class Connection:
 
     def open(self) -> None:
         """Raises ClusterError."""
+        self._open()
+
+    def _open(self) -> list[str]:
+        """By which options ssh finds the connection. Raises ClusterError."""
         with self._opening:
             if self.options is not None:
-                return
+                return self.options
             if shutil.which("ssh") is None:
                 raise ClusterError("ssh is not installed here (Debian package openssh-client)")
             if self._ssh(["-O", "check"]).returncode == 0:      # a connection that the user shares already
                 self.options = []
-                return
+                return self.options
             # A socket's path may have 108 characters: TMPDIR is often too long.
             self.folder = Path(tempfile.mkdtemp(prefix="mtl-", dir="/tmp"))
             self.options = ["-o", f"ControlPath={self.folder}/s"]
@@ -106,6 +110,7 @@ class Connection:
             except BaseException:
                 self.close()
                 raise
+            return self.options
 
     def _connect(self) -> None:
         """Without asking; only where that is not enough, and there is a terminal, ssh may ask there."""
@@ -137,13 +142,13 @@ class Connection:
 
     def run(self, script: str, given: bytes = b"", patience: float = PATIENCE) -> bytes:
         """What the script of bash prints over there with `given` as its input. Raises ClusterError."""
-        self.open()
+        options = self._open()
         try:
             done = self._ssh(COMMAND, _marked(script), given, patience)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"{self.host} did not answer within {patience:.0f} seconds") from None
         if done.returncode in (LOST, -2):       # -2: Ctrl-C
-            raise self._lost()
+            raise self._lost(options)
         _, marked, printed = done.stdout.partition(f"{MARK}\n".encode())
         if not marked:
             raise self._no_shell(done.stdout + done.stderr)
@@ -157,7 +162,7 @@ class Connection:
 
         Raises ClusterError where the connection is lost.
         """
-        self.open()
+        options = self._open()
         command, line = self._command(COMMAND, _marked(WATCHED + script)), b""
         # Unbuffered: of what follows the marker, nothing may be read with it.
         with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -169,7 +174,7 @@ class Connection:
                 os.write(1, chunk)
             process.wait()      # while its input is open, by which the other side knows that we listen
         if process.returncode == LOST:
-            raise self._lost()
+            raise self._lost(options)
         if not line.endswith(f"{MARK}\n".encode()):
             raise self._no_shell(line)
         return process.returncode
@@ -191,7 +196,7 @@ class Connection:
 
     def _rsync(self, names: Iterable[str] | None, source: str, target: str, *options: str) -> str:
         """Broken off, it goes on from where it was the next time. Raises ClusterError."""
-        self.open()
+        shared = self._open()
         if shutil.which("rsync") is None:
             raise ClusterError("rsync is not installed here (Debian package rsync)")
         with tempfile.TemporaryDirectory(prefix="mtlcluster-") as folder:
@@ -204,24 +209,26 @@ class Connection:
             given = "\0".join(names).encode() if names is not None else b""
             done = subprocess.run([*command, "--", source, target], input=given, capture_output=True)
         if done.returncode not in (0, 24):      # 24: a file was gone before it could be copied
-            raise self._rsync_failed(done.returncode, done.stderr.decode(errors="replace"))
+            raise self._rsync_failed(done.returncode, done.stderr.decode(errors="replace"), shared)
         return done.stdout.decode(errors="replace")
 
     def _rsh(self) -> str:
         ssh = shlex.join(self._command(COMMAND))
         return RSH.format(ssh=ssh, command=shlex.quote(_marked('exec "$@"')), mark=MARK)
 
-    def _rsync_failed(self, code: int, said: str) -> ClusterError:
+    def _rsync_failed(self, code: int, said: str, shared: list[str]) -> ClusterError:
         if "No space left on device" in said or "Disk quota exceeded" in said:
             return ClusterError(f"{self.host}: the disk over there is full; make room and try again")
         if code in (12, 127) and "rsync" in said and "not found" in said:
             return ClusterError(f"rsync is not installed on {self.host}; ask for it there, or load it in your profile")
         if code in (10, 12, 30, 35, LOST):
-            return self._lost()
+            return self._lost(shared)
         return ClusterError(f"{self.host}: {said.strip()[-2000:] or f'rsync failed with code {code}'}")
 
-    def _lost(self) -> ConnectionLost:
-        self.close()
+    def _lost(self, options: list[str]) -> ConnectionLost:
+        with self._opening:
+            if self.options is options:     # and not yet one that another thread has opened in its place
+                self.close()
         return ConnectionLost(f"the connection to {self.host} was lost")
 
     def _no_shell(self, printed: bytes) -> ClusterError:

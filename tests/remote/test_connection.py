@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -174,13 +174,15 @@ def test_an_account_without_a_shell_is_told_from_a_lost_connection(node):
 def test_a_copy_that_is_cut_goes_on_from_where_it_was(node, client, tmp_path):
     content, target = os.urandom(12_000_000), tmp_path / "target"
     (node.home / "large").write_bytes(content)
-    client.reach(node, cut_after=8_000_000)
-    with opened() as there, pytest.raises(ConnectionLost, match="the connection to plain was lost"):
-        there.pull("~", target)
-    assert not (target / "large").exists()
-    client.reach(node, cut_after=8_000_000)         # enough for the rest alone
+    client.reach(node, cut_after=8_000_000)         # never enough for all of it
     with opened() as there:
-        assert there.pull("~", target) == ["large"]
+        with pytest.raises(ConnectionLost, match="the connection to plain was lost"):
+            there.pull("~", target)
+        assert not (target / "large").exists()
+        for _ in range(5):
+            with suppress(ConnectionLost):
+                assert there.pull("~", target) == ["large"]
+                break
     assert (target / "large").read_bytes() == content
     assert list(target.iterdir()) == [target / "large"]
 
