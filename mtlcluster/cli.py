@@ -196,7 +196,7 @@ def clusters() -> None:
     """List the clusters of the cluster files, and whether each is ready."""
     from mtlcluster.remote.setup import states
 
-    _print(states(_width()))
+    _print(states())
 
 
 @app.command()

@@ -6,6 +6,7 @@ type a second factor types it once. A login shell may print whatever it likes be
 says where that ends.
 """
 
+import base64
 import os
 import re
 import shlex
@@ -22,26 +23,38 @@ MARK = "---mtlcluster---"
 CONNECT_TIMEOUT = 15        # seconds
 PATIENCE = 120.0            # seconds; a file system over there that hangs must not hang a command for ever
 IDLE = 60                   # seconds after which a connection ends whose owner was killed
-ALIVE = ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"]
 LOST = 255                  # ssh's own exit status
 
+# Of the shared connection, whatever the user's file says of this host: what a terminal there wants, a batch does not.
+MASTER = {
+    "ControlMaster": "yes",
+    "ControlPersist": IDLE,
+    "ConnectTimeout": CONNECT_TIMEOUT,
+    "ServerAliveInterval": 5,
+    "ClearAllForwardings": "yes",       # their ports belong to the user's own session
+}
+# Without the proxy that refuses, ssh would make up for a shared connection that was lost by a new one for each command.
+COMMAND = ["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ProxyCommand=false"]
+
 # What rsync calls in ssh's place, as `rsh HOST rsync --server …`; all that it has of names goes over its own protocol.
-RSH = """#!/bin/sh
-shift
-{ssh} "exec bash -lc 'echo {mark}; exec $*'" | {{
+RSH = """shift
+{ssh} {command} bash "$@" | {{
     while IFS= read -r line; do
-        [ "$line" = {mark} ] && exec cat
+        case $line in *{mark}) exec cat ;; esac
     done
     exit 255
 }}
 """
 
-# What ssh says, and what that means to a user. {host}, {name}: of the cluster.
+# Ends a script, and all that it began, once nobody listens any more: without a terminal sshd would let it go on.
+WATCHED = "exec 3<&0 </dev/null; { cat <&3; kill -- -$$; } >/dev/null 2>&1 & exec 3<&-; "
+
+# What ssh says where it can't connect, and what that means to a user; {0} is what the pattern has caught.
 MEANINGS = [
     (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "the host key of {host} has changed. That may be an attack; mtlcluster never overrides it. Ask its "
-        "administrators; if the new key is right: ssh-keygen -R the name that ssh shows",
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED(?s:.*)Offending \S+ key in ([^\r\n]+)",
+        "the host key of {host} has changed: {0} has another. That may be an attack; mtlcluster never overrides it. "
+        "Ask its administrators; if the new key is right, remove that line",
     ),
     (r"Host key verification failed", "the host key of {host} is not known yet; accept it once: ssh {host}"),
     (r"Could not resolve hostname", "the host {host} is unknown; is it spelt as in ~/.ssh/config?"),
@@ -50,12 +63,12 @@ MEANINGS = [
         "{host} did not let you in by a key alone, and there is no terminal to ask for a password or a second factor; "
         "run this in a terminal, or open a shared connection (ControlMaster) before",
     ),
-    (r"Permission denied", "{host} refused your key; does this work: ssh {host}"),
-    (r"Connection refused|No route to host|Network is unreachable", "{host} does not answer (is it down?)"),
     (
-        r"timed out|[Cc]onnection (reset|closed|unexpectedly closed)|Broken pipe|closed by remote host",
-        "the connection to {host} was lost, or is not answered",
+        r"Permission denied",
+        "{host} refused your key; does this work: ssh {host} (if it asks for the key's passphrase: ssh-add before)",
     ),
+    (r"Connection refused|No route to host|Network is unreachable|timed out", "{host} does not answer (is it down?)"),
+    (r"(?i)connection (reset|closed)", "{host} closed the connection at once; does this work: ssh {host}"),
 ]
 
 
@@ -71,40 +84,52 @@ class Connection:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.options: list[str] | None = None
+        self.options: list[str] | None = None       # by which ssh finds the shared connection
         self.folder: Path | None = None
         self._opening = threading.Lock()
 
     def open(self) -> None:
         """Raises ClusterError."""
+        self._open()
+
+    def _open(self) -> list[str]:
+        """By which options ssh finds the connection. Raises ClusterError."""
         with self._opening:
             if self.options is not None:
-                return
+                return self.options
             if shutil.which("ssh") is None:
                 raise ClusterError("ssh is not installed here (Debian package openssh-client)")
             if self._ssh(["-O", "check"]).returncode == 0:      # a connection that the user shares already
                 self.options = []
-                return
+                return self.options
             # A socket's path may have 108 characters: TMPDIR is often too long.
             self.folder = Path(tempfile.mkdtemp(prefix="mtl-", dir="/tmp"))
-            shared = ["-o", f"ControlPath={self.folder}/s"]
-            master = [*shared, "-f", "-N", "-o", "ControlMaster=yes", "-o", f"ControlPersist={IDLE}", *ALIVE]
-            master += ["-o", f"ConnectTimeout={CONNECT_TIMEOUT}"]
-            failed = self._start([*master, "-o", "BatchMode=yes"])
-            if failed and _may_ask(failed):
-                with _terminal:
-                    failed = self._start(master, asking=True)
-            if failed is not None:
+            self.options = ["-o", f"ControlPath={self.folder}/s"]
+            try:
+                self._connect()
+            except BaseException:
                 self.close()
-                raise ClusterError(self.meaning(failed))
-            self.options = shared
+                raise
+            return self.options
 
-    def _start(self, options: list[str], asking: bool = False) -> str | None:
+    def _connect(self) -> None:
+        """Without asking; only where that is not enough, and there is a terminal, ssh may ask there."""
+        failed = self._start(BatchMode="yes", ServerAliveCountMax=4)
+        if failed is None:
+            return
+        if not _may_ask(failed):
+            raise ClusterError(self.meaning(failed))
+        with _terminal:     # the host is silent, too, while a second factor is being approved on a telephone
+            if self._start(asking=True, ServerAliveCountMax=24) is not None:
+                raise ClusterError(f"ssh did not get into {self.host}; what it said is above")
+
+    def _start(self, asking: bool = False, **options: object) -> str | None:
         """Starts the shared connection. Returns None, or what ssh said."""
+        words = [f"-o{name}={value}" for name, value in {**MASTER, **options}.items()]
+        command = ["ssh", *(self.options or []), "-f", "-N", *words, "--", self.host]
         with tempfile.TemporaryFile() as said:      # a pipe would stay open as long as the connection
-            command = ["ssh", *options, "--", self.host]
             quiet = None if asking else subprocess.DEVNULL
-            done = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=None if asking else said)
+            done = subprocess.run(command, stdin=quiet, stdout=subprocess.DEVNULL, stderr=None if asking else said)
             said.seek(0)
             return None if done.returncode == 0 else said.read().decode(errors="replace") or "Permission denied"
 
@@ -116,93 +141,114 @@ class Connection:
         self.options = self.folder = None
 
     def run(self, script: str, given: bytes = b"", patience: float = PATIENCE) -> bytes:
-        """What the script, one line of bash, prints over there with `given` as its input. Raises ClusterError."""
-        self.open()
+        """What the script of bash prints over there with `given` as its input. Raises ClusterError."""
+        options = self._open()
         try:
-            done = self._ssh(["-T", "-o", "BatchMode=yes"], _marked(script), given, patience)
+            done = self._ssh(COMMAND, _marked(script), given, patience)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"{self.host} did not answer within {patience:.0f} seconds") from None
-        printed = after_mark(done.stdout)
-        if done.returncode == LOST or printed is None:
-            raise self._lost(done.stderr.decode(errors="replace"))
+        if done.returncode in (LOST, -2):       # -2: Ctrl-C
+            raise self._lost(options)
+        _, marked, printed = done.stdout.partition(f"{MARK}\n".encode())
+        if not marked:
+            raise self._no_shell(done.stdout + done.stderr)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
             raise ClusterError(f"{self.host}: {said[-2000:]}")
         return printed
 
     def stream(self, script: str) -> int:
-        """Prints here what the script prints over there, as it comes. Returns its exit status."""
-        self.open()
-        command = ["ssh", *(self.options or []), "-T", "-o", "BatchMode=yes", "--", self.host, _marked(script)]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        """Prints here what the script prints over there, as it comes; it ends with us. Returns its exit status.
+
+        Raises ClusterError where the connection is lost.
+        """
+        options = self._open()
+        command, line = self._command(COMMAND, _marked(WATCHED + script)), b""
+        # Unbuffered: of what follows the marker, nothing may be read with it.
+        with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                if line == f"{MARK}\n".encode():
+                if line.endswith(f"{MARK}\n".encode()):
                     break
             while chunk := os.read(process.stdout.fileno(), 2**16):
                 os.write(1, chunk)
+            process.wait()      # while its input is open, by which the other side knows that we listen
+        if process.returncode == LOST:
+            raise self._lost(options)
+        if not line.endswith(f"{MARK}\n".encode()):
+            raise self._no_shell(line)
         return process.returncode
 
     def push(self, source: Path, names: Iterable[str], target: str) -> None:
-        """Copies files, named from the folder `source`, into the folder `target` over there, which is made."""
-        self._rsync(names, f"{source}/", f"cluster:{_from_home(target)}/", "--mkpath")
+        """Copies files, named from the folder `source`, into the folder `target` over there, made where only it is
+        missing.
+        """
+        self._rsync(names, f"{source}/", f"cluster:{_from_home(target)}/")
 
     def pull(self, source: str, target: Path, *options: str, names: Iterable[str] | None = None) -> list[str]:
         """Copies what is new in the folder `source` over there into the folder `target`. Returns the files' names.
 
         options: rsync's own. names: of the only files that are meant.
         """
-        said = self._rsync(names, f"cluster:{_from_home(source)}/", f"{target}/", "--out-format=%n", *options)
+        exactly = re.sub(r"([\\*?\[])", r"\\\1", _from_home(source))       # rsync expands patterns over there
+        said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *options)
         return [name for name in said.splitlines() if not name.endswith("/")]
 
     def _rsync(self, names: Iterable[str] | None, source: str, target: str, *options: str) -> str:
         """Broken off, it goes on from where it was the next time. Raises ClusterError."""
-        self.open()
+        shared = self._open()
         if shutil.which("rsync") is None:
             raise ClusterError("rsync is not installed here (Debian package rsync)")
         with tempfile.TemporaryDirectory(prefix="mtlcluster-") as folder:
             rsh = Path(folder, "rsh")
             rsh.write_text(self._rsh())
-            rsh.chmod(0o700)
-            command = ["rsync", "-e", shlex.quote(str(rsh)), "--secluded-args", "--times", "--perms", "--links"]
-            command += ["--partial-dir=.partial", *options]
+            # Only options that rsync has had since 3.1, which clusters still have.
+            command = ["rsync", "-e", f"sh {shlex.quote(str(rsh))}", "--protect-args", "--times", "--perms", "--links"]
+            command += ["--partial-dir=.partial", f"--timeout={PATIENCE:.0f}", *options]
             command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
             given = "\0".join(names).encode() if names is not None else b""
             done = subprocess.run([*command, "--", source, target], input=given, capture_output=True)
         if done.returncode not in (0, 24):      # 24: a file was gone before it could be copied
-            raise self._rsync_failed(done.returncode, done.stderr.decode(errors="replace"))
+            raise self._rsync_failed(done.returncode, done.stderr.decode(errors="replace"), shared)
         return done.stdout.decode(errors="replace")
 
     def _rsh(self) -> str:
-        ssh = shlex.join(["ssh", *(self.options or []), "-T", "-o", "BatchMode=yes", "--", self.host])
-        return RSH.format(ssh=ssh, mark=MARK)
+        ssh = shlex.join(self._command(COMMAND))
+        return RSH.format(ssh=ssh, command=shlex.quote(_marked('exec "$@"')), mark=MARK)
 
-    def _rsync_failed(self, code: int, said: str) -> ClusterError:
+    def _rsync_failed(self, code: int, said: str, shared: list[str]) -> ClusterError:
         if "No space left on device" in said or "Disk quota exceeded" in said:
             return ClusterError(f"{self.host}: the disk over there is full; make room and try again")
         if code in (12, 127) and "rsync" in said and "not found" in said:
             return ClusterError(f"rsync is not installed on {self.host}; ask for it there, or load it in your profile")
         if code in (10, 12, 30, 35, LOST):
-            return self._lost(said)
+            return self._lost(shared)
         return ClusterError(f"{self.host}: {said.strip()[-2000:] or f'rsync failed with code {code}'}")
 
-    def _lost(self, said: str) -> ConnectionLost:
-        self.close()
-        return ConnectionLost(self.meaning(said))
+    def _lost(self, options: list[str]) -> ConnectionLost:
+        with self._opening:
+            if self.options is options:     # and not yet one that another thread has opened in its place
+                self.close()
+        return ConnectionLost(f"the connection to {self.host} was lost")
+
+    def _no_shell(self, printed: bytes) -> ClusterError:
+        said = printed.decode(errors="replace").strip()[-500:] or "nothing"
+        return ClusterError(f"{self.host} lets you in, but runs no bash for you; it said: {said}")
 
     def meaning(self, said: str) -> str:
-        """What ssh's own words mean."""
+        """What ssh's own words mean, where it could not connect."""
         for pattern, words in MEANINGS:
-            if re.search(pattern, said):
-                return words.format(host=self.host)
-        said = said.strip()[-500:]
-        return f"{self.host}: {said}" if said else f"the connection to {self.host} was lost"
+            if found := re.search(pattern, said):
+                return words.format(*found.groups(), host=self.host)
+        return f"no connection to {self.host}: {said.strip()[-500:]}"
+
+    def _command(self, options: Sequence[str], command: str = "") -> list[str]:
+        return ["ssh", *(self.options or []), *options, "--", self.host, *([command] if command else [])]
 
     def _ssh(
         self, options: Sequence[str], command: str = "", given: bytes = b"", patience: float | None = None
     ) -> "subprocess.CompletedProcess[bytes]":
-        words = ["ssh", *(self.options or []), *options, "--", self.host, *([command] if command else [])]
-        return subprocess.run(words, input=given, capture_output=True, timeout=patience)
+        return subprocess.run(self._command(options, command), input=given, capture_output=True, timeout=patience)
 
 
 def _may_ask(said: str) -> bool:
@@ -213,12 +259,9 @@ def _may_ask(said: str) -> bool:
 
 def _marked(script: str) -> str:
     """For whatever shell the login shell is: one simple command, the rest in single quotes."""
+    if re.search(r"[\\!\n]", script):       # which fish and csh don't leave alone in single quotes
+        script = f'eval "$(echo {base64.b64encode(script.encode()).decode()} | base64 -d)"'
     return f"exec bash -lc {shlex.quote(f'echo {MARK}; {script}')}"
-
-
-def after_mark(printed: bytes) -> bytes | None:
-    _, found, rest = printed.partition(f"{MARK}\n".encode())
-    return rest if found else None
 
 
 def folder_there(path: str) -> str:

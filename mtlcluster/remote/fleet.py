@@ -54,7 +54,7 @@ class Remote:
     @cached_property
     def prelude(self) -> str:
         """The cluster's own lines, such as modules to load; what they print is not part of an answer."""
-        return "".join(f"{{ {line}; }} 1>&2; " for line in self.cluster.options.setup)
+        return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup)
 
     def python(self, *arguments: str) -> str:
         """A script that runs the environment's Python over there; words that begin with ~ are folders."""

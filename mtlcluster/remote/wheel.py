@@ -29,7 +29,7 @@ def build_wheel(folder: Path) -> Path:
     files = {
         str(path.relative_to(library.parent)): path.read_bytes()
         for path in sorted(library.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(library).parts)
     }
     info = {"METADATA": described, "WHEEL": WHEEL, "entry_points.txt": ENTRY_POINTS}
     files |= {f"{name}.dist-info/{file}": text.encode() for file, text in info.items()}

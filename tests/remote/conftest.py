@@ -1,9 +1,11 @@
 """Two remote clusters, `arnold` and `uh`, and the laptop from which a test reaches them by ssh."""
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -107,3 +109,57 @@ def small_disk(arnold: RemoteCluster) -> Iterator[SmallDisk]:
     arnold.login.stop()
     for folder in disk.mounted:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def start_node(client: SshClient, tmp_path: Path) -> Iterator[Callable[..., LoginNode]]:
+    """`start_node(name, options)`: a login node without a Slurm, with this Python; `client` knows it."""
+    if reason := login_node.missing():
+        pytest.skip(reason)
+    nodes = []
+
+    def start(name: str = "plain", options: str = "") -> LoginNode:
+        python = Path(sys._base_executable).resolve().parent
+        environment = {"PATH": f"{python}:/usr/local/bin:/usr/bin:/bin", "PIP_NO_INDEX": "1"}
+        nodes.append(LoginNode(tmp_path / name, name, environment, options))
+        client.reach(nodes[-1])
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture
+def node(start_node: Callable[..., LoginNode]) -> LoginNode:
+    return start_node()
+
+
+class Traces:
+    """What mtlcluster leaves of its connections, found by what it tells ssh."""
+
+    def __init__(self, client: SshClient) -> None:
+        self.log = client.bin / "log"
+        ssh = client.bin / "ssh"
+        ssh.write_text(ssh.read_text().replace("exec", f"echo \"$*\" >> {self.log}\nexec"))
+
+    def folders(self) -> set[str]:
+        return set(re.findall(r"/tmp/mtl-\w+", self.log.read_text()))
+
+    def left(self) -> list[str]:
+        """Folders and processes."""
+        folders = self.folders()
+        processes = [words for words in map(_words, Path("/proc").glob("[0-9]*")) if any(f in words for f in folders)]
+        return [*filter(os.path.exists, folders), *processes]
+
+
+def _words(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def traces(client: SshClient) -> Traces:
+    return Traces(client)
