@@ -75,7 +75,10 @@ class Remote:
                     told = words.format(name=self.name, environment=self.cluster.environment)
                     raise ClusterError(told) from None
             raise
-        reply: Reply = json.loads(answer)
+        try:
+            reply: Reply = json.loads(answer)
+        except ValueError:
+            raise ClusterError(f"{self.name} answered {answer[:100]!r}; is its mtlcluster damaged?") from None
         if "error" in reply:
             raise ClusterError(f"{self.name}: {reply['error']}")
         return reply

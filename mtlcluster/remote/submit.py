@@ -26,7 +26,7 @@ from mtlcluster.launch.submit import Submitted, sweep_of
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.fleet import Fleet, Remote, fleet_of
-from mtlcluster.remote.ship import arriving, ship, wanted_of
+from mtlcluster.remote.ship import ship, wanted_of
 from mtlcluster.sweep.files import locked
 from mtlcluster.sweep.folder import Sweep
 
@@ -116,9 +116,7 @@ def _ask(
     def ask(remote: Remote) -> dict[str, Any]:
         if remote.name not in paths:
             return remote.call("look", sweep=sweep.name)
-        return remote.call(
-            "prepare", sweep=sweep.name, job=grid.job.reference, arriving=arriving(sweep), paths=[*paths[remote.name]]
-        )
+        return remote.call("prepare", sweep=sweep.name, job=grid.job.reference, paths=[*paths[remote.name]])
 
     known = answers.known(sweep)
     replies = fleet.each([*dict.fromkeys([*paths, *fleet.remotes, *known])], ask)

@@ -2,7 +2,7 @@
 reads one JSON object and prints one. The runs of ROOT/runs are that machine's own, with all that the verbs do locally.
 
     look    {"sweep"}                                   -> {"version", "runs"}; sweep: "" for all
-    prepare {"sweep", "job", "arriving", "paths"}       -> the same and {"missing", "slurm"}
+    prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
     submit  {"sweep", "cluster", "options", "arriving", "runs", "runs_per_job", "at_once"}
                                                         -> {"jobs", "submitted", "runs"}
     cancel  {"sweep", "names"}                          -> {"runs"}
@@ -37,12 +37,12 @@ def look(runs_folder: Path, request: Request) -> Reply:
 
 
 def prepare(runs_folder: Path, request: Request) -> Reply:
-    """Makes the folder that files can arrive in, and finds out what would be in the way of a submission."""
+    """Makes the sweep's folder, and finds out what would be in the way of a submission."""
     from mtlcluster.launch import runs, slurm
 
     sweep = Sweep(runs_folder / request["sweep"])
     runs.refuse_other_job(sweep, request["job"])
-    (sweep.folder / request["arriving"]).mkdir(parents=True, exist_ok=True)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
     probe = sweep.folder / f".probe-{os.getpid()}"
     probe.write_text("room?")
     probe.unlink()
