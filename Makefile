@@ -27,7 +27,7 @@ toy: $(INSTALLED)
 
 # In two processes: much of the time goes into waiting for Slurm, sshd and torch's import.
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 test-long: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m long

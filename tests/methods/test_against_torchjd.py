@@ -54,21 +54,22 @@ UP_TO_10 = (2, 3, 5, 10)
 UP_TO_5 = (2, 3, 5)
 
 
+REFERENCES = [
+    ("upgrad", upgrad, UP_TO_10, True),
+    ("mgda", mgda, UP_TO_5, False),
+    ("cagrad", lambda tasks: aggregation.CAGrad(c=0.5, norm_eps=1e-12), UP_TO_10, False),
+    ({"name": "cagrad", "c": 0.9}, lambda tasks: aggregation.CAGrad(c=0.9, norm_eps=1e-12), UP_TO_10, False),
+    ("imtl_g", lambda tasks: aggregation.IMTLG(), UP_TO_10, False),
+    ("config", lambda tasks: aggregation.ConFIG(), UP_TO_10, False),
+    ("aligned_mtl", lambda tasks: aggregation.AlignedMTL(), UP_TO_10, True),
+    ("nash_mtl", nash, UP_TO_5, False),
+    ({"name": "fairgrad", "alpha": 1.0}, lambda tasks: aggregation.FairGrad(1.0), UP_TO_10, False),
+    ("fairgrad", lambda tasks: aggregation.FairGrad(2.0), UP_TO_10, False),
+]
+
+
 @pytest.mark.parametrize(
-    ("gradient", "reference", "sizes", "averages"),
-    [
-        ("upgrad", upgrad, UP_TO_10, True),
-        ("mgda", mgda, UP_TO_5, False),
-        ("cagrad", lambda tasks: aggregation.CAGrad(c=0.5, norm_eps=1e-12), UP_TO_10, False),
-        ({"name": "cagrad", "c": 0.9}, lambda tasks: aggregation.CAGrad(c=0.9, norm_eps=1e-12), UP_TO_10, False),
-        ("imtl_g", lambda tasks: aggregation.IMTLG(), UP_TO_10, False),
-        ("config", lambda tasks: aggregation.ConFIG(), UP_TO_10, False),
-        ("aligned_mtl", lambda tasks: aggregation.AlignedMTL(), UP_TO_10, True),
-        ("nash_mtl", nash, UP_TO_5, False),
-        ({"name": "fairgrad", "alpha": 1.0}, lambda tasks: aggregation.FairGrad(1.0), UP_TO_10, False),
-        ("fairgrad", lambda tasks: aggregation.FairGrad(2.0), UP_TO_10, False),
-    ],
-    ids=str,
+    ("gradient", "reference", "sizes", "averages"), REFERENCES, ids=[str(gradient) for gradient, *_ in REFERENCES]
 )
 def test_the_same_direction(gradient, reference, sizes, averages, monkeypatch):
     """averages: where TorchJD's is the mean over the tasks, ours the sum."""

@@ -273,7 +273,7 @@ SMOOTHING = [
 ]
 
 
-@pytest.mark.parametrize(("gradient", "by_the_paper"), SMOOTHING, ids=str)
+@pytest.mark.parametrize(("gradient", "by_the_paper"), SMOOTHING, ids=[str(gradient) for gradient, _ in SMOOTHING])
 def test_what_smooths_over_hundreds_of_steps_with_changing_tasks(gradient, by_the_paper):
     method = make(gradient, 3)
     for chosen, active, gradients in stream(300):

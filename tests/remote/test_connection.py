@@ -201,7 +201,7 @@ def test_a_command_may_be_silent_but_a_host_may_not(node, monkeypatch, traces):
 
 
 def test_what_is_streamed_ends_with_ctrl_c_here_and_there(node, laptop, traces):
-    laptop.describe(plain={"install": ["echo begun; touch begun; sleep 1234; touch ended"]})
+    laptop.describe(plain={"install": ["touch begun; echo begun; sleep 1234; touch ended"]})
     setup = [sys.executable, "-m", "mtlcluster", "setup", "--cluster", "plain"]
     code, shown = type_at(setup, laptop.folder, [("\nbegun", "\x03")])
     assert code == 130, shown

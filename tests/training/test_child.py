@@ -40,7 +40,11 @@ def reports(file):
     return [json.loads(line) for line in file]
 
 
-@pytest.mark.parametrize("method", ["uncertainty", DSG], ids=["uncertainty", "dsg+gradnorm+pcgrad"])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param("uncertainty", marks=pytest.mark.long), DSG],
+    ids=["uncertainty", "dsg+gradnorm+pcgrad"],
+)
 def test_killed_at_any_moment_it_ends_the_same(method, tmp_path):
     """SIGKILL at random moments, with a checkpoint at every step: most often while one is being written."""
     settings = {"method": method, "accumulate": 2, "epochs": 16}

@@ -110,6 +110,7 @@ def test_two_ranks_give_the_history_of_one(settings, tmp_path):
         np.testing.assert_allclose(two[name]["value"], one[name]["value"], rtol=2e-3, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.long       # tests/slurm/test_slurm_ranks.py stops and starts two ranks, too
 def test_stopped_and_started_again_two_ranks_end_the_same_and_another_number_says_what_changes(tmp_path):
     whole = configure(tmp_path / "whole", **DROPOUT)
     train(whole, 2)
@@ -136,7 +137,12 @@ def test_a_sample_that_breaks_one_rank_ends_all_and_is_named(tmp_path):
     assert "sample 7: inputs: a value that is not finite" in "\n".join(printed)
 
 
-@pytest.mark.parametrize("method", ["pcgrad", "moco", {"gradient": {"name": "mgda", "at": "last_layer"}}], ids=str)
+LAST_LAYER = {"gradient": {"name": "mgda", "at": "last_layer"}}
+
+
+@pytest.mark.parametrize(
+    "method", ["pcgrad", *(pytest.param(method, marks=pytest.mark.long) for method in ("moco", LAST_LAYER))], ids=str
+)
 def test_what_a_model_skips_on_one_rank_is_summed_all_the_same(method, tmp_path):
     """Else the ranks' gradients, or whether a parameter has one, would differ."""
     job = f"{PROJECT}/jobs/skipping.py:build"
