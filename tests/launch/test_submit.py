@@ -21,8 +21,9 @@ AWKWARD = {"weighting": {"name": "static", "weights": {"a": 1e-05, "b": 2.0, "c"
 
 
 def everything(folder):
-    """Every file below `folder`, with its content."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file below `folder`, with its content, but for what Python keeps there while a worker starts."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path: path.read_bytes() for path in files}
 
 
 def test_a_runs_file_says_everything_and_keeps_its_identity(make_grid, submit_locally):
