@@ -7,17 +7,20 @@ says where that ends.
 """
 
 import base64
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mtlcluster.errors import ClusterError
+from mtlcluster.remote import rsh
 
 MARK = "---mtlcluster---"
 CONNECT_TIMEOUT = 15        # seconds
@@ -35,16 +38,6 @@ MASTER = {
 }
 # Without the proxy that refuses, ssh would make up for a shared connection that was lost by a new one for each command.
 COMMAND = ["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ProxyCommand=false"]
-
-# What rsync calls in ssh's place, as `rsh HOST rsync --server …`; all that it has of names goes over its own protocol.
-RSH = """shift
-{ssh} {command} bash "$@" | {{
-    while IFS= read -r line; do
-        case $line in *{mark}) exec cat ;; esac
-    done
-    exit 255
-}}
-"""
 
 # Ends a script, and all that it began, once nobody listens any more: without a terminal sshd would let it go on.
 WATCHED = "exec 3<&0 </dev/null; { cat <&3; kill -- -$$; } >/dev/null 2>&1 & exec 3<&-; "
@@ -199,22 +192,21 @@ class Connection:
         shared = self._open()
         if shutil.which("rsync") is None:
             raise ClusterError("rsync is not installed here (Debian package rsync)")
-        with tempfile.TemporaryDirectory(prefix="mtlcluster-") as folder:
-            rsh = Path(folder, "rsh")
-            rsh.write_text(self._rsh())
-            # Only options that rsync has had since 3.1, which clusters still have.
-            command = ["rsync", "-e", f"sh {shlex.quote(str(rsh))}", "--protect-args", "--times", "--perms", "--links"]
-            command += ["--partial-dir=.partial", f"--timeout={PATIENCE:.0f}", *options]
-            command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
-            given = "\0".join(names).encode() if names is not None else b""
-            done = subprocess.run([*command, "--", source, target], input=given, capture_output=True)
+        # Only options that rsync has had since 3.1, which clusters still have.
+        command = ["rsync", "-e", self._rsh(), "--protect-args", "--times", "--perms", "--links"]
+        command += ["--partial-dir=.partial", f"--timeout={PATIENCE:.0f}", *options]
+        command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
+        given = "\0".join(names).encode() if names is not None else b""
+        done = subprocess.run([*command, "--", source, target], input=given, capture_output=True)
         if done.returncode not in (0, 24):      # 24: a file was gone before it could be copied
             raise self._rsync_failed(done.returncode, done.stderr.decode(errors="replace"), shared)
         return done.stdout.decode(errors="replace")
 
     def _rsh(self) -> str:
-        ssh = shlex.join(self._command(COMMAND))
-        return RSH.format(ssh=ssh, command=shlex.quote(_marked('exec "$@"')), mark=MARK)
+        """The program that rsync calls in ssh's place; all that rsync has of names goes over its own protocol."""
+        ssh = json.dumps([*self._command(COMMAND), _marked('exec "$@"'), "bash"])
+        words = [sys.executable, "-I", "-S", str(Path(rsh.__file__)), base64.b64encode(ssh.encode()).decode(), MARK]
+        return " ".join(f"'{word}'" for word in words)
 
     def _rsync_failed(self, code: int, said: str, shared: list[str]) -> ClusterError:
         if "No space left on device" in said or "Disk quota exceeded" in said:

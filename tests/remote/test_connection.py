@@ -1,5 +1,7 @@
 """The connection to a login node: refused in words that help, asked for once, never in the way, and gone afterwards."""
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -17,7 +19,7 @@ from slurm_cluster import wait_for
 from terminal import type_at
 
 from mtlcluster.errors import ClusterError
-from mtlcluster.remote import connection
+from mtlcluster.remote import connection, rsh
 from mtlcluster.remote.connection import Connection, ConnectionLost, folder_there
 
 NASTY = "~/a b'c\"; touch hacked; `touch hacked` $(touch hacked) !! [x]*? {y} \\' \\"
@@ -221,3 +223,17 @@ def running_in(home: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_what_rsync_is_slow_to_read_waits_for_it(tmp_path):
+    """rsync's end of the socket is non-blocking, and full before rsync has read."""
+    here, there = socket.socketpair()
+    there.setblocking(False)
+    fake = [sys.executable, "-c", r"print('banner\nmark'); print('x' * 5_000_000, end='')"]
+    ssh = base64.b64encode(json.dumps(fake).encode()).decode()
+    with subprocess.Popen([sys.executable, rsh.__file__, ssh, "mark", "cluster"], stdout=there) as process:
+        there.close()
+        time.sleep(0.5)
+        found = b"".join(iter(lambda: here.recv(2**16), b""))
+    assert process.returncode == 0
+    assert found == b"x" * 5_000_000
