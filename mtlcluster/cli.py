@@ -367,7 +367,7 @@ def _targets(cluster: str | None, split: str | None) -> list[str | None]:
     if split is None:
         return [cluster]
     names: list[str | None] = [name.strip() for name in split.split(",")]
-    if cluster is not None or len(set(names)) < max(2, len(names)):
+    if cluster is not None or "" in names or len(set(names)) < max(2, len(names)):
         raise UserError(f"--split takes two or more clusters, such as arnold,uh, and no --cluster; found {split}")
     return names
 

@@ -11,4 +11,11 @@ def cluster_files(grid_folder: Path | None) -> list[Path]:
     home = os.environ.get("HOME")       # a container may have none
     folders = [Path(home, ".config", "mtlcluster")] if home else []
     folders += [grid_folder] if grid_folder else [Path("configs"), Path()]
-    return [path for folder in folders if (path := folder / FILE_NAME).is_file()]
+    return [path for folder in folders if _is_file(path := folder / FILE_NAME)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:     # beside a grid of somebody else's
+        return False

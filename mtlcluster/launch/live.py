@@ -39,7 +39,7 @@ def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str
             began = time.monotonic()
             runs = look()
             live.update(_frame(runs, unreachable(), console), refresh=True)
-            if until_ended and all(run.ended for run in runs):
+            if until_ended and runs and all(run.ended for run in runs):
                 return runs
             time.sleep(pause(runs, time.monotonic() - began))
 

@@ -1,7 +1,6 @@
 """The runs of a sweep as they stand in its folder: which are there, which still need a job, and writing new ones."""
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mtlcluster.launch.snapshot import OWN_METHODS
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
-from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.folder import Run, Sweep, forget_results, hash_of
 from mtlcluster.sweep.status import ENDED, read_status
 
 
@@ -46,11 +45,6 @@ def sort(sweep: Sweep, grid: Grid) -> Sorted:
         else:
             result.unsent[run.name] = planned
     return result
-
-
-def hash_of(name: str) -> str:
-    """A run's identity, out of its folder's name."""
-    return name.rpartition("-")[2]
 
 
 def without_job(sweep: Sweep, history: list[submissions.Submission]) -> list[str]:
@@ -178,9 +172,7 @@ def take_over_resources(run: Run, resources: Resources) -> bool:
 def start_over(run: Run, code: str) -> None:
     """Removes what a run has computed, and gives it other code."""
     config = read_config(run)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    for path in (run.history, run.status):
-        path.unlink(missing_ok=True)
+    forget_results(run)
     write_config(run, config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})}))
 
 

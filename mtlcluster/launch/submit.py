@@ -59,16 +59,21 @@ def _find_cluster(name: str, grid_folder: Path, chosen: bool = True) -> Cluster:
     return cluster
 
 
-def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -> Submitted:
+def submit(
+    grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify, others_asked: bool = False
+) -> Submitted:
     """Writes what is new of the grid into the sweep's folder and gives every run a job that has none.
 
-    Raises UserError for a folder that can't be written or is of another job, SchedulerError when Slurm refuses.
+    others_asked: the grid's runs are known to live on no remote cluster. Raises UserError for a folder that can't be
+    written or is of another job, SchedulerError when Slurm refuses.
     """
     chosen = choose_cluster(cluster, grid)
     refuse_too_much(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
     with disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid.job.reference)
+        if sweep.clusters.is_dir() and not others_asked:
+            raise UserError(f"another submit of {sweep.name} has begun meanwhile; type it again")
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
         code = snapshot.take(grid.job, grid.methods)
@@ -89,7 +94,7 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify) -
 
 
 def submit_arrived(
-    sweep: Sweep, names: list[str], cluster: Cluster, runs_per_job: int, at_once: int, notify: Notify
+    sweep: Sweep, names: list[str], cluster: Cluster, runs_per_job: int, at_once: int
 ) -> Submitted:
     """Gives every run of `names` a job that has none: their folders and code came from another machine. To be called
     with the sweep locked. Raises SchedulerError when Slurm refuses.
@@ -151,9 +156,13 @@ def keep_present_code(sweep: Sweep, names: list[str]) -> str:
     return code.hash
 
 
-def resubmit(sweep: Sweep, names: list[str], restart: bool | str, notify: Notify) -> Submitted:
+def resubmit(
+    sweep: Sweep, names: list[str], restart: bool | str, notify: Notify, here: Cluster | None = None
+) -> Submitted:
     """Gives the runs a job again: they go on from their checkpoints with the code they have, or, with `restart`, begin
     anew with the code as it is now, or with that of this hash. Both with the resources that the grid asks for now.
+
+    here: the cluster that this machine is, where another machine has sent the runs; else their own configurations say.
 
     Raises UserError for a run that a job has, be it since the caller looked.
     """
@@ -162,7 +171,8 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool | str, notify: Notify
         grid, grid_folder, _ = runs.source(sweep)
         if (sweep.folder / FILE_NAME).exists():     # it came from another machine, with its cluster's options
             grid_folder = sweep.folder
-        _refuse_too_much_again(sweep, names, grid, grid_folder)
+        if here is None:        # else the other machine has looked
+            _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
         if restart:
@@ -175,10 +185,11 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool | str, notify: Notify
             config = runs.read_config(sweep.run(name))
             resources = runs.present_resources(config, grid)
             runs.take_over_resources(sweep.run(name), resources)
-            by_cluster.setdefault(config.origin.cluster, []).append(Unit(name, resources, config.origin.code))
+            cluster = here.name if here else config.origin.cluster
+            by_cluster.setdefault(cluster, []).append(Unit(name, resources, config.origin.code))
             sweep.run(name).cancel.unlink(missing_ok=True)
         for cluster, units in by_cluster.items():
-            chosen = _find_cluster(cluster, grid_folder)
+            chosen = here or _find_cluster(cluster, grid_folder)
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
         result.cluster = ", ".join(by_cluster)
     return result

@@ -43,14 +43,9 @@ def expect(sweep: Sweep, cluster: str) -> None:
         _write(sweep, cluster, Answer(0.0, []))
 
 
-def keep(sweep: Sweep, cluster: str, answer: Answer) -> Answer:
-    """Keeps what the cluster says now. A run that it has removed since, and that has been brought home, stays known."""
-    names = {run.run for run in answer.runs}
-    before = _read(_file(sweep, cluster)).runs
-    home = [run for run in before if run.run not in names and run.ended and sweep.run(run.run).history.exists()]
-    answer = Answer(answer.time, [*answer.runs, *home])
+def keep(sweep: Sweep, cluster: str, answer: Answer) -> None:
+    """Keeps what the cluster says now."""
     _write(sweep, cluster, answer)
-    return answer
 
 
 def rows(entries: Iterable[dict[str, Any]], cluster: str) -> list[RunStatus]:

@@ -7,17 +7,19 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlcluster.config.places import cluster_files
-from mtlcluster.errors import ClusterError
+from mtlcluster.errors import ClusterError, UserError
 from mtlcluster.launch import control
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
+from mtlcluster.remote.homes import Home, Key, homes, meant_for
 from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import Sweep, find_sweep, natural, sweeps
+from mtlcluster.sweep.folder import Sweep, find_sweep, forget_results, hash_of, job_of, natural, sweeps
 
 if TYPE_CHECKING:               # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.submit import Submitted
@@ -35,20 +37,24 @@ class Everywhere:
         self.local = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
         self.known = {s.name: answers.known(s) for s in self.local}
         self.unreachable: dict[str, str] = {}       # why, by cluster, of those that were asked last
+        self.homes: dict[Key, Home] = {}            # as they were observed last
+        self.asked: list[str] = []                  # the clusters that may have runs
         self.fleet = self._fleet()
         if sweep is not None and not self.local and self.fleet is None:
             find_sweep(runs_folder, sweep)
 
     def _fleet(self) -> "Fleet | None":
         """The clusters that may have runs; None where there are none, which costs nothing to find out."""
-        wanted = None if self.name is None or not self.local else set(self.known[self.name])
+        known = {cluster for of_sweep in self.known.values() for cluster in of_sweep}
         folders = [folder for s in self.local if (folder := _grid_folder(s))]
-        if wanted == set() or not (wanted or cluster_files(None) or any(map(cluster_files, folders))):
+        files = cluster_files(None) + [file for folder in folders for file in cluster_files(folder)]
+        only_here = self.name is not None and bool(self.local) and not known
+        if only_here or not (known or any("host" in file.read_text("utf-8", "replace") for file in files)):
             return None
         from mtlcluster.remote.fleet import fleet_of
 
         fleet = fleet_of(folders)
-        self.asked = sorted(fleet.remotes if wanted is None else wanted)
+        self.asked = sorted({*fleet.remotes, *known})
         return fleet if self.asked else None
 
     def __enter__(self) -> "Everywhere":
@@ -69,9 +75,13 @@ class Everywhere:
         Raises UserError where no cluster knows the sweep either, ClusterError where those that might can't be asked.
         """
         self._ask()
-        there = {(run.sweep, run.run): run for known in self.known.values() for a in known.values() for run in a.runs}
-        here = [run for sweep in self.local for run in self._observe_here(sweep, there)]
-        found = sorted([*there.values(), *here], key=lambda run: (run.sweep, natural(run.run)))
+        here = [run for sweep in self.local for run in self._observe_here(sweep, names)]
+        there: dict[str, list[RunStatus]] = {}
+        for known in self.known.values():
+            for cluster, answer in known.items():
+                there.setdefault(cluster, []).extend(answer.runs)
+        self.homes = homes(here, there)
+        found = sorted((home.run for home in self.homes.values()), key=lambda run: (run.sweep, natural(run.run)))
         if not found and self.name is not None and not self.local:
             if self.unreachable:
                 why = "; ".join(self.unreachable.values())
@@ -79,15 +89,12 @@ class Everywhere:
             find_sweep(self.runs_folder, self.name)
         return [run for run in found if names is None or run.run in names]
 
-    def _observe_here(self, sweep: Sweep, there: dict[tuple[str, str], RunStatus]) -> list[RunStatus]:
-        own = {run.name for run in sweep.runs() if (sweep.name, run.name) not in there}
-        if not own:
-            return []
-        runs = observe([sweep], own)
-        for run in runs:
-            if not run.cluster and self.known[sweep.name]:      # meant for a cluster that has not got it
-                found = re.search(r"^  cluster: (.*)$", sweep.run(run.run).config.read_text("utf-8"), re.MULTILINE)
-                run.cluster = found[1] if found else ""
+    def _observe_here(self, sweep: Sweep, names: Collection[str] | None) -> list[RunStatus]:
+        runs = observe([sweep], names)
+        if self.known[sweep.name]:
+            for run in runs:
+                if not run.cluster:         # of a cluster: brought home, or never sent
+                    run.cluster = meant_for(sweep.run(run.run))
         return runs
 
     def _ask(self) -> None:
@@ -100,18 +107,23 @@ class Everywhere:
                 self.unreachable[cluster] = str(reply)
                 self._grow_old(cluster)
             else:
-                self.heard(cluster, answers.rows(reply["runs"], cluster))
+                self.heard(cluster, reply)
 
-    def heard(self, cluster: str, runs: list[RunStatus]) -> None:
-        """Takes in what a cluster says of the runs of the sweep, or of all sweeps."""
-        by_sweep: dict[str, list[RunStatus]] = {s.name: [] for s in self.local if cluster in self.known[s.name]}
-        for run in runs:
-            by_sweep.setdefault(run.sweep, []).append(run)
+    def heard(self, cluster: str, reply: dict[str, Any]) -> None:
+        """Takes in what a cluster says of the runs of the sweep, or of all sweeps. One of another job that happens to
+        have a sweep's name is not meant.
+        """
         here = {s.name: s for s in self.local}
+        by_sweep: dict[str, list[RunStatus]] = {name: [] for name in here if cluster in self.known[name]}
+        for run in answers.rows(reply["runs"], cluster):
+            job = reply.get("job_files", {}).get(run.sweep)
+            if run.sweep not in here or not job or job_of(here[run.sweep]) in ("", job):
+                by_sweep.setdefault(run.sweep, []).append(run)
         for name, members in by_sweep.items():
-            known = self.known.setdefault(name, {})
-            now = Answer(time.time(), members)
-            known[cluster] = answers.keep(here[name], cluster, now) if name in here else now
+            self.known.setdefault(name, {})[cluster] = Answer(time.time(), members)
+            if name in here:
+                with suppress(PermissionError):     # of somebody else's folder one only reads
+                    answers.keep(here[name], cluster, self.known[name][cluster])
 
     def _grow_old(self, cluster: str) -> None:
         for known in self.known.values():
@@ -124,11 +136,17 @@ class Everywhere:
                 ]
 
     def by_cluster(self, runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
-        """The runs of the sweep by the remote cluster that has them; `` is this machine."""
-        there = {run.run: name for name, a in self.known.get(self.name or "", {}).items() for run in a.runs}
+        """The runs of the sweep that were observed, by the remote cluster that has them; "" is this machine.
+
+        Raises ClusterError for runs that may or may not have reached a cluster that can't be asked.
+        """
         found: dict[str, list[RunStatus]] = {}
         for run in runs:
-            found.setdefault(there.get(run.run, ""), []).append(run)
+            cluster = self.homes[run.sweep, hash_of(run.run)].cluster
+            if not cluster and not run.job_id and not run.ended and run.cluster in self.unreachable:
+                why = self.unreachable[run.cluster]
+                raise ClusterError(f"whether {run.run} has reached {run.cluster} is not known: {why}")
+            found.setdefault(cluster, []).append(run)
         return found
 
     def cancel(self, runs: list[RunStatus], notify: Notify) -> list[RunStatus]:
@@ -137,59 +155,71 @@ class Everywhere:
         Raises ClusterError for a cluster that can't be reached, once the others have been told.
         """
         parts = self.by_cluster(runs)
-        here = control.cancel(self.sweep, parts.pop("", []), notify)
+        own = parts.pop("", [])
+        here = control.cancel(self.sweep, own, notify) if own else []
         if parts:
             notify(f"waiting until running runs on {', '.join(parts)} have saved a checkpoint")
 
         def ask(remote: "Remote") -> Any:
             return remote.call("cancel", sweep=self.name, names=[run.run for run in parts[remote.name]])
 
-        return [*here, *self._heard_of(parts, ask)]
-
-    def retry(self, runs: list[RunStatus], restart: bool, notify: Notify) -> "Submitted":
-        """Gives runs of the sweep a job again, where they live. See submit.resubmit."""
-        from mtlcluster.launch.submit import Submitted, keep_present_code, resubmit
-        from mtlcluster.remote.ship import ship, wanted_of
-
-        parts = self.by_cluster(runs)
-        own = [run.run for run in parts.pop("", [])]
-        result = resubmit(self.sweep, own, restart, notify) if own else Submitted(self.sweep, "")
-        result.cluster = ", ".join(filter(None, [result.cluster, *parts]))
-        code = ""
-        if restart and parts:
-            with locked(self.sweep.lock, notify):
-                code = keep_present_code(self.sweep, [run.run for members in parts.values() for run in members])
-
-        def ask(remote: "Remote") -> Any:
-            names = [run.run for run in parts[remote.name]]
-            arriving = ship(remote, self.sweep, [f"code/{code}"]) if code else ".arriving-nothing"
-            return remote.call(
-                "retry", sweep=self.name, names=names, restart=code or False, arriving=arriving, **wanted_of(remote)
-            )
-
-        for reply in self._take(self.fleet.each(parts, ask) if self.fleet else {}):
-            result.submitted += reply["submitted"]
-            result.job_ids += reply["jobs"]
-        return result
-
-    def _heard_of(self, parts: dict[str, list[RunStatus]], ask: Callable[["Remote"], Any]) -> list[RunStatus]:
-        """How the runs of `parts` are after `ask`."""
         self._take(self.fleet.each(parts, ask) if self.fleet else {})
         known, meant = self.known[self.name or ""], {run.run for members in parts.values() for run in members}
-        return [run for cluster in parts for run in known[cluster].runs if run.run in meant]
+        return [*here, *(run for cluster in parts for run in known[cluster].runs if run.run in meant)]
+
+    def retry(self, runs: list[RunStatus], restart: bool, notify: Notify) -> "Submitted":
+        """Gives runs of the sweep a job again, where they live, with what the grid here asks for now. See resubmit."""
+        from mtlcluster.launch.submit import Submitted, resubmit
+
+        parts = self.by_cluster(runs)
+        own = parts.pop("", [])
+        if unsent := [run.run for run in own if not run.job_id and not run.attempt and run.cluster in self.asked]:
+            raise UserError(f"{', '.join(unsent)}: never sent to a cluster; submit the grid again")
+        result = resubmit(self.sweep, [run.run for run in own], restart, notify) if own else Submitted(self.sweep, "")
+        result.cluster = ", ".join(filter(None, [result.cluster, *parts]))
+        if parts:
+            self._retry_there(parts, restart, result, notify)
+        return result
+
+    def _retry_there(
+        self, parts: dict[str, list[RunStatus]], restart: bool, result: "Submitted", notify: Notify
+    ) -> None:
+        from mtlcluster.launch.submit import keep_present_code
+        from mtlcluster.remote.ship import arriving, ship, wanted_of
+
+        names = [run.run for members in parts.values() for run in members]
+        if restart and not all(self.sweep.run(name).config.exists() for name in names):
+            raise UserError(f"{self.name}: not all of it is here; collect it, or submit its grid, before a restart")
+
+        def ask(remote: "Remote") -> Any:
+            files = [*(["sweep.yaml"] if self.local else []), *([f"code/{code}"] if code else [])]
+            folder = ship(remote, self.sweep, files) if files else arriving(self.sweep)
+            chosen = [run.run for run in parts[remote.name]]
+            return remote.call(
+                "retry", sweep=self.name, names=chosen, code=code, arriving=folder, **wanted_of(remote)
+            )
+
+        assert self.fleet is not None
+        with locked(self.sweep.lock, notify) if self.local else nullcontext():
+            code = keep_present_code(self.sweep, names) if restart else ""
+            for reply in self._take(self.fleet.each(parts, ask)):
+                result.submitted += reply["submitted"]
+                result.job_ids += reply["jobs"]
+        for run in map(self.sweep.run, names if restart else []):      # what was brought home is of the former code
+            forget_results(run)
 
     def _take(self, replies: dict[str, Any]) -> list[Any]:
         """Takes in what was answered; raises ClusterError where something could not be."""
         good = {cluster: reply for cluster, reply in replies.items() if not isinstance(reply, ClusterError)}
         for cluster, reply in good.items():
-            self.heard(cluster, answers.rows(reply["runs"], cluster))
+            self.heard(cluster, reply)
         if failed := [str(reply) for reply in replies.values() if isinstance(reply, ClusterError)]:
             raise ClusterError("; ".join(failed))
         return list(good.values())
 
     def logs(self, run: RunStatus, lines: int, follow: bool) -> int | None:
         """Prints the log of a run that a remote cluster has. Returns the exit status, None where it is here."""
-        [(cluster, _)] = self.by_cluster([run]).items()
+        cluster = self.homes[run.sweep, hash_of(run.run)].cluster
         if not cluster or self.fleet is None:
             return None
         remote = self.fleet[cluster]

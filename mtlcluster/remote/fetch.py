@@ -4,7 +4,6 @@ checkpoints where they are asked for. Only what is new is copied, and what was c
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from mtlcluster.errors import ClusterError
 from mtlcluster.launch.view import duration
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
-from mtlcluster.remote.connection import ConnectionLost, folder_there
+from mtlcluster.remote.connection import PATIENCE, ConnectionLost, folder_there
 from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
 from mtlcluster.sweep.files import sha256
@@ -23,6 +22,7 @@ Notify = Callable[[str], object]
 Checkpoints = Literal["best", "all"]
 
 ATTEMPTS = 3                # at a transfer whose connection is lost
+SLOWEST = 10e6              # bytes a second that a checksum over there may take
 OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "status.json")
 CHECKED = ("history.pkl", ".pt")        # by the ends of their names; what is else is small, or still being written
 
@@ -39,7 +39,8 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
 
             def bring(remote: Remote) -> None:
                 for part in parts[remote.name]:
-                    _bring(remote, Sweep(runs_folder / part), checkpoints, notify)
+                    answer = everywhere.known[part][remote.name]
+                    _bring(remote, Sweep(runs_folder / part), answer, checkpoints, notify)
 
             ended = everywhere.fleet.each(parts, bring)
             if failed := [str(error) for error in ended.values() if isinstance(error, ClusterError)]:
@@ -48,35 +49,28 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
 
 
 def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
-    """The clusters that can be reached, and the sweeps that each has or may have."""
-    fleet = everywhere.fleet
-    assert fleet is not None
-    if everywhere.name and everywhere.local:        # it is known which clusters to ask
-        opened = fleet.each(everywhere.asked, lambda remote: remote.connection.open())
-        unreachable = {cluster: str(why) for cluster, why in opened.items() if why is not None}
-    else:
-        everywhere.observe()
-        unreachable = everywhere.unreachable
-    for cluster, why in unreachable.items():
+    """The clusters that can be asked, and the sweeps that each has."""
+    everywhere.observe()
+    for cluster, why in everywhere.unreachable.items():
         times = [known[cluster].time for known in everywhere.known.values() if cluster in known and known[cluster].time]
         old = f" (what is known of it is {duration(time.time() - max(times))} old)" if times else ""
         notify(f"{cluster} is left out{old}: {why}")
     parts: dict[str, list[str]] = {}
     for sweep, known in everywhere.known.items():
-        for cluster in known.keys() - unreachable.keys():
-            parts.setdefault(cluster, []).append(sweep)
+        for cluster in known.keys() - everywhere.unreachable.keys():
+            if known[cluster].runs:
+                parts.setdefault(cluster, []).append(sweep)
     return parts
 
 
-def _bring(remote: Remote, sweep: Sweep, checkpoints: Checkpoints | None, notify: Notify) -> None:
-    """Copies what is new, and asks meanwhile how the runs are."""
-    answers.expect(sweep, remote.name)      # broken off, the next call asks there again
+def _bring(
+    remote: Remote, sweep: Sweep, answer: Answer, checkpoints: Checkpoints | None, notify: Notify
+) -> None:
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    answers.keep(sweep, remote.name, answer)        # broken off, the next call asks there again
     source, began = remote.sweep(sweep.name), time.monotonic()
-    with ThreadPoolExecutor(1) as beside:
-        asked = beside.submit(remote.call, "look", sweep=sweep.name)
-        arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
-        _mend(remote, source, sweep, [file for file in arrived if file.endswith(CHECKED)], notify)
-        answers.keep(sweep, remote.name, Answer(time.time(), answers.rows(asked.result()["runs"], remote.name)))
+    arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
+    _mend(remote, source, sweep, [file for file in arrived if file.endswith(CHECKED)], notify)
     if arrived:
         runs = len({file.partition("/")[0] for file in arrived if "/" in file and not file.startswith("code/")})
         took = time.monotonic() - began
@@ -125,9 +119,11 @@ def _differing(remote: Remote, source: str, sweep: Sweep, names: list[str]) -> l
     """Those whose content is another than over there."""
     if not names:
         return []
-    script = f"cd {folder_there(source)} && xargs -0 sha256sum -z -- ; true"       # one may be gone by now
-    printed = remote.connection.run(script, "\0".join(names).encode() + b"\0").decode()
-    sums = {line[66:]: line[:64] for line in printed.split("\0") if line}
+    script = f"cd {folder_there(source)} && xargs -0 sha256sum -- ; true"       # one may be gone by now
+    size = sum((sweep.folder / name).stat().st_size for name in names)
+    given, patience = "\0".join(names).encode() + b"\0", PATIENCE + size / SLOWEST
+    printed = remote.connection.run(script, given, patience).decode()
+    sums = {line[66:]: line[:64] for line in printed.splitlines()}
     return [name for name in names if sums.get(name) != sha256(sweep.folder / name)]
 
 

@@ -26,9 +26,10 @@ from mtlcluster.launch.submit import Submitted, sweep_of
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.fleet import Fleet, Remote, fleet_of
+from mtlcluster.remote.homes import Home, homes, meant_for
 from mtlcluster.remote.ship import ship, wanted_of
 from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
 
@@ -46,9 +47,10 @@ def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], notify
     """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
     targets = [launch.choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
-    if len(targets) == 1 and not targets[0].is_remote and not sweep.clusters.is_dir():
-        return launch.submit(grid, runs_folder, names[0], notify)
     with fleet_of([grid.path.parent]) as fleet:
+        only_here = sweep.grid.exists() and not sweep.clusters.is_dir()     # it has been, and on no other cluster
+        if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
+            return launch.submit(grid, runs_folder, names[0], notify)
         return submit(grid, runs_folder, targets, fleet, notify)
 
 
@@ -63,19 +65,33 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     for target in targets:
         launch.refuse_too_much(target, grid)
     adapted = {target.name: adapt(grid, target) for target in targets}
+    before = _grid_time(sweep)
     found, unheard = _ask(grid, sweep, targets, fleet, adapted)
-    result = Submitted(sweep, ", ".join(target.name for target in targets))
-    for why in unheard.values():
-        result.notes.append(f"{why}; its runs of {sweep.name} are taken to be those that it had last")
+    for name, why in unheard.items():
+        last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
+        notify(f"{why}; {last}")
     with launch.disk_errors(sweep), locked(sweep.lock, notify):
+        if _grid_time(sweep) != before:     # what was answered before the lock came may be of yesterday
+            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; type it again")
+        result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
-        _write(grid, sweep, shares, adapted, result)
-        _send(grid, sweep, shares, fleet, notify, result)
+        code = _write(grid, sweep, shares, adapted, result)
+        for name, there in found.items():
+            if there and name not in unheard:
+                answers.keep(sweep, name, Answer(time.time(), there))
+        failed = _send(grid, sweep, shares, code, fleet, notify, result)
     for share in shares:        # this machine, too, may be among the targets
         if not share.cluster.is_remote and share.wanted:
             part = dataclasses.replace(grid, runs=share.wanted)
-            _add(result, launch.submit(part, runs_folder, share.cluster.name, notify))
+            _add(result, launch.submit(part, runs_folder, share.cluster.name, notify, others_asked=True))
+    if failed:
+        raise ClusterError(f"{'; '.join(failed)}; to complete it, submit again")
     return result
+
+
+def _grid_time(sweep: Sweep) -> int:
+    """When the last submit has written the grid; 0 before the first."""
+    return sweep.grid.stat().st_mtime_ns if sweep.grid.exists() else 0
 
 
 def adapt(grid: Grid, cluster: Cluster) -> dict[str, PlannedRun]:
@@ -83,6 +99,10 @@ def adapt(grid: Grid, cluster: Cluster) -> dict[str, PlannedRun]:
     places = cluster.options.data.get(job_name(grid.job), {})
     if cluster.file and (mistake := grid.job.check("data", places)):
         cluster.file.refuse((cluster.name, "data", job_name(grid.job), mistake[0]), mistake[1])
+    for key in places:
+        if cluster.file and len({repr(run.config.data.get(key)) for run in grid.runs}) > 1:
+            words = f"data.{key} is what the grid varies; one place for it would make its runs the same"
+            cluster.file.refuse((cluster.name, "data", job_name(grid.job), key), words)
     adapted = {}
     for run in grid.runs:
         data = {**run.config.data, **places}
@@ -152,75 +172,83 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
 def _deal(
     grid: Grid, sweep: Sweep, targets: Sequence[Cluster], found: dict[str, list[RunStatus]], unheard: dict[str, str]
 ) -> list[Share]:
-    """Every run of the grid to the cluster that has it, else to the targets in turn."""
+    """Every run of the grid to its home, and those that have none, or none that has given them a job, to the targets:
+    to the one that has them already, or in turn.
+    """
     shares = {target.name: Share(target) for target in targets}
     turn = itertools.cycle(list(shares.values()))
-    homes = {runs.hash_of(run.run): run for there in found.values() for run in there}
-    homes |= {runs.hash_of(run.run): run for run in _settled_here(sweep, unheard) if runs.hash_of(run.run) not in homes}
+    here = observe([sweep]) if sweep.grid.exists() else []
+    known = {key: home for (_, key), home in homes(here, found).items()}
     for planned in grid.runs:
-        home = homes.get(planned.hash)
-        if home is None:
+        home = known.get(planned.hash)
+        cluster = _settled(sweep, home, unheard) if home else None
+        if home and cluster is not None:
+            home.run.cluster = cluster
+            shares.setdefault(cluster, Share(Cluster(cluster))).there.append(home.run)
+        elif home and home.cluster in shares:
+            shares[home.cluster].wanted.append(dataclasses.replace(planned, name=home.run.run))
+        else:
             next(turn).wanted.append(planned)
-            continue
-        share = shares.setdefault(home.cluster, Share(Cluster(home.cluster)))
-        unsent = not home.job_id and not home.ended and any(target.name == home.cluster for target in targets)
-        (share.wanted.append(planned) if unsent else share.there.append(home))
     return list(shares.values())
 
 
-def _settled_here(sweep: Sweep, unheard: dict[str, str]) -> list[RunStatus]:
-    """The runs with a folder here that are not to be dealt out again, whatever the clusters say: those that this
-    machine trains or that were brought home, and those that a cluster may have got that could not be asked.
+def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
+    """The cluster of a run that is not to be dealt out again: it has or had a job, was brought home, or may have been
+    given to a cluster that can't be asked.
     """
-    settled = []
-    for run in observe([sweep]) if sweep.grid.exists() else []:
-        if not (run.job_id or run.ended):
-            run.cluster = runs.read_config(sweep.run(run.run)).origin.cluster
-        if run.job_id or run.ended or run.cluster in unheard:
-            settled.append(run)
-    return settled
+    run = home.run
+    if home.cluster:
+        return home.cluster if run.job_id or run.ended or home.cluster in unheard else None
+    if run.job_id:
+        return run.cluster
+    cluster = meant_for(sweep.run(run.run))
+    return cluster if (run.ended and run.attempt) or cluster in unheard else None
 
 
 def _write(
     grid: Grid, sweep: Sweep, shares: list[Share], adapted: dict[str, dict[str, PlannedRun]], result: Submitted
-) -> None:
-    """The sweep's folder here: the grid, the code, and each run as its cluster will have it."""
+) -> str:
+    """The sweep's folder here: grid, code, and each run as its cluster will have it. Returns the code's hash."""
     code = snapshot.take(grid.job, grid.methods)
     remote = [share for share in shares if share.cluster.is_remote]
     if any(share.wanted for share in remote):
         snapshot.keep(code, sweep.code)
     runs.write_grid(sweep, grid)
-    folders = {runs.hash_of(run.name): run.name for run in sweep.runs()}
+    folders = {hash_of(run.name): run.name for run in sweep.runs()}
     for share in shares:
         result.there += [run.run for run in share.there]
         for run in share.there:
             result.left.setdefault(run.state, []).append(run.run)
     for share in remote:
-        planned = [adapted[share.cluster.name][run.hash] for run in share.wanted]
-        share.wanted = [dataclasses.replace(run, name=folders.get(run.hash, run.name)) for run in planned]
+        planned = [(run.name, adapted[share.cluster.name][run.hash]) for run in share.wanted]
+        share.wanted = [dataclasses.replace(run, name=folders.get(run.hash, name)) for name, run in planned]
         new = {run.name: run for run in share.wanted if run.hash not in folders}
         unsent = {run.name: run for run in share.wanted if run.hash in folders}
         runs.write_runs(sweep, new, code.hash, share.cluster.name)
         runs.rewrite_runs(sweep, unsent, code.hash, share.cluster.name)
+        for name in unsent:       # a `cancel` while it had no job
+            sweep.run(name).cancel.unlink(missing_ok=True)
         result.new += new
         result.there += unsent
         if share.wanted:
             answers.expect(sweep, share.cluster.name)
+    return code.hash
 
 
-def _send(grid: Grid, sweep: Sweep, shares: list[Share], fleet: Fleet, notify: Notify, result: Submitted) -> None:
-    """Copies to each cluster what it is to get, and submits it there; side by side."""
+def _send(
+    grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, notify: Notify, result: Submitted
+) -> list[str]:
+    """Copies to each cluster what it is to get, and submits it there; side by side. Returns what failed."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
     def send(remote: Remote) -> dict[str, Any]:
         names = [run.name for run in parts[remote.name].wanted]
-        codes = {runs.read_config(sweep.run(name)).origin.code for name in names}
         notify(f"{remote.name}: copying {len(names):,} runs and their code")
-        files = ["sweep.yaml", *(f"code/{code}" for code in codes), *(f"{name}/config.yaml" for name in names)]
-        folder = ship(remote, sweep, files)
+        folder = ship(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
         notify(f"{remote.name}: submitting")
         packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
-        return remote.call("submit", sweep=sweep.name, arriving=folder, runs=names, **packing, **wanted_of(remote))
+        wanted = {"names": names, "code": code, "arriving": folder, **packing, **wanted_of(remote)}
+        return remote.call("submit", sweep=sweep.name, **wanted)
 
     failed = []
     for name, reply in fleet.each(parts, send).items():
@@ -235,8 +263,7 @@ def _send(grid: Grid, sweep: Sweep, shares: list[Share], fleet: Fleet, notify: N
     for share in shares:
         if share.there and len(shares) > 1:
             result.notes.append(f"{len(share.there):,} live on {share.cluster.name}")
-    if failed:
-        raise ClusterError(f"{'; '.join(failed)}; to complete it, submit again")
+    return failed
 
 
 def _add(result: Submitted, more: Submitted) -> None:

@@ -1,12 +1,12 @@
 """What a command here asks of a cluster, done over there: `python -m mtlcluster.remote.there ROOT VERB` on a login node
 reads one JSON object and prints one. The runs of ROOT/runs are that machine's own, with all that the verbs do locally.
 
-    look    {"sweep"}                                   -> {"version", "runs"}; sweep: "" for all
+    look    {"sweep"}: "" for all                       -> {"version", "runs", "job_files": {sweep: …}}
     prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
-    submit  {"sweep", "cluster", "options", "arriving", "runs", "runs_per_job", "at_once"}
+    submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
                                                         -> {"jobs", "submitted", "runs"}
     cancel  {"sweep", "names"}                          -> {"runs"}
-    retry   {"sweep", "cluster", "options", "arriving", "names", "restart"}
+    retry   {"sweep", "cluster", "options", "arriving", "code", "names"}        code: of a restart, else ""
                                                         -> {"jobs", "submitted", "runs"}
 
 `runs` are those of the sweep as `status` sees them. What can't be done is {"error": words}. Files that are copied here
@@ -24,7 +24,7 @@ from typing import Any
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.status import observe
 from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import Sweep, sweeps
+from mtlcluster.sweep.folder import Sweep, job_of, sweeps
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
@@ -33,7 +33,12 @@ Reply = dict[str, Any]
 def look(runs_folder: Path, request: Request) -> Reply:
     sweep = Sweep(runs_folder / request["sweep"])
     chosen = sweeps(runs_folder) if not request["sweep"] else [sweep] if sweep.folder.is_dir() else []
-    return {"version": _version(), "runs": [vars(run) for run in observe(chosen)]}
+    return {"version": _version(), "runs": [vars(run) for run in observe(chosen)], "job_files": _job_files(chosen)}
+
+
+def _job_files(chosen: list[Sweep]) -> dict[str, str]:
+    """What each sweep is of: one of the same name may be of another project."""
+    return {sweep.name: job_of(sweep) for sweep in chosen}
 
 
 def prepare(runs_folder: Path, request: Request) -> Reply:
@@ -46,7 +51,7 @@ def prepare(runs_folder: Path, request: Request) -> Reply:
     probe = sweep.folder / f".probe-{os.getpid()}"
     probe.write_text("room?")
     probe.unlink()
-    missing = [path for path in request["paths"] if not Path(os.path.expandvars(path)).expanduser().exists()]
+    missing = [path for path in request["paths"] if not Path(os.path.expanduser(os.path.expandvars(path))).exists()]  # noqa: PTH111
     return look(runs_folder, request) | {"missing": missing, "slurm": slurm.answers()}
 
 
@@ -55,9 +60,9 @@ def submit(runs_folder: Path, request: Request) -> Reply:
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
-        _arrive(sweep, request)
+        _arrive(sweep, request, request["names"])
         found = submit_arrived(
-            sweep, request["runs"], _cluster(sweep, request), request["runs_per_job"], request["at_once"], _tell
+            sweep, request["names"], _cluster(sweep, request), request["runs_per_job"], request["at_once"]
         )
     return _submitted(sweep, found)
 
@@ -75,28 +80,33 @@ def retry(runs_folder: Path, request: Request) -> Reply:
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
-        _arrive(sweep, request)
-        _cluster(sweep, request)
-    return _submitted(sweep, resubmit(sweep, request["names"], request["restart"], _tell))
+        _arrive(sweep, request, [])
+        cluster = _cluster(sweep, request)
+    return _submitted(sweep, resubmit(sweep, request["names"], request["code"] or False, _tell, cluster))
 
 
-def _arrive(sweep: Sweep, request: Request) -> None:
+def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
     """Moves what was copied here into the sweep: code and runs unless they are there, the grid in place of the last.
+    What an earlier attempt has left beside them goes.
 
-    The configuration of a run that was never trained is replaced: its resources or its code may have been mended since.
+    The configuration of a run that no job has is replaced: its resources or its code may have been mended since.
     """
+    from mtlcluster.launch.runs import without_job
+    from mtlcluster.sweep import submissions
+
     arrived = sweep.folder / request["arriving"]
+    code, grid = Path("code", request["code"]), arrived / "sweep.yaml"
     sweep.code.mkdir(exist_ok=True)
-    for code in arrived.glob("code/*"):
-        if not (sweep.code / code.name).exists():
-            code.rename(sweep.code / code.name)
-    for config in arrived.glob("*/config.yaml"):
-        run = sweep.run(config.parent.name)
-        if not run.folder.exists():
+    if request["code"] and (arrived / code).is_dir() and not (sweep.folder / code).exists():
+        (arrived / code).rename(sweep.folder / code)
+    waiting = set(without_job(sweep, submissions.read(sweep.submissions)))
+    for run in map(sweep.run, names):
+        config = arrived / run.name / "config.yaml"
+        if config.exists() and not run.folder.exists():
             config.parent.rename(run.folder)
-        elif not run.status.exists():
+        elif config.exists() and run.name in waiting and not run.status.exists():
             config.rename(run.config)
-    for grid in arrived.glob("sweep.yaml"):
+    if grid.exists():
         grid.rename(sweep.grid)
     shutil.rmtree(arrived, ignore_errors=True)
 

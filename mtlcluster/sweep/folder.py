@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,13 @@ class Run:
     @property
     def log(self) -> Path:
         return self.folder / "log.txt"
+
+
+def forget_results(run: Run) -> None:
+    """Removes what a run has computed."""
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    for path in (run.history, run.status):
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,11 @@ class Sweep:
         return [self.run(name) for name in sorted(names, key=natural)]
 
 
+def hash_of(name: str) -> str:
+    """A run's identity, out of its folder's name."""
+    return name.rpartition("-")[2]
+
+
 def natural(name: str) -> list[str | int]:
     """A key to sort names by, numbers in them as numbers."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
@@ -106,6 +119,15 @@ def sweeps(runs_folder: Path) -> list[Sweep]:
     if not runs_folder.is_dir():
         raise UserError(f"{runs_folder} is no folder")
     return [Sweep(path.parent) for path in sorted(runs_folder.glob("*/sweep.yaml"))]
+
+
+def job_of(sweep: Sweep) -> str:
+    """The job file that its grid names, without reading YAML; empty where that is not known."""
+    try:
+        found = re.search(r"^job: (.*)$", sweep.grid.read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        return ""
+    return found[1].strip("'\"") if found else ""
 
 
 def find_sweep(runs_folder: Path, name: str) -> Sweep:
