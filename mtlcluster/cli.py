@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -119,7 +120,9 @@ def submit(
     """
     from mtlcluster.config.grid import read_grid
     from mtlcluster.launch import submit as launch
+    from mtlcluster.remote import answers
     from mtlcluster.remote.submit import submit_to
+    from mtlcluster.sweep.folder import hash_of
 
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
@@ -130,8 +133,11 @@ def submit(
 
         check_methods(planned, typer.echo)
     if dry_run:
-        for target in targets:
-            typer.echo(launch.preview(planned, runs, target))
+        known = answers.known(launch.sweep_of(planned, runs))
+        elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
+        for number, target in enumerate(targets):
+            part = replace(planned, runs=planned.runs[number :: len(targets)])
+            typer.echo(launch.preview(part, runs, target, elsewhere))
         return
     submitted = submit_to(planned, runs, targets, typer.echo)
     _tell_there(submitted, runs)

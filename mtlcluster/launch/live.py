@@ -58,10 +58,11 @@ def wait_plainly(look: Look, say: Callable[[str], object]) -> list[RunStatus]:
                 known.add(run.run)
                 say(": ".join(part for part in (run.state, run.run, remark(run)) if part))
         news = _news(runs)
-        if news != last and (began - said_at >= NEWS or all(run.ended for run in runs)):
+        over = bool(runs) and all(run.ended for run in runs)
+        if news != last and (began - said_at >= NEWS or over):
             say(news)
             last, said_at = news, began
-        if all(run.ended for run in runs):
+        if over:
             return runs
         time.sleep(pause(runs, time.monotonic() - began))
 

@@ -34,9 +34,17 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
     """submitit's executor with everything that the batch script of `array` says."""
     from submitit import SlurmExecutor
 
+    class Elsewhere(SlurmExecutor):
+        """To show the script of a cluster from a machine that has no Slurm."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2
+
     code = sweep.code / array.code
     start = ["sh", str(code / "mtlcluster" / "launch" / "start.sh"), python(cluster)]
-    slurm = SlurmExecutor(sweep.submission_folder(submission), python=shlex.join(start))
+    kind = Elsewhere if cluster.is_remote else SlurmExecutor
+    slurm = kind(sweep.submission_folder(submission), python=shlex.join(start))
     wanted, offered = array.resources, cluster.options
     slurm.update_parameters(
         job_name=sweep.name,

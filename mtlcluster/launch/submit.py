@@ -6,7 +6,7 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import locked, try_lock
-from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
 INTERRUPTED = "submit was killed before it was completed"
@@ -111,15 +111,19 @@ def submit_arrived(
     return result
 
 
-def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
-    """What `submit` would do: the runs, and the very script that sbatch would be given. Writes nothing anywhere."""
+def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Collection[str] = ()) -> str:
+    """What `submit` would do: the runs, and the very script that sbatch would be given. Writes nothing anywhere.
+
+    elsewhere: the hashes of runs that remote clusters have.
+    """
     chosen = choose_cluster(cluster, grid)
     sweep = sweep_of(grid, runs_folder)
     runs.refuse_other_job(sweep, grid.job.reference)
     refuse_too_much(chosen, grid)
     found = runs.sort(sweep, grid)
     units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
-    there = len(grid.runs) - len(found.new)
+    units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
+    there = len(grid.runs) - sum(run.hash not in elsewhere for run in found.new.values())
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}:"]
     lines += [f"  {unit.name}" for unit in units]
     if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows

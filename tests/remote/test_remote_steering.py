@@ -100,6 +100,41 @@ def test_from_scratch_with_the_code_as_it_is_now(laptop, arnold, make_grid):
     assert len(arnold.slurm.jobs()) == 2
 
 
+def test_a_retry_asks_for_what_the_grid_asks_for_now(laptop, arnold, make_grid):
+    laptop.describe(arnold={})
+    one = {"grid": {"seed": [0]}, "resources": {"time": "9m"}}
+    make_grid(**one)
+    laptop("submit", "sweep.yaml", "--cluster", "arnold")
+    laptop("cancel", "sweep", "--yes")
+    make_grid(**{**one, "resources": {"time": "11m"}})
+    laptop("submit", "sweep.yaml", "--cluster", "arnold")
+    laptop("retry", "sweep")
+    [job] = arnold.slurm.jobs()
+    assert "TimeLimit=00:11:00" in arnold.slurm.ask("scontrol", "show", "job", job)
+
+
+def test_what_was_never_sent_is_not_taken_for_a_run_of_this_machine(laptop, arnold, make_grid):
+    laptop.describe(arnold={})
+    make_grid(grid={"seed": {"range": 2}})
+    arnold.login.cut(2, "before")
+    laptop("submit", "sweep.yaml", "--cluster", "arnold", code=1)
+    laptop("cancel", "sweep", "--yes")
+    assert "submit the grid again" in laptop("retry", "sweep", code=2)
+    laptop("submit", "sweep.yaml", "--cluster", "arnold")
+    assert len(arnold.slurm.jobs()) == 2
+    assert {run["state"] for run in laptop.status("sweep").values()} == {"queued"}
+
+
+def test_what_was_brought_home_stays_when_the_cluster_is_cleaned(laptop, arnold):
+    laptop.describe(arnold={})
+    source = there(arnold, a=at_epoch(20, "done"))
+    laptop.run("collect", "old")
+    shutil.rmtree(source.folder)
+    assert [run["state"] for run in laptop.status("old").values()] == ["done"]
+    assert "log of a" in laptop("logs", "old", "a")
+    assert "change_dir" not in laptop.run("collect", "old").stderr
+
+
 def codes(sweep: Sweep) -> set[str]:
     lines = [line for run in sweep.runs() for line in run.config.read_text().splitlines()]
     return {line.split()[1] for line in lines if line.startswith("  code:")}

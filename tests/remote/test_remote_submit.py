@@ -3,6 +3,7 @@
 Nothing is trained here: the jobs wait in a partition that is down.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -97,8 +98,39 @@ def test_another_laptop_sees_what_is_there_and_doubles_nothing(laptop, arnold, u
     assert len(other.status()) == len(other.status("sweep")) == 4
     assert "4 live on arnold" in other("submit", "sweep.yaml", "--cluster", "uh")
     assert "4 of 4 runs are already there" in other("submit", "sweep.yaml", "--cluster", "arnold")
+    assert "4 live on arnold" in other("submit", "sweep.yaml", "--cluster", "local")
     assert_each_has_one_job(arnold)
     assert uh.slurm.jobs() == {}
+    assert len(other.status("sweep")) == 4
+    assert "cancelled 4 runs" in other("cancel", "sweep", "--yes")
+    assert arnold.slurm.jobs() == {}
+
+
+def test_what_was_copied_but_never_submitted_goes_to_another_cluster_whole_and_once(laptop, arnold, uh, make_grid):
+    laptop.describe(arnold={}, uh={})
+    make_grid(**FOUR)
+    arnold.login.cut(3, "before")
+    laptop("submit", "sweep.yaml", "--cluster", "arnold", code=1)
+    laptop("submit", "sweep.yaml", "--cluster", "uh")
+    make_grid(grid={"seed": {"range": 6}})
+    for _ in range(2):
+        laptop("submit", "sweep.yaml", "--split", "uh,arnold")
+    assert (len(arnold.slurm.jobs()), len(uh.slurm.jobs())) == (1, 5)
+    assert len(runs_on(arnold)) == 1
+
+
+def test_a_dry_run_shows_the_script_without_a_slurm_here(laptop, arnold, make_grid, monkeypatch):
+    nowhere = Path(os.environ["HOME"], "programs")
+    nowhere.mkdir()
+    for program in ("ssh", "rsync"):
+        (nowhere / program).symlink_to(shutil.which(program))
+    laptop.describe(arnold={})
+    make_grid(**FOUR)
+    monkeypatch.setenv("PATH", str(nowhere))
+    shown = laptop("submit", "sweep.yaml", "--cluster", "arnold", "--dry-run")
+    assert "4 of 4 runs to submit" in shown
+    assert "#SBATCH --partition=closed" in shown
+    assert "~/mtlcluster/runs/sweep/code/" in shown
 
 
 def test_with_a_target_down_nothing_is_sent_and_with_another_cluster_down_its_runs_stay_its_own(
@@ -130,6 +162,8 @@ def test_data_are_looked_for_over_there(laptop, arnold, make_grid, project):
     assert_each_has_one_job(arnold, 2)
     for config in arnold.login.home.glob("mtlcluster/runs/sweep/*/config.yaml"):
         assert "path: ~/fast disk/features.h5" in config.read_text()
+    make_grid(grid={"data.path": ["./features.h5", "./others.h5"]})
+    assert "data.path is what the grid varies" in laptop("submit", "sweep.yaml", "--cluster", "arnold", code=2)
     laptop.describe(arnold={"data": {"tiny": {"pathh": "x"}}})
     assert "unknown option 'pathh'" in laptop("submit", "sweep.yaml", "--cluster", "arnold", code=2)
 
