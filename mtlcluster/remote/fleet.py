@@ -88,7 +88,15 @@ class Fleet:
     """Several remote clusters, by name. Their connections end with the `with` block."""
 
     def __init__(self, clusters: Iterable[Cluster]) -> None:
+        """Raises UserError for two that have one folder: a run there would have two homes."""
         self.remotes = {cluster.name: Remote(cluster) for cluster in clusters if cluster.is_remote}
+        places: dict[tuple[str | None, str], Cluster] = {}
+        for remote in self.remotes.values():
+            place = (remote.cluster.options.host, remote.root)
+            other = places.setdefault(place, remote.cluster)
+            if other is not remote.cluster and remote.cluster.file:
+                words = f"'{remote.name}' and '{other.name}' have one host and root; give one of them another root"
+                remote.cluster.file.refuse((remote.name,), words)
 
     def __enter__(self) -> "Fleet":
         return self

@@ -200,7 +200,7 @@ def test_where_the_disk_is_full_nothing_is_lost(laptop, arnold, make_grid, small
     assert_each_has_one_job(arnold, root="scratch")
 
 
-def test_no_name_breaks_out_of_a_command(laptop, arnold, make_grid):
+def test_no_name_breaks_out_of_a_command_and_no_folder_is_two_clusters(laptop, arnold, make_grid):
     root = "~/a b'c\"; touch $HOME/hacked; `touch $HOME/hacked` $(touch $HOME/hacked) \\"
     laptop.describe(arnold={"root": root})
     make_grid(grid={"optimizer.lr": [1e-3], "seed": [0, 1]})
@@ -209,6 +209,8 @@ def test_no_name_breaks_out_of_a_command(laptop, arnold, make_grid):
     wait_for(lambda: len(laptop.status("sweep")) == 2, "status")
     laptop("logs", "sweep", "seed=1")
     assert not list(arnold.login.home.glob("**/hacked"))
+    laptop.describe(arnold={}, debug={"host": "arnold", "partition": "main"})
+    assert "'debug' and 'arnold' have one host and root; give one of them another root" in laptop("status", code=2)
     for host in ("-oProxyCommand=touch hacked", "a b", "a;b"):
         laptop.describe(arnold={"host": host})
         assert "host should be a name out of ~/.ssh/config" in laptop("status", code=2)
