@@ -7,6 +7,7 @@ any task's gradient. A is the number of tasks; points and gradients are columns.
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -16,14 +17,14 @@ RANK = 1e-6     # eigenvalues below this share of the greatest are noise: gradie
 
 def over_nonzero(gramian: Tensor, rule: Rule) -> Tensor:
     """The weights [A] that `rule(cosines, norms)` gives the tasks whose gradient is not zero; 0 for the others."""
-    diagonal = gramian.diagonal()
-    kept = diagonal > 0
-    weights = gramian.new_zeros(len(gramian))
-    if bool(kept.any()):
-        norms = diagonal[kept].sqrt()
-        cosines = gramian[kept][:, kept] / norms[:, None] / norms
-        weights[kept] = gramian.new_tensor(rule(((cosines + cosines.T) / 2).numpy(), norms.numpy()))
-    return weights
+    inner = gramian.numpy()
+    kept = inner.diagonal() > 0
+    weights = np.zeros(len(inner))
+    if kept.any():
+        norms = np.sqrt(inner.diagonal()[kept])
+        cosines = inner[kept][:, kept] / norms[:, None] / norms
+        weights[kept] = rule((cosines + cosines.T) / 2, norms)
+    return torch.from_numpy(weights)
 
 
 def square_root(gramian: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlcluster.training.batch import prepare
+from mtlcluster.training.step import Seen
 from mtlcluster.training.update import Updater
 
 
@@ -17,7 +18,7 @@ def has_finite_gradient(
     step = update.forwards.step(list(batches), [task], scale, shares)
     for number in range(len(step.batches) if step else 0):
         assert step is not None
-        losses = update.forwards.losses(step, number, update.forwards.nothing_seen(step))
+        losses = update.forwards.losses(step, number, Seen())
         found = torch.autograd.grad(losses[0] * scale, [*update.shared, *update.heads[task]], allow_unused=True)
         if not all(bool(gradient.isfinite().all()) for gradient in found if gradient is not None):
             return False

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,29 +11,30 @@ from mtlcluster.methods.base import Active, Gradient
 
 @dataclass
 class Choice:
-    """What a gradient method saw of the A tasks' own, unweighted gradients, and what it made of them; on the CPU.
+    """What a gradient method saw of the A tasks' own, unweighted gradients, and what it made of them.
 
-    cosines [A, A], norms [A]; weights a [A], None where it gave a direction instead.
+    cosines [A, A], norms [A]; weights a [A] on the CPU, None where it gave a direction instead.
     """
 
-    cosines: Tensor
-    norms: Tensor
+    cosines: np.ndarray
+    norms: np.ndarray
     weights: Tensor | None = None
 
 
-def seen_by_a_method(gramian: Tensor) -> Choice:
-    norms = gramian.diagonal().clamp_min(0).sqrt()
-    return Choice(gramian / (norms[:, None] * norms), norms)
+def seen_by_a_method(gramian: np.ndarray) -> Choice:
+    norms = np.sqrt(np.maximum(gramian.diagonal(), 0))
+    with np.errstate(divide="ignore", invalid="ignore"):        # a gradient of zeros has no cosine
+        return Choice(gramian / (norms[:, None] * norms), norms)
 
 
 def choose(gradient: Gradient, gramian: Tensor, factors: Tensor, scale: float, active: Active) -> Choice:
     """gramian: [A, A], of unweighted gradients times `scale`. factors: the loss weights [A]. Both float64, on the
     CPU.
     """
-    choice = seen_by_a_method(gramian / scale**2)
-    if bool(gramian.isfinite().all()):
-        weighted = factors[:, None] * (gramian / scale**2) * factors
-        choice.weights = gradient.weights(weighted, active)
+    inner, weights = gramian.numpy() / scale**2, factors.numpy()
+    choice = seen_by_a_method(inner)
+    if np.isfinite(inner).all():
+        choice.weights = gradient.weights(torch.from_numpy(weights[:, None] * inner * weights), active)
     else:       # an overflow in fp16: the scaler will see it and leave out the step
         choice.weights = torch.ones_like(factors)
     return choice

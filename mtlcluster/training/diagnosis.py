@@ -125,7 +125,7 @@ class Diagnosis:
             words = ["a loss weight or the weighted sum of the losses is not finite, though the losses are"]
         elif gradient != gradient:
             words = [f"the gradient of {name} is not finite, though the losses are"]
-        elif not self.found.extremes.isfinite().all():
+        elif not torch.cat(self.found.extremes).isfinite().all():
             words = ["an input is not finite"]
         elif gradient > LARGE:
             words = [f"the gradient, {gradient:.2g} in {name}, is too large for its norm to be finite"]

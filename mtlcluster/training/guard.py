@@ -39,7 +39,7 @@ class Guard:
         """Whether inputs, losses, outputs and gradients are finite. norm: of all gradients, where it was computed."""
         if norm is None:
             norm = self._sum_of_watched()
-        *values, gradient = torch.cat([found.losses, found.extremes, found.total[None], norm[None]]).tolist()
+        *values, gradient = torch.cat([found.losses, *found.extremes, found.total[None], norm[None]]).tolist()
         self.overflows = 0 if math.isfinite(gradient) else self.overflows + 1
         broken = not all(map(math.isfinite, values)) or self.overflows > self.most_overflows
         return not self.ranks.total([int(broken)])[0]

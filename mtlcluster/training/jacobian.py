@@ -1,94 +1,135 @@
-"""The tasks' gradients with respect to the shared parameters: multiplied with each other and combined where they lie,
-never put into one matrix unless a method asks for it.
+"""The tasks' gradients with respect to the shared parameters, in one matrix: copied there while the cache still holds
+them, read once for their inner products and once to be combined.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from mtlcluster.training.linear import Layer
 
-IN_CACHE = 2**17        # numbers, half a megabyte: what a core's own cache holds
+BLOCK = 4096        # columns that are multiplied at a time: of ten tasks, what a core's own cache holds
 HALF = (torch.float16, torch.bfloat16)
 Row = list[Tensor | None]       # of one task, by point; None: the task does not reach it
 
 
+class Memory:
+    """Of a matrix that is filled anew at every step. On the CPU it is kept, for fresh pages cost the kernel more time
+    than it takes to write on them; a GPU's allocator keeps its own.
+    """
+
+    def __init__(self) -> None:
+        self.kept = torch.empty(0)
+
+    def matrix(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        size = rows * columns
+        if device.type != "cpu":
+            return torch.empty(rows, columns, dtype=dtype, device=device)
+        if len(self.kept) < size or self.kept.dtype != dtype:
+            self.kept = torch.empty(0)      # before there is another
+            self.kept = torch.empty(size, dtype=dtype)
+        return self.kept[:size].view(rows, columns)
+
+
 class Jacobian:
-    """The gradients of A tasks (rows) at several points: parameters, of linear `layers` the outputs in their place, or
-    whatever else gradients can be taken of.
+    """The gradients of A tasks (rows) at several points: parameters, of linear `layers` the outputs in their place, and
+    `edges`, whatever else gradients can be taken of.
+
+    matrix: [A, n], of the parameters that no layer has, in their order; zero where a task does not reach one.
+    reached: by such a parameter, whether any task does.
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter | GradientEdge], layers: Sequence[Layer] = (), tasks: int | None = None
+        self,
+        tasks: int,
+        parameters: Sequence[nn.Parameter] = (),
+        layers: Sequence[Layer] = (),
+        edges: Sequence[GradientEdge] = (),
+        memory: Memory | None = None,
     ) -> None:
-        """tasks: puts the rows of so many into one matrix [A, n] as they come, so that none is there twice; n is the
-        sum of the parameters' sizes, and zero stands where a task does not reach one.
-        """
         known = {id(parameter) for layer in layers for parameter in layer.parameters()}
         self.layers = layers
-        self.plain = [parameter for parameter in parameters if id(parameter) not in known]
-        self.points: list[Any] = [*(layer.output for layer in layers), *self.plain]
-        self.rows: list[Row] = []
-        self.matrix: Tensor | None = None
-        if tasks is not None:
-            self.sizes = [point.numel() for point in self.plain if isinstance(point, nn.Parameter)]
-            one = next(point for point in self.plain if isinstance(point, nn.Parameter))
-            self.matrix = torch.zeros(tasks, sum(self.sizes), dtype=one.dtype, device=one.device)
+        self.parameters = [parameter for parameter in parameters if id(parameter) not in known]
+        kept = [*(layer.output for layer in layers), *edges]
+        self.points: list[Any] = [*kept, *self.parameters]
+        self.rows: list[Row] = [[None] * len(kept) for _ in range(tasks)]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
+        self.blocks = self._blocks(tasks, memory or Memory())
+        self.matrix = self.blocks[:, : sum(self.sizes)]
+        self.filled = [False] * tasks
+        self.reached = [False] * len(self.parameters)
 
-    def append(self, row: Row) -> None:
-        """Takes in the next task's gradients."""
-        if self.matrix is not None:
-            parts = self.matrix[len(self.rows)].split(self.sizes)
-            for part, gradient in zip(parts, row, strict=True):
-                if gradient is not None:
-                    part.copy_(gradient.flatten())
-            row = [None if gradient is None else part for part, gradient in zip(parts, row, strict=True)]
-        self.rows.append(row)
+    def _blocks(self, tasks: int, memory: Memory) -> Tensor:
+        if not self.parameters:
+            return torch.zeros(tasks, 0)
+        dtype = torch.float32
+        for parameter in self.parameters:
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        size = sum(self.sizes)
+        blocks = memory.matrix(tasks, -(-size // BLOCK) * BLOCK, dtype, self.parameters[0].device)
+        blocks[:, size:] = 0
+        return blocks
 
-    def plus(self, other: "Jacobian | None") -> "Jacobian":
-        """The sum with one of other samples, where neither has layers."""
-        if other is not None and self.matrix is not None and other.matrix is not None:
-            self.matrix += other.matrix
-        elif other is not None:
-            self.rows = [plus(row, more) for row, more in zip(self.rows, other.rows, strict=True)]
-        return self
+    def add(self, task: int, row: Sequence[Tensor | None]) -> None:
+        """Gradients of the task in row `task`, by point; several times, where there are several batches."""
+        kept = len(self.rows[task])
+        self.rows[task] = plus(self.rows[task], row[:kept])
+        parts = self._parts(self.matrix[task])
+        for i, (part, gradient) in enumerate(zip(parts, row[kept:], strict=True)):
+            self.reached[i] |= gradient is not None
+            if self.filled[task] and gradient is not None:
+                part += gradient
+            elif gradient is not None:
+                part.copy_(gradient)
+            elif not self.filled[task]:
+                part.zero_()
+        self.filled[task] = True
+
+    def _parts(self, row: Tensor) -> list[Tensor]:
+        pieces = zip(row.split(self.sizes), self.parameters, strict=True)
+        return [part.view(parameter.shape) for part, parameter in pieces]
 
     def norms(self, parameter: nn.Parameter) -> Tensor:
         """Of the rows [A] at one of the parameters; zero where a task does not reach it."""
-        places = {id(point): i for i, point in enumerate(self.points)}
-        places |= {id(layer.module.weight): i for i, layer in enumerate(self.layers)}
-        place = places[id(parameter)]
-        rows = [row[place] for row in self.rows]
-        if place < len(self.layers):
-            return self.layers[place].norms(rows)
-        norms = [parameter.new_zeros(()) if row is None else torch.linalg.vector_norm(row) for row in rows]
-        return torch.stack(norms)
+        for layer, column in zip(self.layers, zip(*self.rows, strict=True), strict=False):
+            if layer.module.weight is parameter:
+                return layer.norms(column)
+        place = next(i for i, other in enumerate(self.parameters) if other is parameter)
+        norms: Tensor = torch.linalg.vector_norm(self.matrix.split(self.sizes, 1)[place], dim=1)
+        return norms
 
     def gramian(self) -> Tensor:
-        """The inner products of the rows [A, A], float64, on their device; each point's in the rows' own precision."""
-        columns = list(zip(*self.rows, strict=True))
-        gramian = _inner_products(columns[len(self.layers) :], len(self.rows))
-        for layer, column in zip(self.layers, columns, strict=False):
-            gramian = gramian + layer.gramian(column)
+        """The inner products of the rows [A, A], float64, on their device; those of a block in the rows' precision."""
+        tasks = len(self.rows)
+        blocks = self.blocks.view(tasks, self.blocks.shape[1] // BLOCK, BLOCK).transpose(0, 1)
+        gramian = torch.bmm(blocks, blocks.mT).sum(0, dtype=torch.float64)
+        for i, column in enumerate(zip(*self.rows, strict=True)):
+            own = self.layers[i].gramian(column) if i < len(self.layers) else _products(column)
+            gramian = gramian.to(own.device) + own if isinstance(own, Tensor) else gramian
         return gramian
 
     def combine(self, weights: Sequence[float]) -> list[tuple[nn.Parameter, Tensor]]:
-        """Σ weights_i rows_i, by parameter, of those that some task reaches."""
-        total = scaled(self.rows[0], weights[0])        # in memory of its own: autograd may give one tensor out twice
-        for row, weight in zip(self.rows[1:], weights[1:], strict=True):
-            both = [(a, b) for a, b in zip(total, row, strict=True) if a is not None and b is not None]
-            if both:
-                torch._foreach_add_([a for a, _ in both], [b for _, b in both], alpha=weight)
-            total = [b * weight if a is None and b is not None else a for a, b in zip(total, row, strict=True)]
-        found = list(zip(self.plain, total[len(self.layers) :], strict=True))
-        for layer, d in zip(self.layers, total, strict=False):
+        """Σ weights_i rows_i, by parameter, of those that some task reaches; it lies in the matrix's first row."""
+        total = self.matrix[0].mul_(weights[0])
+        for row, weight in zip(self.matrix[1:], weights[1:], strict=True):
+            total.add_(row, alpha=weight)
+        found = self.split(total)
+        for layer, column in zip(self.layers, zip(*self.rows, strict=True), strict=False):
+            d: Tensor | None = None
+            for row, weight in zip(column, weights, strict=True):
+                if row is not None:
+                    d = row * weight if d is None else d.add_(row, alpha=weight)
             if d is not None:
-                found += zip(layer.parameters(), layer.gradients(d), strict=True)
-        return [(parameter, g) for parameter, g in found if isinstance(parameter, nn.Parameter) and g is not None]
+                found += [(p, g) for p, g in zip(layer.parameters(), layer.gradients(d), strict=True)]
+        return found
+
+    def split(self, direction: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """direction [n], by parameter, of those that some task reaches."""
+        pieces = zip(self.parameters, self._parts(direction), self.reached, strict=True)
+        return [(parameter, part.to(parameter.dtype)) for parameter, part, reached in pieces if reached]
 
 
 def plus(row: Row, more: Sequence[Tensor | None]) -> Row:
@@ -102,57 +143,11 @@ def scaled(row: Row, weight: float) -> Row:
     return [None if gradient is None else next(products) for gradient in row]
 
 
-def _inner_products(columns: Sequence[Sequence[Tensor | None]], tasks: int) -> Tensor:
-    """columns: by point, a row of each task."""
-    present = [gradient for column in columns for gradient in column if gradient is not None]
-    if present and present[0].is_cuda:
-        gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=present[0].device)
-        for column in columns:
-            gramian += _by_matrix(column)
-        return gramian
-    gramian = torch.zeros(tasks, tasks, dtype=torch.float64)
-    for column in columns:
-        reached = [task for task, gradient in enumerate(column) if gradient is not None]
-        if len(reached) == tasks:
-            gramian += _by_chunks(column)
-        elif reached:
-            gramian[np.ix_(reached, reached)] += _by_chunks([column[task] for task in reached])
-    return gramian
-
-
-def _by_chunks(column: Sequence[Tensor | None]) -> Tensor:
-    """Of a point that all tasks of `column` reach; float64. Memory, which is what limits it, is read once: a product of
-    each pair would read every gradient A times, one of matrices would need a copy of all of them.
-    """
-    flat = _flat(column)
-    size = IN_CACHE // len(flat)
-    scratch = flat[0].new_empty(min(size, len(flat[0])) * len(flat))
-    gramian = torch.zeros(len(flat), len(flat), dtype=torch.float64)
-    for parts in zip(*(row.split(size) for row in flat), strict=True):
-        chunk = scratch[: len(parts[0]) * len(flat)].view(len(flat), -1)
-        torch.stack(parts, out=chunk)
-        gramian += chunk @ chunk.T
-    return gramian
-
-
-def _by_matrix(column: Sequence[Tensor | None]) -> Tensor | float:
-    """On a GPU, where starting many small products takes longer than a copy."""
+def _products(column: Sequence[Tensor | None]) -> Tensor | float:
+    """Of the tasks' gradients at one point, float64; those in half precision as float32, whose range they need."""
     one = next((row for row in column if row is not None), None)
     if one is None:
         return 0.0
     stacked = torch.stack([torch.zeros_like(one) if row is None else row for row in column]).flatten(1)
     stacked = stacked.float() if one.dtype in HALF else stacked
     return (stacked @ stacked.T).double()
-
-
-def _flat(column: Sequence[Tensor | None]) -> list[Tensor]:
-    """The gradients that there are as vectors, in the order in which they lie in memory where that is the same for all;
-    those of representations in half precision as float32, whose range their products need.
-    """
-    rows = [row.float() if row.dtype in HALF else row for row in column if row is not None]
-    strides = {row.stride() for row in rows}
-    if len(strides) != 1:
-        return [row.flatten() for row in rows]
-    stride = strides.pop()
-    order = sorted(range(len(stride)), key=lambda dimension: -stride[dimension])
-    return [row.permute(order).flatten() for row in rows]

@@ -52,10 +52,12 @@ class Layer:
 
     def norms(self, rows: Sequence[Tensor | None]) -> Tensor:
         """The lengths [A] of the weight's own gradients, from those of the output (see `gramian`); zero for None."""
-        kernel = self.inputs @ self.inputs.T
-        flat = [None if d is None else d.reshape(-1, d.shape[-1]) for d in rows]
-        squares = [kernel.new_zeros(()) if d is None else (d * (kernel @ d)).sum() for d in flat]
-        return torch.stack(squares).clamp_min(0).sqrt()
+        one = next((row for row in rows if row is not None), None)
+        if one is None:
+            return self.inputs.new_zeros(len(rows))
+        d = torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
+        d = d.reshape(len(rows), -1, d.shape[-1])
+        return (torch.bmm(d, d.mT) * (self.inputs @ self.inputs.T)).sum((1, 2)).clamp_min(0).sqrt()
 
     def gradients(self, d: Tensor) -> list[Tensor]:
         """Of weight and bias, from the gradient of the output."""

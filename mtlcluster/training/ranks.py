@@ -41,6 +41,9 @@ class Ranks:
         """Each tensor's sum over the ranks."""
         return list(tensors)
 
+    def sum_in_place(self, rows: Tensor) -> None:
+        """The same for a matrix."""
+
     def sum_rows(self, rows: list[Row], like: Sequence[Sequence[Tensor]]) -> list[Row]:
         """The same for gradients of the tensors `like`; a model may skip on one rank what it calls on another."""
         return rows
@@ -130,6 +133,10 @@ class Together(Ranks):
         for one, bucket in zip(flat, buckets, strict=True):
             sums += _unflatten_dense_tensors(one, bucket)
         return sums
+
+    def sum_in_place(self, rows: Tensor) -> None:
+        for work in [dist.all_reduce(row, async_op=True) for row in rows]:
+            work.wait()
 
     def sum_rows(self, rows: list[Row], like: Sequence[Sequence[Tensor]]) -> list[Row]:
         places = [(k, i) for k, row in enumerate(rows) for i in range(len(row))]

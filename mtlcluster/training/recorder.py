@@ -104,7 +104,7 @@ class Recorder:
         place = {task: k for k, task in enumerate(active)}
         if choice.weights is not None:
             row[[self.column[f"gradient_weight/{self.names[i]}"] for i in active]] = choice.weights
-        cosines, norms = choice.cosines.numpy(), choice.norms.numpy()
+        cosines, norms = choice.cosines, choice.norms
         for i, j in self.pairs:
             if i in place and j in place:
                 pair, k, m = f"{self.names[i]}/{self.names[j]}", place[i], place[j]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.batch import Batch, partition, prepare
@@ -44,11 +45,11 @@ class Step:
 
 @dataclass
 class Seen:
-    """What the forwards of a step have shown so far: the losses [A] over all its samples; the least and the greatest
-    value of each input and output.
+    """What the forwards of a step have shown so far: the losses [A] over all its samples; by batch the least and the
+    greatest value of each input, and of all outputs.
     """
 
-    losses: Tensor
+    losses: Tensor | None = None
     extremes: list[Tensor] = field(default_factory=list)
 
 
@@ -111,9 +112,6 @@ class Forwards:
             emphasis = torch.tensor(totals, device=self.device) * (len(self.tasks) / sum(totals))
         return Step(prepared, parts, [active[k] for k in present], scale, emphasis)
 
-    def nothing_seen(self, step: Step) -> Seen:
-        return Seen(torch.zeros(len(step.active), device=self.device))
-
     def losses(self, step: Step, number: int, seen: Seen) -> list[Tensor]:
         """The part of one batch in the A losses: each the mean over the samples that count for it, times their share
         of all; zero where it has none. Each by itself: a backward of one element of a tensor of them would go through
@@ -124,32 +122,28 @@ class Forwards:
         with self.ranks.reducing(self.called, last), self.autocast():
             outputs = self.called(batch.inputs, [self.tasks[i].name for i in step.active])
         losses: list[Tensor] = []
-        flat: list[Tensor] = []         # together, for each small operation costs as much as a large one
-        extremes: list[Tensor] = []
-        for tensor in tensors_in(batch.inputs):
-            if tensor.is_floating_point() and tensor.numel():
-                extremes += torch.aminmax(tensor.float())
+        seen.extremes.append(_extremes(batch.inputs, [outputs[self.tasks[i].name] for i in step.active]))
         for i, positions, count in zip(step.active, batch.labelled, batch.counts, strict=True):
             task = self.tasks[i]
             output, target = outputs[task.name].float(), batch.targets[task.name]
-            flat.append(output.detach().flatten())
             if positions is not None:
                 output, target = output[positions], target[positions]
             losses.append(task.loss(output, target) if count else output.sum() * 0)
         if part is not None:
             losses = [loss * own for loss, own in zip(losses, part, strict=True)]
-        seen.losses = seen.losses + torch.stack(losses).detach()
-        seen.extremes.append(torch.stack([*extremes, *torch.aminmax(torch.cat(flat))]))
+        here = torch.stack(losses).detach()
+        seen.losses = here if seen.losses is None else seen.losses + here
         return losses
 
     def over_ranks(self, seen: Seen) -> Tensor:
         """The losses [A] of all ranks' samples."""
+        assert seen.losses is not None
         seen.losses = self.ranks.sum([seen.losses])[0]
         return seen.losses
 
     def rehearse(self, step: Step, random: RandomState | None = None) -> Tensor:
         """The losses [A] of a step, with the random numbers that come next, or with those from `random` on."""
-        seen = self.nothing_seen(step)
+        seen = Seen()
         with self.without_trace(random), torch.no_grad():
             for number in range(len(step.batches)):
                 self.losses(step, number, seen)
@@ -172,3 +166,13 @@ class Forwards:
             set_random_state(state)
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer
+
+
+@torch.no_grad()
+def _extremes(inputs: Any, outputs: list[Tensor]) -> Tensor:
+    """See Seen. The outputs together, for each small operation costs as much as a large one."""
+    found: list[Tensor] = []
+    for tensor in tensors_in(inputs):
+        if tensor.is_floating_point() and tensor.numel():
+            found += torch.aminmax(tensor.float())
+    return torch.stack([*found, *torch.aminmax(_flatten_dense_tensors([output.float() for output in outputs]))])

@@ -5,13 +5,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtlcluster.methods.base import Active, Gradient, Weighting
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.choice import Choice, choose, seen_by_a_method, to_cpu
-from mtlcluster.training.jacobian import Jacobian, Row, plus, scaled
+from mtlcluster.training.jacobian import Jacobian, Memory, Row, plus, scaled
 from mtlcluster.training.linear import Layer, LinearLayers
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.representation import entering_heads
@@ -24,7 +25,7 @@ State = dict[str, Any]
 @dataclass
 class Update:
     """What one computation of the gradients found, of the A tasks that had labels: losses [A], weights [A] (without
-    what shares make of them), F; the least and the greatest value of each input and output; for a weighting
+    what shares make of them), F; by batch the least and the greatest values of inputs and outputs; for a weighting
     that asks for it the norms [A] of the tasks' own, unweighted gradients at the last shared layer; what the gradient
     method chose, where it was asked; and the losses of the same samples once more, for who calls it.
     """
@@ -33,7 +34,7 @@ class Update:
     losses: Tensor
     weights: Tensor
     total: Tensor
-    extremes: Tensor
+    extremes: list[Tensor]
     norms: Tensor | None = None
     choice: Choice | None = None
     losses_again: Callable[[], Tensor] | None = None
@@ -57,6 +58,7 @@ class Updater:
         self.model, self.tasks, self.weighting, self.gradient = model, tasks, weighting, gradient
         self.device, self.ranks = device, ranks
         self.shared = [p for p in model.shared_parameters() if p.requires_grad]
+        self.learned = list(weighting.parameters())
         self.heads = [[p for p in model.heads[task.name].parameters() if p.requires_grad] for task in tasks]
         if len({id(p) for head in self.heads for p in head}) < sum(len(head) for head in self.heads):
             raise ValueError("heads share a parameter with each other: what several tasks share belongs to the trunk")
@@ -68,6 +70,7 @@ class Updater:
         exact = gradient.needs == "gramian" and gradient.at == "shared"
         self.linear = LinearLayers(model, [p for p in visible if p is not self.last_layer] if exact else [])
         self.last_linear = LinearLayers(model, visible if weighting.needs_gradient_norms else [], self.last_layer)
+        self.memory = Memory()
         self.kept: dict[str, Any] | None = None     # with `every`: the weights a of which tasks, for how many steps now
         self.indices: dict[tuple[int, ...], Active] = {}
         one_backward = gradient.needs == "nothing" or not self.shared
@@ -112,7 +115,7 @@ class Updater:
         choice = found.choice
         if choice is not None and choice.weights is not None:
             # Those of an overflow in fp16 were not the method's own: it is asked again at the next step.
-            sound = bool(choice.norms.isfinite().all())
+            sound = bool(np.isfinite(choice.norms).all())
             self.kept = {"active": found.active, "weights": choice.weights.tolist(), "steps": 1} if sound else None
         elif self.kept is not None:
             self.kept = {**self.kept, "steps": self.kept["steps"] + 1}
@@ -143,16 +146,19 @@ class Updater:
         With several batches the loss weights must be known before the first backward: where F is linear in the losses
         they do not depend on them, else a rehearsal finds the losses.
         """
-        several, seen, at_last = len(step.batches) > 1, self.forwards.nothing_seen(step), None
+        several, seen, at_last = len(step.batches) > 1, Seen(), None
         chosen = self._kept(step.active) if choice is None or choice.weights is None else choice.weights.tolist()
         if several:
-            weights = self._weigh(step, seen.losses if self.weighting.linear else self.forwards.rehearse(step))[1]
+            unknown = torch.zeros(len(step.active), device=self.device)
+            weights = self._weigh(step, unknown if self.weighting.linear else self.forwards.rehearse(step))[1]
         for number in range(len(step.batches)):
             with self.last_linear.watched() as layers:
                 losses = self.forwards.losses(step, number, seen)
             if self.weighting.needs_gradient_norms:
-                here = self._at_last_layer([] if several else self.last_linear.usable(layers, losses))
-                at_last = self._take(step, losses, here, keep_graph=True).plus(at_last)
+                at_last = at_last or self._at_last_layer(
+                    step, [] if several else self.last_linear.usable(layers, losses)
+                )
+                self._take(step, losses, at_last, keep_graph=True)
             if not several:
                 value, weights = self._weigh(step, self.forwards.over_ranks(seen))
             self._backward(step, losses, weights, chosen)
@@ -164,7 +170,8 @@ class Updater:
 
     def _backward(self, step: Step, each: list[Tensor], weights: Tensor, chosen: list[float] | None) -> None:
         """One backward of the weighted losses, for the shared parameters with the gradient method's weights on top."""
-        losses, along = torch.stack(each), step.effective(weights) * step.scale
+        losses, along = torch.stack(each), step.effective(weights)
+        along = along if step.scale == 1 else along * step.scale
         if chosen is None:
             losses.backward(self.ranks.unaveraged(along))
             return
@@ -177,14 +184,14 @@ class Updater:
 
     def _exact(self, step: Step) -> Update:
         """A backward per task: the rows of the Jacobian over the shared parameters, and each head's own gradient."""
-        seen, jacobian = self.forwards.nothing_seen(step), None
+        seen, jacobian = Seen(), None
         heads: list[Row] = [[None] * len(self.heads[i]) for i in step.active]
         for number in range(len(step.batches)):
             with self.linear.watched() as layers:
                 losses = self.forwards.losses(step, number, seen)
             usable = self.linear.usable(layers, losses) if len(step.batches) == 1 else []
-            here = Jacobian(self.shared, usable, len(step.active) if self.gradient.needs == "jacobian" else None)
-            jacobian = self._take(step, losses, here, heads).plus(jacobian)
+            jacobian = jacobian or Jacobian(len(step.active), self.shared, usable, memory=self.memory)
+            self._take(step, losses, jacobian, heads)
         assert jacobian is not None
         heads = self.ranks.sum_rows(heads, [self.heads[i] for i in step.active])
         self._summed_over_ranks(jacobian)
@@ -209,20 +216,15 @@ class Updater:
         self, step: Step, jacobian: Jacobian, effective: Tensor
     ) -> tuple[Choice, Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """Of a method that needs the whole Jacobian: what it saw, the loss weights on the CPU, and the gradients."""
-        columns = zip(*jacobian.rows, strict=True)
-        reached = self.ranks.total([int(any(gradient is not None for gradient in column)) for column in columns])
+        gramian, factors = to_cpu(jacobian.gramian(), effective)
         matrix = jacobian.matrix
-        assert matrix is not None
-        gramian, factors = to_cpu((matrix @ matrix.T).double(), effective)
         matrix *= (effective / step.scale)[:, None]
         if bool(gramian.isfinite().all()):
             direction = self.gradient.direction(matrix, self.index(step.active))
         else:       # an overflow in fp16: the scaler will see it and leave out the step
             direction = matrix.sum(0)
         direction = direction if step.scale == 1 else direction * step.scale
-        parts = direction.split([p.numel() for p in self.shared])
-        found = [(p, part.view_as(p)) for p, part, some in zip(self.shared, parts, reached, strict=True) if some]
-        return seen_by_a_method(gramian / step.scale**2), factors, found
+        return seen_by_a_method(gramian.numpy() / step.scale**2), factors, jacobian.split(direction)
 
     def _approximated(self, step: Step) -> Update:
         """The Gramian at the representation or the last shared layer, then one backward with the weights it gives.
@@ -230,18 +232,21 @@ class Updater:
         Different samples have different representations, so the Gramians of batches add up. With several batches this
         is a rehearsal, for no batch's graph is kept.
         """
-        seen, several, at_last = self.forwards.nothing_seen(step), len(step.batches) > 1, None
+        seen, several, at_last = Seen(), len(step.batches) > 1, None
         gramian = torch.zeros((), dtype=torch.float64, device=self.device)
         with self.forwards.without_trace() if several else nullcontext():
             for number in range(len(step.batches)):
                 with entering_heads(self.model) as points:
                     losses = self.forwards.losses(step, number, seen)
                 if self.last_layer is not None:
-                    at_last = self._take(step, losses, self._at_last_layer(), keep_graph=True).plus(at_last)
+                    at_last = at_last or self._at_last_layer(step)
+                    self._take(step, losses, at_last, keep_graph=True)
                 if self.gradient.at == "representation":
                     if not points:
                         raise ValueError("at: representation: no head is called as a module with what the trunk gives")
-                    gramian = gramian + self._take(step, losses, Jacobian(points), keep_graph=True).gramian()
+                    here = Jacobian(len(step.active), edges=points)
+                    self._take(step, losses, here, keep_graph=True)
+                    gramian = gramian + here.gramian()
                 if several:
                     del losses, points      # and with them the batch's graph
         at_last = self._summed_over_ranks(at_last)
@@ -268,8 +273,8 @@ class Updater:
         jacobian: Jacobian,
         heads: list[Row] | None = None,
         keep_graph: bool = False,
-    ) -> Jacobian:
-        """Fills the rows of `jacobian`, and adds to the gradients of each active task's head; all times the scale."""
+    ) -> None:
+        """Adds to the rows of `jacobian` and to the gradients of each active task's head; all times the scale."""
         for k, loss in enumerate(losses):
             head = self.heads[step.active[k]] if heads else []
             points, row = [*jacobian.points, *head], None
@@ -281,36 +286,38 @@ class Updater:
                     allow_unused=True,
                 )
             found: Row = [None] * len(points) if row is None else list(row)
-            jacobian.append(found[: len(jacobian.points)])
+            jacobian.add(k, found[: len(jacobian.points)])
             if heads:
                 heads[k] = plus(heads[k], found[len(jacobian.points) :])
-            del row, found      # where the Jacobian has copied them, before the next task's are there
-        return jacobian
+            del row, found      # before the next task's are there
 
-    def _at_last_layer(self, layers: Sequence[Layer] = ()) -> Jacobian:
+    def _at_last_layer(self, step: Step, layers: Sequence[Layer] = ()) -> Jacobian:
         assert self.last_layer is not None
-        return Jacobian([self.last_layer], layers)
+        return Jacobian(len(step.active), [self.last_layer], layers, memory=self.memory)
 
     def _weigh(self, step: Step, losses: Tensor) -> tuple[Tensor, Tensor]:
         """F and the loss weights ∂F/∂L [A]; what the weighting learns gets its gradient, times the scale."""
         leaf = losses.detach().requires_grad_()
         value = self.weighting(leaf, self.index(step.active))
-        learned = list(self.weighting.parameters())
-        weights, *gradients = torch.autograd.grad(value, [leaf, *learned], allow_unused=True)
-        for parameter, gradient in zip(learned, gradients, strict=True):
-            parameter.grad = gradient if gradient is None else gradient * step.scale
+        weights, *gradients = torch.autograd.grad(value, [leaf, *self.learned], allow_unused=True)
+        for parameter, gradient in zip(self.learned, gradients, strict=True):
+            parameter.grad = gradient if gradient is None or step.scale == 1 else gradient * step.scale
         return value.detach(), weights
 
     def _norms(self, step: Step, jacobian: Jacobian | None) -> Tensor | None:
-        """For a weighting that asks: the rows' norms [A] at the last shared layer."""
+        """For a weighting that asks: the rows' norms [A] at the last shared layer. None after an overflow in fp16."""
         if jacobian is None or self.last_layer is None or not self.weighting.needs_gradient_norms:
             return None
-        return jacobian.norms(self.last_layer) / step.scale
+        norms = jacobian.norms(self.last_layer)
+        if step.scale == 1:     # then the gradients' own check says whether these are finite
+            return norms
+        return norms / step.scale if bool(norms.isfinite().all()) else None
 
     def _update(
         self, step: Step, seen: Seen, value: Tensor, weights: Tensor, choice: Choice | None, norms: Tensor | None
     ) -> Update:
-        return Update(step.active, seen.losses, weights, value, torch.cat(seen.extremes), norms, choice)
+        assert seen.losses is not None
+        return Update(step.active, seen.losses, weights, value, seen.extremes, norms, choice)
 
     def index(self, active: list[int]) -> Active:
         """What takes the values [A] of the active tasks out of a tensor [T]."""
@@ -324,11 +331,9 @@ class Updater:
     # Over the ranks --------------------------------------------------------------------------------------------------
 
     def _summed_over_ranks(self, jacobian: Jacobian | None) -> Jacobian | None:
-        if jacobian is not None and jacobian.matrix is not None:
-            jacobian.matrix.copy_(self.ranks.sum([jacobian.matrix])[0])
-        elif jacobian is not None:
-            parameters = [point for point in jacobian.plain if isinstance(point, nn.Parameter)]
-            jacobian.rows = self.ranks.sum_rows(jacobian.rows, [parameters] * len(jacobian.rows))
+        if jacobian is not None:
+            self.ranks.sum_in_place(jacobian.blocks)
+            jacobian.reached = [bool(count) for count in self.ranks.total([int(some) for some in jacobian.reached])]
         return jacobian
 
     def _sum_gradients_over_ranks(self) -> None:

@@ -29,6 +29,7 @@ from mtlcluster import MultiTaskModel, Task
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
+from mtlcluster.training.jacobian import Memory
 from mtlcluster.training.update import Updater
 
 GRAMIAN = ["pcgrad", "gradvac", "mgda", "cagrad", "imtl_g", "nash_mtl", "fairgrad", "aligned_mtl", "upgrad", "config"]
@@ -107,14 +108,15 @@ class Setting:
         self.model.zero_grad()
         torch.stack(self.losses(self.model.trunk(self.batch[0]))).sum().backward()
 
-    def ours(self, method: object, plain: bool = False) -> Callable[[], None]:
+    def ours(self, method: object, plain: bool = False) -> Callable[..., None]:
         context = Context(self.tasks, torch.Generator().manual_seed(0), total_steps=1000, steps_per_epoch=100)
         _, weighting, gradient = build_method(check_method(method), context, self.device)
         update = Updater(
             self.model, self.tasks, weighting, gradient, contextlib.nullcontext, self.device, linear_layers=not plain
         )
 
-        def step() -> None:
+        def step(anew: bool = False) -> None:
+            update.memory = Memory() if anew else update.memory
             self.model.zero_grad()
             weighting.zero_grad()
             found = update([self.batch], range(self.count))
@@ -163,10 +165,10 @@ class Peak(TorchDispatchMode):
         self.now -= size
 
 
-def peak(step: Callable[[], None]) -> int:
+def peak(step: Callable[..., None], **options: bool) -> int:
     step()
     with Peak() as found:
-        step()
+        step(**options)
     return found.most
 
 
@@ -243,8 +245,10 @@ def memory(trunk: str, count: int, device: torch.device) -> None:
     copy = sum(p.numel() * p.element_size() for p in setting.shared)
     beyond = peak(setting.summed) - copy        # activations and what a backward needs in passing
     ways = {"upgrad": setting.ours("upgrad"), "upgrad plain": setting.ours("upgrad", plain=True)}
-    ways |= {"graddrop": setting.ours("graddrop"), "upgrad torchjd": setting.torchjd("upgrad")}
-    found = ", ".join(f"{name} {(peak(step) - beyond) / copy:.2f}" for name, step in ways.items())
+    ways["graddrop"] = setting.ours("graddrop")
+    sizes = {name: peak(step, anew=True) for name, step in ways.items()}        # with the memory that steps share
+    sizes["upgrad torchjd"] = peak(setting.torchjd("upgrad"))
+    found = ", ".join(f"{name} {(size - beyond) / copy:.2f}" for name, size in sizes.items())
     print(f"{trunk}, T = {count}, peak memory in copies of the shared gradients: {found}", flush=True)
 
 

@@ -47,7 +47,7 @@ class FAMO(Weighting):
 
     def _adam(self) -> torch.optim.Adam:
         if self.optimizer is None:      # made late: moving the module to its device replaces the buffers
-            self.optimizer = torch.optim.Adam([self.xi], lr=self.lr, weight_decay=self.gamma)
+            self.optimizer = torch.optim.Adam([self.xi], lr=self.lr, weight_decay=self.gamma, fused=True)
         return self.optimizer
 
     def get_extra_state(self) -> dict[str, Any]:

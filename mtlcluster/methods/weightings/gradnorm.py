@@ -32,19 +32,19 @@ class GradNorm(Weighting):
         return (self.weights[active] * losses).sum()
 
     def observe_gradients(self, losses: Tensor, norms: Tensor, active: Active) -> None:
-        if not bool(norms.isfinite().all()):        # an overflow in fp16: that step is left out
-            return
         if self.optimizer is None and not bool(norms.any()):
             raise ValueError("gradnorm: the last shared layer gets no gradient from any task")
         initial = self.initial[active]
         initial = torch.where(initial.isnan(), losses, initial)
         self.initial[active] = initial
         before = self.weights.clone()
-        total = len(before) - (before.sum() - before[active].sum())     # what the active weights are to sum to
+        own = before[active]
+        total = len(before) - before.sum() + own.sum()      # what the active weights are to sum to
         rate = losses / initial.clamp_min(1e-12)
-        target = (before[active] * norms).mean() * (rate / rate.mean().clamp_min(1e-12)) ** self.alpha
+        lengths = own * norms
+        target = lengths.mean() * (rate / rate.mean().clamp_min(1e-12)) ** self.alpha
         self.weights.grad = torch.zeros_like(before)
-        self.weights.grad[active] = norms * torch.sign(before[active] * norms - target)
+        self.weights.grad[active] = norms * torch.sign(lengths - target)
         self._adam().step()
         learned = self.weights[active].clamp_min(1e-6)
         self.weights.copy_(before)      # Adam's momentum moves the tasks that are not active, too
@@ -52,7 +52,7 @@ class GradNorm(Weighting):
 
     def _adam(self) -> torch.optim.Adam:
         if self.optimizer is None:      # made late: moving the module to its device replaces the buffers
-            self.optimizer = torch.optim.Adam([self.weights], lr=self.lr)
+            self.optimizer = torch.optim.Adam([self.weights], lr=self.lr, fused=True)
         return self.optimizer
 
     def get_extra_state(self) -> dict[str, Any]:
