@@ -21,6 +21,7 @@ from mtlcluster.errors import ClusterError, SchedulerError, UserError
 
 if TYPE_CHECKING:
     from mtlcluster.launch.submit import Submitted
+    from mtlcluster.remote.fleet import Fleet
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
@@ -121,6 +122,7 @@ def submit(
     from mtlcluster.config.grid import read_grid
     from mtlcluster.launch import submit as launch
     from mtlcluster.remote import answers
+    from mtlcluster.remote.fleet import fleet_of
     from mtlcluster.remote.submit import submit_to
     from mtlcluster.sweep.folder import hash_of
 
@@ -139,11 +141,12 @@ def submit(
             part = replace(planned, runs=planned.runs[number :: len(targets)])
             typer.echo(launch.preview(part, runs, target, elsewhere))
         return
-    submitted = submit_to(planned, runs, targets, typer.echo)
-    _tell_there(submitted, runs)
-    _tell(submitted, runs)
-    if wait:
-        _wait(submitted, runs)
+    with fleet_of([planned.path.parent]) as fleet:
+        submitted = submit_to(planned, runs, targets, fleet, typer.echo)
+        _tell_there(submitted, runs)
+        _tell(submitted, runs)
+        if wait:
+            _wait(submitted, runs, fleet)
 
 
 @app.command()
@@ -443,18 +446,18 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
         typer.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
-def _wait(submitted: "Submitted", runs: Path) -> None:
+def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
     """Shows progress until the grid's runs have ended. A run that failed or was lost makes the exit code 1."""
     from mtlcluster.launch import live, view
     from mtlcluster.remote.everywhere import Everywhere
 
     name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
-    with Everywhere(submitted.sweep.folder.parent, name) as everywhere:
+    with Everywhere(submitted.sweep.folder.parent, name, fleet=fleet) as everywhere:
         try:
             if sys.stdout.isatty():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
-                ended = live.wait_plainly(lambda: everywhere.observe(names), typer.echo)
+                ended = live.wait_plainly(lambda: everywhere.observe(names), typer.echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
             typer.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise typer.Exit(INTERRUPTED) from None

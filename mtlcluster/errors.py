@@ -1,7 +1,7 @@
-"""The one error that is the user's to mend: shown as a single message, exit code 2."""
+"""What goes wrong in a way that is told in one message; what is the user's to mend ends with exit code 2."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -14,6 +14,16 @@ class SchedulerError(Exception):
 
 class ClusterError(Exception):
     """A remote cluster can't be reached, or lacks what is asked of it; the message says what to do. Exit code 1."""
+
+
+class ClusterRefusal(ClusterError, UserError):
+    """A remote cluster found a mistake in what it was asked to do. Exit code 2."""
+
+
+def together(errors: Sequence[ClusterError], then: str = "") -> ClusterError:
+    """What several clusters have said as one error, `then` after it; the user's to mend where each of them is."""
+    kind = ClusterRefusal if all(isinstance(error, ClusterRefusal) for error in errors) else ClusterError
+    return kind("; ".join(map(str, errors)) + then)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

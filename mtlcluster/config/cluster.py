@@ -25,6 +25,9 @@ FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+OF_A_HOST = ("root", "install", "data")      # what makes no difference on this machine
+
+
 class Limits(Checked):
     """The most that one job may ask of a node, in the units of a run's resources; left out: as much as it likes."""
 
@@ -122,10 +125,16 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
     if not NAME.fullmatch(str(name)):
         file.refuse((name,), f"a cluster's name should be letters, digits, '.', '_' and '-', found {str(name)!r}")
     try:
-        return ClusterOptions(**options)
+        found = ClusterOptions(**options)
     except pydantic.ValidationError as error:
         key_inside, message = first_mistake(error, ClusterOptions)
         file.refuse((name, *key_inside), message)
+    if found.host and name == SLURM:
+        file.refuse((name, "host"), "'slurm' is the Slurm of this machine; call one with a host otherwise")
+    for key in OF_A_HOST:
+        if key in options and not found.host:
+            file.refuse((name, key), f"{key} is of clusters with a host; without one, '{name}' is where you are")
+    return found
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:

@@ -44,13 +44,22 @@ def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str
             time.sleep(pause(runs, time.monotonic() - began))
 
 
-def wait_plainly(look: Look, say: Callable[[str], object]) -> list[RunStatus]:
-    """Until all runs have ended: a line for each that ended, and now and then one about the others."""
+def wait_plainly(
+    look: Look, say: Callable[[str], object], unreachable: Callable[[], dict[str, str]]
+) -> list[RunStatus]:
+    """Until all runs have ended: a line for each that ended, one where a cluster falls silent or is back, and now and
+    then one about the others. See watch.
+    """
     known: set[str] | None = None
-    last, said_at = "", -NEWS
+    last, said_at, silent = "", -NEWS, dict[str, str]()
     while True:
         began = time.monotonic()
         runs = look()
+        before, silent = silent, dict(unreachable())
+        for cluster in silent.keys() - before.keys():
+            say(f"{cluster} can't be reached, which is tried again and again: {silent[cluster]}")
+        for cluster in before.keys() - silent.keys():
+            say(f"{cluster} can be reached again")
         if known is None:
             known = {run.run for run in runs if run.state in ("done", "cancelled")}     # those are no news
         for run in runs:

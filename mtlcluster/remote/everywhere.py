@@ -6,13 +6,13 @@ A run lives on exactly one cluster. What a cluster that can't be reached had las
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlcluster.config.places import cluster_files
-from mtlcluster.errors import ClusterError, UserError
+from mtlcluster.errors import ClusterError, UserError, together
 from mtlcluster.launch import control
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.remote import answers
@@ -26,24 +26,30 @@ if TYPE_CHECKING:               # reads cluster files, which who has none need n
     from mtlcluster.remote.fleet import Fleet, Remote
 
 Notify = Callable[[str], object]
+Files = dict[str, dict[str, list[list[int] | None]]]        # sizes and times by sweep and run
 
 
 class Everywhere:
     """The runs of one sweep, or of all. Connections are kept until the `with` block ends."""
 
-    def __init__(self, runs_folder: Path, sweep: str | None = None) -> None:
-        """sweep: its name; it may be on clusters alone. Raises UserError for one that is nowhere."""
-        self.runs_folder, self.name = runs_folder, sweep
+    def __init__(
+        self, runs_folder: Path, sweep: str | None = None, files: Sequence[str] = (), fleet: "Fleet | None" = None
+    ) -> None:
+        """sweep: its name; it may be on clusters alone. files: of each run, whose sizes and times over there are asked
+        for, too. fleet: one whose connections are open already. Raises UserError for a sweep that is nowhere.
+        """
+        self.runs_folder, self.name, self.wanted = runs_folder, sweep, files
         self.local = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
         self.known = {s.name: answers.known(s) for s in self.local}
         self.unreachable: dict[str, str] = {}       # why, by cluster, of those that were asked last
         self.homes: dict[Key, Home] = {}            # as they were observed last
+        self.files: dict[str, Files] = {}           # by cluster, likewise
         self.asked: list[str] = []                  # the clusters that may have runs
-        self.fleet = self._fleet()
+        self.fleet = self._fleet(fleet)
         if sweep is not None and not self.local and self.fleet is None:
             find_sweep(runs_folder, sweep)
 
-    def _fleet(self) -> "Fleet | None":
+    def _fleet(self, given: "Fleet | None") -> "Fleet | None":
         """The clusters that may have runs; None where there are none, which costs nothing to find out."""
         known = {cluster for of_sweep in self.known.values() for cluster in of_sweep}
         folders = [folder for s in self.local if (folder := _grid_folder(s))]
@@ -53,7 +59,7 @@ class Everywhere:
             return None
         from mtlcluster.remote.fleet import fleet_of
 
-        fleet = fleet_of(folders)
+        fleet = given or fleet_of(folders)
         self.asked = sorted({*fleet.remotes, *known})
         return fleet if self.asked else None
 
@@ -101,7 +107,8 @@ class Everywhere:
         self.unreachable = {}
         if self.fleet is None:
             return
-        replies = self.fleet.each(self.asked, lambda remote: remote.call("look", sweep=self.name or ""))
+        request = {"sweep": self.name or "", "files": list(self.wanted)}
+        replies = self.fleet.each(self.asked, lambda remote: remote.call("look", **request))
         for cluster, reply in replies.items():
             if isinstance(reply, ClusterError):
                 self.unreachable[cluster] = str(reply)
@@ -113,6 +120,7 @@ class Everywhere:
         """Takes in what a cluster says of the runs of the sweep, or of all sweeps. One of another job that happens to
         have a sweep's name is not meant.
         """
+        self.files[cluster] = reply.get("files", {})
         here = {s.name: s for s in self.local}
         by_sweep: dict[str, list[RunStatus]] = {name: [] for name in here if cluster in self.known[name]}
         for run in answers.rows(reply["runs"], cluster):
@@ -213,8 +221,8 @@ class Everywhere:
         good = {cluster: reply for cluster, reply in replies.items() if not isinstance(reply, ClusterError)}
         for cluster, reply in good.items():
             self.heard(cluster, reply)
-        if failed := [str(reply) for reply in replies.values() if isinstance(reply, ClusterError)]:
-            raise ClusterError("; ".join(failed))
+        if failed := [reply for reply in replies.values() if isinstance(reply, ClusterError)]:
+            raise together(failed)
         return list(good.values())
 
     def logs(self, run: RunStatus, lines: int, follow: bool) -> int | None:

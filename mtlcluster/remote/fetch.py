@@ -3,18 +3,18 @@ checkpoints where they are asked for. Only what is new is copied, and what was c
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from mtlcluster.errors import ClusterError
+from mtlcluster.errors import ClusterError, together
 from mtlcluster.launch.view import duration
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.connection import PATIENCE, ConnectionLost, folder_there
 from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
-from mtlcluster.sweep.files import sha256
+from mtlcluster.sweep.files import sha256, sizes_and_times
 from mtlcluster.sweep.folder import Sweep, find_sweep, sweeps
 from mtlcluster.sweep.status import ENDED, read_status
 
@@ -33,18 +33,20 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
 
     Raises UserError where the sweep is nowhere, ClusterError where a file can't be brought home whole.
     """
-    with Everywhere(runs_folder, name) as everywhere:
+    with Everywhere(runs_folder, name, OF_A_RUN) as everywhere:
         if everywhere.fleet is not None:
             parts = _reachable(everywhere, notify)
 
             def bring(remote: Remote) -> None:
+                files = everywhere.files[remote.name]
                 for part in parts[remote.name]:
-                    answer = everywhere.known[part][remote.name]
-                    _bring(remote, Sweep(runs_folder / part), answer, checkpoints, notify)
+                    sweep = Sweep(runs_folder / part)
+                    if checkpoints or not _is_here(sweep, files.get(part)):
+                        _bring(remote, sweep, everywhere.known[part][remote.name], checkpoints, notify)
 
             ended = everywhere.fleet.each(parts, bring)
-            if failed := [str(error) for error in ended.values() if isinstance(error, ClusterError)]:
-                raise ClusterError("; ".join(failed))
+            if failed := [error for error in ended.values() if isinstance(error, ClusterError)]:
+                raise together(failed)
     return [find_sweep(runs_folder, name)] if name else sweeps(runs_folder)
 
 
@@ -61,6 +63,16 @@ def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
             if known[cluster].runs:
                 parts.setdefault(cluster, []).append(sweep)
     return parts
+
+
+def _is_here(sweep: Sweep, files: Mapping[str, Sequence[list[int] | None]] | None) -> bool:
+    """Whether rsync would find nothing new, which takes it several round trips. files: sizes and times over there, by
+    run; None where they are not known.
+    """
+    if files is None or not sweep.grid.exists():
+        return False
+    here = {name: sizes_and_times(sweep.run(name).folder, OF_A_RUN) for name in files}
+    return all(found in (None, own) for name in files for found, own in zip(files[name], here[name], strict=True))
 
 
 def _bring(

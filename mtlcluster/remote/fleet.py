@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.places import cluster_files
-from mtlcluster.errors import ClusterError, nearest
+from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
 from mtlcluster.progress import PATIENCE
 from mtlcluster.remote.connection import Connection, folder_there
 
@@ -80,7 +80,8 @@ class Remote:
         except ValueError:
             raise ClusterError(f"{self.name} answered {answer[:100]!r}; is its mtlcluster damaged?") from None
         if "error" in reply:
-            raise ClusterError(f"{self.name}: {reply['error']}")
+            kind = ClusterRefusal if reply.get("mistake") else ClusterError
+            raise kind(f"{self.name}: {reply['error']}")
         return reply
 
 

@@ -18,14 +18,14 @@ from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.job_file import JobFile
 from mtlcluster.config.run import PLACED, is_path
-from mtlcluster.errors import ClusterError, UserError
+from mtlcluster.errors import ClusterError, UserError, together
 from mtlcluster.launch import runs, snapshot
 from mtlcluster.launch import submit as launch
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.launch.submit import Submitted, sweep_of
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
-from mtlcluster.remote.fleet import Fleet, Remote, fleet_of
+from mtlcluster.remote.fleet import Fleet, Remote
 from mtlcluster.remote.homes import Home, homes, meant_for
 from mtlcluster.remote.ship import ship, wanted_of
 from mtlcluster.sweep.files import locked
@@ -43,15 +43,14 @@ class Share:
     wanted: list[PlannedRun] = field(default_factory=list)      # new, or never given a job
 
 
-def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], notify: Notify) -> Submitted:
+def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, notify: Notify) -> Submitted:
     """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
     targets = [launch.choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
-    with fleet_of([grid.path.parent]) as fleet:
-        only_here = sweep.grid.exists() and not sweep.clusters.is_dir()     # it has been, and on no other cluster
-        if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
-            return launch.submit(grid, runs_folder, names[0], notify)
-        return submit(grid, runs_folder, targets, fleet, notify)
+    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()     # it has been, and on no other cluster
+    if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
+        return launch.submit(grid, runs_folder, names[0], notify)
+    return submit(grid, runs_folder, targets, fleet, notify)
 
 
 def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, notify: Notify) -> Submitted:
@@ -85,7 +84,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
             part = dataclasses.replace(grid, runs=share.wanted)
             _add(result, launch.submit(part, runs_folder, share.cluster.name, notify, others_asked=True))
     if failed:
-        raise ClusterError(f"{'; '.join(failed)}; to complete it, submit again")
+        raise together(failed, "; to complete it, submit again")
     return result
 
 
@@ -140,8 +139,8 @@ def _ask(
 
     known = answers.known(sweep)
     replies = fleet.each([*dict.fromkeys([*paths, *fleet.remotes, *known])], ask)
-    if failed := [str(replies[name]) for name in paths if isinstance(replies[name], ClusterError)]:
-        raise ClusterError(f"{'; '.join(failed)}; nothing was submitted")
+    if failed := [reply for name in paths if isinstance(reply := replies[name], ClusterError)]:
+        raise together(failed, "; nothing was submitted")
     found, unheard = {}, {}
     for name, reply in replies.items():
         if isinstance(reply, ClusterError):
@@ -237,7 +236,7 @@ def _write(
 
 def _send(
     grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, notify: Notify, result: Submitted
-) -> list[str]:
+) -> list[ClusterError]:
     """Copies to each cluster what it is to get, and submits it there; side by side. Returns what failed."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
@@ -253,7 +252,7 @@ def _send(
     failed = []
     for name, reply in fleet.each(parts, send).items():
         if isinstance(reply, ClusterError):
-            failed.append(str(reply))
+            failed.append(reply)
             continue
         answers.keep(sweep, name, Answer(time.time(), answers.rows(reply["runs"], name)))
         result.submitted += reply["submitted"]

@@ -2,6 +2,7 @@
 reads one JSON object and prints one. The runs of ROOT/runs are that machine's own, with all that the verbs do locally.
 
     look    {"sweep"}: "" for all                       -> {"version", "runs", "job_files": {sweep: …}}
+            and {"files"}: names of files of a run      -> the same and {"files": {sweep: {run: sizes and times}}}
     prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
     submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
                                                         -> {"jobs", "submitted", "runs"}
@@ -9,8 +10,9 @@ reads one JSON object and prints one. The runs of ROOT/runs are that machine's o
     retry   {"sweep", "cluster", "options", "arriving", "code", "names"}        code: of a restart, else ""
                                                         -> {"jobs", "submitted", "runs"}
 
-`runs` are those of the sweep as `status` sees them. What can't be done is {"error": words}. Files that are copied here
-arrive in a hidden folder, from which they are renamed into the sweep: so runs and code appear whole, as everywhere.
+`runs` are those of the sweep as `status` sees them. What can't be done is {"error": words, "mistake": whether it is
+the user's}. Files that are copied here arrive in a hidden folder, from which they are renamed into the sweep: so runs
+and code appear whole, as everywhere.
 """
 
 import json
@@ -23,7 +25,7 @@ from typing import Any
 
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.status import observe
-from mtlcluster.sweep.files import locked
+from mtlcluster.sweep.files import locked, sizes_and_times
 from mtlcluster.sweep.folder import Sweep, job_of, sweeps
 
 Request = dict[str, Any]
@@ -33,12 +35,12 @@ Reply = dict[str, Any]
 def look(runs_folder: Path, request: Request) -> Reply:
     sweep = Sweep(runs_folder / request["sweep"])
     chosen = sweeps(runs_folder) if not request["sweep"] else [sweep] if sweep.folder.is_dir() else []
-    return {"version": _version(), "runs": [vars(run) for run in observe(chosen)], "job_files": _job_files(chosen)}
-
-
-def _job_files(chosen: list[Sweep]) -> dict[str, str]:
-    """What each sweep is of: one of the same name may be of another project."""
-    return {sweep.name: job_of(sweep) for sweep in chosen}
+    runs = [vars(run) for run in observe(chosen)]
+    # What each sweep is of: one of the same name may be of another project.
+    reply = {"version": _version(), "runs": runs, "job_files": {sweep.name: job_of(sweep) for sweep in chosen}}
+    if names := request.get("files"):
+        reply["files"] = {s.name: {r.name: sizes_and_times(r.folder, names) for r in s.runs()} for s in chosen}
+    return reply
 
 
 def prepare(runs_folder: Path, request: Request) -> Reply:
@@ -145,9 +147,9 @@ def main() -> None:
     try:
         reply = VERBS[sys.argv[2]](Path(sys.argv[1], "runs"), json.load(sys.stdin))
     except (UserError, SchedulerError) as error:
-        reply = {"error": str(error)}
+        reply = {"error": str(error), "mistake": isinstance(error, UserError)}
     except OSError as error:
-        reply = {"error": f"{error.filename or 'disk'}: {error.strerror}"}
+        reply = {"error": f"{error.filename or 'disk'}: {error.strerror}", "mistake": False}
     json.dump(reply, sys.stdout)
 
 

@@ -105,10 +105,10 @@ def test_a_passphrase_is_typed_once_in_a_command_of_many_parts(arnold, laptop, c
     known = client.known_hosts / "arnold"
     trusted = known.read_text()
     known.write_text("")
-    submit = [sys.executable, "-m", "mtlcluster", "submit", "sweep.yaml", "--cluster", "arnold"]
-    typed = [("continue connecting", "yes\n"), ("Enter passphrase", "open sesame\n")]
+    submit = [sys.executable, "-m", "mtlcluster", "submit", "sweep.yaml", "--cluster", "arnold", "--wait"]
+    typed = [("continue connecting", "yes\n"), ("Enter passphrase", "open sesame\n"), ("2 queued", "\x03")]
     code, shown = type_at(submit, laptop.folder, typed)
-    assert (code, shown.count("Enter passphrase")) == (0, 1), shown
+    assert (code, shown.count("Enter passphrase")) == (130, 1), shown
     assert "submitted 2 runs" in shown
     assert len(arnold.login.commands()) >= 3
     assert known.read_text().split()[:3] == trusted.split()[:3]

@@ -85,6 +85,22 @@ def test_cancel_retry_and_logs_work_through_it(laptop, arnold, uh, make_grid):
     laptop("cancel", "sweep", "--yes")
 
 
+def test_waiting_tells_of_a_cluster_that_falls_silent_and_goes_on_when_it_is_back(laptop, arnold, make_grid):
+    laptop.describe(arnold={})
+    make_grid(grid={"seed": {"range": 2}})
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "mtlcluster", "submit", "sweep.yaml", "--cluster", "arnold", "--wait"],
+        cwd=laptop.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert any("2 queued" in line for line in waiting.stdout)
+    arnold.login.stop()
+    assert any("arnold can't be reached, which is tried again and again: " in line for line in waiting.stdout)
+    arnold.login.start()
+    assert any("arnold can be reached again" in line for line in waiting.stdout)
+    laptop("cancel", "sweep", "--yes")
+    assert waiting.wait(60) == 0
+
+
 def test_from_scratch_with_the_code_as_it_is_now(laptop, arnold, make_grid):
     laptop.describe(arnold={})
     make_grid(grid={"seed": {"range": 2}})
@@ -154,7 +170,11 @@ def test_only_what_is_new_comes_home_and_checkpoints_only_when_asked_for(laptop,
         assert run.history.read_bytes() == run.name.encode() * 1000
         assert run.log.read_text() == f"log of {run.name}\n"
     assert not list(sweep.folder.glob("*/checkpoints"))
+    arnold.login.forget()
     assert "brought home" not in laptop.run("collect", "old").stdout
+    assert len(arnold.login.commands()) == 1        # which has told that nothing is new
+    sweep.run("a").log.unlink()
+    assert "arnold: brought home 1 files of 1 runs" in laptop.run("collect", "old").stdout
     source.run("b").history.write_bytes(b"longer" * 1000)
     assert "arnold: brought home 1 files of 1 runs" in laptop.run("collect", "old").stdout
     laptop.run("collect", "old", "--checkpoints", "best")

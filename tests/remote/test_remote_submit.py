@@ -186,6 +186,13 @@ def test_what_is_missing_over_there_is_told_before_anything_is_written(laptop, a
     (old / "errors.py").write_text((old / "errors.py").read_text() + "\n# as it was last week\n")
     said = laptop(*submit, code=1)
     assert "arnold has another version of mtlcluster; mtlcluster setup --cluster arnold brings it up to date" in said
+    other = arnold.login.home / "mtlcluster" / "runs" / "sweep" / "sweep.yaml"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("name: sweep\njob: jobs/other.py:build\n")
+    laptop.describe(arnold={})
+    said = laptop(*submit, code=2)
+    assert "arnold: " in said
+    assert "is a sweep of job jobs/other.py:build, this grid is of jobs/tiny.py:build; give it another name" in said
     assert not (project / "runs").exists()
     assert arnold.slurm.jobs() == {}
 
