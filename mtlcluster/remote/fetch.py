@@ -3,7 +3,8 @@ checkpoints where they are asked for. Only what is new is copied, and what was c
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -41,8 +42,9 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
                 files = everywhere.files[remote.name]
                 for part in parts[remote.name]:
                     sweep = Sweep(runs_folder / part)
-                    if checkpoints or not _is_here(sweep, files.get(part)):
-                        _bring(remote, sweep, everywhere.known[part][remote.name], checkpoints, notify)
+                    new = _new(sweep, files.get(part))
+                    if checkpoints or new != {} or not sweep.grid.exists():
+                        _bring(remote, sweep, everywhere.known[part][remote.name], checkpoints, new or {}, notify)
 
             ended = everywhere.fleet.each(parts, bring)
             if failed := [error for error in ended.values() if isinstance(error, ClusterError)]:
@@ -65,40 +67,62 @@ def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
     return parts
 
 
-def _is_here(sweep: Sweep, files: Mapping[str, Sequence[list[int] | None]] | None) -> bool:
-    """Whether rsync would find nothing new, which takes it several round trips. files: sizes and times over there, by
-    run; None where they are not known.
+def _new(sweep: Sweep, files: Mapping[str, Sequence[list[int] | None]] | None) -> dict[str, int] | None:
+    """What rsync, in several round trips, would find new of the runs' files: their sizes in bytes, by name. files:
+    sizes and times over there, by run; None where they are not known.
     """
-    if files is None or not sweep.grid.exists():
-        return False
-    here = {name: sizes_and_times(sweep.run(name).folder, OF_A_RUN) for name in files}
-    return all(found in (None, own) for name in files for found, own in zip(files[name], here[name], strict=True))
+    if files is None:
+        return None
+    new = {}
+    for run, there in files.items():
+        here = sizes_and_times(sweep.run(run).folder, OF_A_RUN)
+        for name, theirs, own in zip(OF_A_RUN, there, here, strict=True):
+            if theirs is not None and theirs != own:
+                new[f"{run}/{name}"] = theirs[0]
+    return new
 
 
 def _bring(
-    remote: Remote, sweep: Sweep, answer: Answer, checkpoints: Checkpoints | None, notify: Notify
+    remote: Remote,
+    sweep: Sweep,
+    answer: Answer,
+    checkpoints: Checkpoints | None,
+    new: dict[str, int],
+    notify: Notify,
 ) -> None:
+    """new: of the files that will arrive those that are known, with their sizes; they are summed meanwhile."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
     answers.keep(sweep, remote.name, answer)        # broken off, the next call asks there again
     source, began = remote.sweep(sweep.name), time.monotonic()
-    arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
-    _mend(remote, source, sweep, [file for file in arrived if file.endswith(CHECKED)], notify)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(_sums, remote, source, {name: new[name] for name in _checked(new)})
+        arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
+    sums = {} if asked.exception() else asked.result()
+    _mend(remote, source, sweep, _checked(arrived), sums, notify)
     if arrived:
         runs = len({file.partition("/")[0] for file in arrived if "/" in file and not file.startswith("code/")})
         took = time.monotonic() - began
         notify(f"{remote.name}: brought home {len(arrived):,} files of {runs:,} runs in {took:.1f} s")
 
 
-def _mend(remote: Remote, source: str, sweep: Sweep, names: list[str], notify: Notify) -> None:
-    """Copies again what differs from over there. Raises ClusterError where that does not help, but for the files of
-    runs that are still being trained: those change.
+def _checked(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.endswith(CHECKED)]
+
+
+def _mend(
+    remote: Remote, source: str, sweep: Sweep, names: list[str], sums: dict[str, str], notify: Notify
+) -> None:
+    """Copies again what differs from over there. sums: the checksums that are known already. Raises ClusterError where
+    copying does not help, but for the files of runs that are still being trained: those change.
     """
-    wrong = _differing(remote, source, sweep, names)
+    sums = sums | _sums(remote, source, _sizes(sweep, [name for name in names if name not in sums]))
+    wrong = [name for name in names if sums.get(name) != sha256(sweep.folder / name)]
     for _ in range(ATTEMPTS):
         if not wrong:
             return
         _pull(remote, source, sweep, ["--ignore-times"], wrong, notify)
-        wrong = _differing(remote, source, sweep, wrong)
+        sums = _sums(remote, source, _sizes(sweep, wrong))
+        wrong = [name for name in wrong if sums.get(name) != sha256(sweep.folder / name)]
     if torn := [file for file in wrong if _has_ended(sweep, file)]:
         raise ClusterError(f"{remote.name}: could not be brought home whole: {', '.join(torn[:3])}; collect again")
 
@@ -127,16 +151,18 @@ def _pull(
     raise AssertionError
 
 
-def _differing(remote: Remote, source: str, sweep: Sweep, names: list[str]) -> list[str]:
-    """Those whose content is another than over there."""
-    if not names:
-        return []
+def _sizes(sweep: Sweep, names: Iterable[str]) -> dict[str, int]:
+    return {name: (sweep.folder / name).stat().st_size for name in names}
+
+
+def _sums(remote: Remote, source: str, sizes: dict[str, int]) -> dict[str, str]:
+    """The SHA-256 of files over there, by name."""
+    if not sizes:
+        return {}
     script = f"cd {folder_there(source)} && xargs -0 sha256sum -- ; true"       # one may be gone by now
-    size = sum((sweep.folder / name).stat().st_size for name in names)
-    given, patience = "\0".join(names).encode() + b"\0", PATIENCE + size / SLOWEST
+    given, patience = "\0".join(sizes).encode() + b"\0", PATIENCE + sum(sizes.values()) / SLOWEST
     printed = remote.connection.run(script, given, patience).decode()
-    sums = {line[66:]: line[:64] for line in printed.splitlines()}
-    return [name for name in names if sums.get(name) != sha256(sweep.folder / name)]
+    return {line[66:]: line[:64] for line in printed.splitlines()}
 
 
 def _has_ended(sweep: Sweep, file: str) -> bool:
