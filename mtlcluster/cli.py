@@ -189,8 +189,12 @@ def collect(
 
     What remote clusters have of it, and this machine has not, is brought home first.
     """
+    from importlib import import_module
+    from threading import Thread
+
     from mtlcluster.remote.fetch import fetch
 
+    Thread(target=import_module, args=("mtlcluster.collect.collect",)).start()      # while clusters are waited for
     chosen = fetch(runs, sweep, checkpoints, typer.echo)
     if not chosen:
         raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")

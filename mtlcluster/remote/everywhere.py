@@ -76,11 +76,8 @@ class Everywhere:
         return Sweep(self.runs_folder / self.name)
 
     def observe(self, names: Collection[str] | None = None) -> list[RunStatus]:
-        """All runs (of them only those called `names`, where given), in the order of sweeps and names.
-
-        Raises UserError where no cluster knows the sweep either, ClusterError where those that might can't be asked.
-        """
-        self._ask()
+        """All runs (of them only those called `names`, where given), in the order of sweeps and names. See ask."""
+        self.ask()
         here = [run for sweep in self.local for run in self._observe_here(sweep, names)]
         there: dict[str, list[RunStatus]] = {}
         for known in self.known.values():
@@ -88,11 +85,6 @@ class Everywhere:
                 there.setdefault(cluster, []).extend(answer.runs)
         self.homes = homes(here, there)
         found = sorted((home.run for home in self.homes.values()), key=lambda run: (run.sweep, natural(run.run)))
-        if not found and self.name is not None and not self.local:
-            if self.unreachable:
-                why = "; ".join(self.unreachable.values())
-                raise ClusterError(f"'{self.name}' is not in {self.runs_folder}; {why}")
-            find_sweep(self.runs_folder, self.name)
         return [run for run in found if names is None or run.run in names]
 
     def _observe_here(self, sweep: Sweep, names: Collection[str] | None) -> list[RunStatus]:
@@ -103,7 +95,11 @@ class Everywhere:
                     run.cluster = meant_for(sweep.run(run.run))
         return runs
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Asks all clusters, side by side, how their runs are.
+
+        Raises UserError where no cluster knows the sweep either, ClusterError where those that might can't be asked.
+        """
         self.unreachable = {}
         if self.fleet is None:
             return
@@ -115,6 +111,11 @@ class Everywhere:
                 self._grow_old(cluster)
             else:
                 self.heard(cluster, reply)
+        if self.name is not None and not self.local and not any(a.runs for a in self.known.get(self.name, {}).values()):
+            if self.unreachable:
+                why = "; ".join(self.unreachable.values())
+                raise ClusterError(f"'{self.name}' is not in {self.runs_folder}; {why}")
+            find_sweep(self.runs_folder, self.name)
 
     def heard(self, cluster: str, reply: dict[str, Any]) -> None:
         """Takes in what a cluster says of the runs of the sweep, or of all sweeps. One of another job that happens to

@@ -54,7 +54,7 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
 
 def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
     """The clusters that can be asked, and the sweeps that each has."""
-    everywhere.observe()
+    everywhere.ask()
     for cluster, why in everywhere.unreachable.items():
         times = [known[cluster].time for known in everywhere.known.values() if cluster in known and known[cluster].time]
         old = f" (what is known of it is {duration(time.time() - max(times))} old)" if times else ""
