@@ -10,7 +10,6 @@ import shlex
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -120,11 +119,8 @@ def submit(
     With --wait, Ctrl-C leaves the runs going (exit code 130), and a run that failed makes the exit code 1.
     """
     from mtlcluster.config.grid import read_grid
-    from mtlcluster.launch import submit as launch
-    from mtlcluster.remote import answers
     from mtlcluster.remote.fleet import fleet_of
-    from mtlcluster.remote.submit import submit_to
-    from mtlcluster.sweep.folder import hash_of
+    from mtlcluster.remote.submit import previews, submit_to
 
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
@@ -135,11 +131,8 @@ def submit(
 
         check_methods(planned, typer.echo)
     if dry_run:
-        known = answers.known(launch.sweep_of(planned, runs))
-        elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
-        for number, target in enumerate(targets):
-            part = replace(planned, runs=planned.runs[number :: len(targets)])
-            typer.echo(launch.preview(part, runs, target, elsewhere))
+        for shown in previews(planned, runs, targets):
+            typer.echo(shown)
         return
     with fleet_of([planned.path.parent]) as fleet:
         submitted = submit_to(planned, runs, targets, fleet, typer.echo)

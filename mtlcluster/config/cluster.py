@@ -24,8 +24,7 @@ HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:\[\]-]*")
 FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-
-OF_A_HOST = ("root", "install", "data")      # what makes no difference on this machine
+OF_A_HOST = ("root", "install", "data")     # options that make no difference on the machine itself
 
 
 class Limits(Checked):

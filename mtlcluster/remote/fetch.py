@@ -91,8 +91,8 @@ def _bring(
     notify: Notify,
 ) -> None:
     """new: of the files that will arrive those that are known, with their sizes; they are summed meanwhile."""
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    answers.keep(sweep, remote.name, answer)        # broken off, the next call asks there again
+    if not sweep.grid.exists():     # else the answer has been kept: broken off, the next call asks there again
+        answers.keep(sweep, remote.name, answer)
     source, began = remote.sweep(sweep.name), time.monotonic()
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(_sums, remote, source, {name: new[name] for name in _checked(new)})
@@ -115,15 +115,16 @@ def _mend(
     """Copies again what differs from over there. sums: the checksums that are known already. Raises ClusterError where
     copying does not help, but for the files of runs that are still being trained: those change.
     """
-    sums = sums | _sums(remote, source, _sizes(sweep, [name for name in names if name not in sums]))
-    wrong = [name for name in names if sums.get(name) != sha256(sweep.folder / name)]
-    for _ in range(ATTEMPTS):
-        if not wrong:
+    for attempt in range(ATTEMPTS + 1):
+        if attempt:
+            _pull(remote, source, sweep, ["--ignore-times"], names, notify)
+            sums = {}
+        unknown = {name: (sweep.folder / name).stat().st_size for name in names if name not in sums}
+        sums = sums | _sums(remote, source, unknown)
+        names = [name for name in names if sums.get(name) != sha256(sweep.folder / name)]
+        if not names:
             return
-        _pull(remote, source, sweep, ["--ignore-times"], wrong, notify)
-        sums = _sums(remote, source, _sizes(sweep, wrong))
-        wrong = [name for name in wrong if sums.get(name) != sha256(sweep.folder / name)]
-    if torn := [file for file in wrong if _has_ended(sweep, file)]:
+    if torn := [file for file in names if _has_ended(sweep, file)]:
         raise ClusterError(f"{remote.name}: could not be brought home whole: {', '.join(torn[:3])}; collect again")
 
 
@@ -149,10 +150,6 @@ def _pull(
             notify(f"{error}; trying again")
             time.sleep(attempt)
     raise AssertionError
-
-
-def _sizes(sweep: Sweep, names: Iterable[str]) -> dict[str, int]:
-    return {name: (sweep.folder / name).stat().st_size for name in names}
 
 
 def _sums(remote: Remote, source: str, sizes: dict[str, int]) -> dict[str, str]:

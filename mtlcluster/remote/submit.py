@@ -9,7 +9,7 @@ and goes on.
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,15 @@ def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet:
     if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
         return launch.submit(grid, runs_folder, names[0], notify)
     return submit(grid, runs_folder, targets, fleet, notify)
+
+
+def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
+    """What submit_to would do, by target; the clusters are not asked, what they had last said counts."""
+    known = answers.known(sweep_of(grid, runs_folder))
+    elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
+    for number, name in enumerate(names):
+        part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
+        yield launch.preview(part, runs_folder, name, elsewhere)
 
 
 def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, notify: Notify) -> Submitted:

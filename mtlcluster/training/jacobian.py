@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from mtlcluster.training.linear import Layer
+from mtlcluster.training.linear import Layer, stacked
 
 BLOCK = 4096        # columns that are multiplied at a time: of ten tasks, what a core's own cache holds
 HALF = (torch.float16, torch.bfloat16)
@@ -145,9 +145,8 @@ def scaled(row: Row, weight: float) -> Row:
 
 def _products(column: Sequence[Tensor | None]) -> Tensor | float:
     """Of the tasks' gradients at one point, float64; those in half precision as float32, whose range they need."""
-    one = next((row for row in column if row is not None), None)
-    if one is None:
+    rows = stacked(column)
+    if rows is None:
         return 0.0
-    stacked = torch.stack([torch.zeros_like(one) if row is None else row for row in column]).flatten(1)
-    stacked = stacked.float() if one.dtype in HALF else stacked
-    return (stacked @ stacked.T).double()
+    rows = rows.flatten(1).float() if rows.dtype in HALF else rows.flatten(1)
+    return (rows @ rows.T).double()

@@ -40,10 +40,9 @@ class Layer:
 
     def gramian(self, rows: Sequence[Tensor | None]) -> Tensor | float:
         """rows: the tasks' D_i [N, out], [..., out] or [out]. Returns their share of the Gramian [A, A], float64."""
-        one = next((row for row in rows if row is not None), None)
-        if one is None:
+        d = stacked(rows)
+        if d is None:
             return 0.0
-        d = torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
         d = d.reshape(len(rows), -1, d.shape[-1])
         kernel = self.inputs @ self.inputs.T
         if self.module.bias is not None:
@@ -52,10 +51,9 @@ class Layer:
 
     def norms(self, rows: Sequence[Tensor | None]) -> Tensor:
         """The lengths [A] of the weight's own gradients, from those of the output (see `gramian`); zero for None."""
-        one = next((row for row in rows if row is not None), None)
-        if one is None:
+        d = stacked(rows)
+        if d is None:
             return self.inputs.new_zeros(len(rows))
-        d = torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
         d = d.reshape(len(rows), -1, d.shape[-1])
         return (torch.bmm(d, d.mT) * (self.inputs @ self.inputs.T)).sum((1, 2)).clamp_min(0).sqrt()
 
@@ -63,6 +61,12 @@ class Layer:
         """Of weight and bias, from the gradient of the output."""
         d = d.reshape(-1, d.shape[-1])
         return [d.T @ self.inputs] if self.module.bias is None else [d.T @ self.inputs, d.sum(0)]
+
+
+def stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
+    """The tasks' gradients at one point, [A, …], zero where a task does not reach it; None where none does."""
+    one = next((row for row in rows if row is not None), None)
+    return None if one is None else torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
 
 
 class LinearLayers:

@@ -39,6 +39,10 @@ class Step:
     scale: float
     emphasis: Tensor | None
 
+    def scaled(self, tensor: Tensor) -> Tensor:
+        """Times the scale; no operation where that is 1, for each small one costs a step a little."""
+        return tensor if self.scale == 1 else tensor * self.scale
+
     def effective(self, weights: Tensor) -> Tensor:
         return weights if self.emphasis is None else weights * self.emphasis
 

@@ -170,8 +170,7 @@ class Updater:
 
     def _backward(self, step: Step, each: list[Tensor], weights: Tensor, chosen: list[float] | None) -> None:
         """One backward of the weighted losses, for the shared parameters with the gradient method's weights on top."""
-        losses, along = torch.stack(each), step.effective(weights)
-        along = along if step.scale == 1 else along * step.scale
+        losses, along = torch.stack(each), step.scaled(step.effective(weights))
         if chosen is None:
             losses.backward(self.ranks.unaveraged(along))
             return
@@ -223,8 +222,8 @@ class Updater:
             direction = self.gradient.direction(matrix, self.index(step.active))
         else:       # an overflow in fp16: the scaler will see it and leave out the step
             direction = matrix.sum(0)
-        direction = direction if step.scale == 1 else direction * step.scale
-        return seen_by_a_method(gramian.numpy() / step.scale**2), factors, jacobian.split(direction)
+        found = jacobian.split(step.scaled(direction))
+        return seen_by_a_method(gramian.numpy() / step.scale**2), factors, found
 
     def _approximated(self, step: Step) -> Update:
         """The Gramian at the representation or the last shared layer, then one backward with the weights it gives.
@@ -280,7 +279,7 @@ class Updater:
             points, row = [*jacobian.points, *head], None
             if loss.requires_grad:
                 row = torch.autograd.grad(
-                    loss * step.scale if step.scale != 1 else loss,
+                    step.scaled(loss),
                     points,
                     retain_graph=keep_graph or k < len(losses) - 1,
                     allow_unused=True,
@@ -301,7 +300,7 @@ class Updater:
         value = self.weighting(leaf, self.index(step.active))
         weights, *gradients = torch.autograd.grad(value, [leaf, *self.learned], allow_unused=True)
         for parameter, gradient in zip(self.learned, gradients, strict=True):
-            parameter.grad = gradient if gradient is None or step.scale == 1 else gradient * step.scale
+            parameter.grad = gradient if gradient is None else step.scaled(gradient)
         return value.detach(), weights
 
     def _norms(self, step: Step, jacobian: Jacobian | None) -> Tensor | None:
