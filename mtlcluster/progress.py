@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import Progress
-
 PATIENCE = 2.0                  # seconds before a progress bar is worth showing
 
 
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
     """Gives what is to be called after each of `total` parts. A bar on stderr appears once it takes longer."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     bar = Progress(console=Console(stderr=True), transient=True)
     task = bar.add_task(description, total=total)
     start = time.monotonic()

@@ -6,20 +6,34 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtlcluster import __version__
-from mtlcluster.collect.gather import Absent, FinishedRun, Seen, gather, survey
-from mtlcluster.collect.settings import settings, tasks_of
+from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
 from mtlcluster.sweep.files import locked, replace_text
 from mtlcluster.sweep.folder import Sweep
 
+if TYPE_CHECKING:               # needs numpy, which a collect of nothing new need not pay for
+    from mtlcluster.collect.gather import Absent, FinishedRun
+
 PAGE = "index.html"
 PARTS = ("figures", "tables")
 MADE = ".made.json"             # what the report was made of, and which files belong to it
 NAMED = 10                      # runs that are named in a message
+
+
+@dataclass(frozen=True)
+class Made:
+    """The report that is there: of which code and of what it was made, what was said of it, and its files."""
+
+    code: str
+    seen: list[Seen]
+    lines: list[str]
+    files: list[str]
 
 
 def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
@@ -28,14 +42,16 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
     notify: gets lines for the user: how many runs were collected and which were not. Where no input has changed since
     the last time nothing is read or drawn again. Raises UserError where nothing has finished or nothing can be written.
     """
-    seen = survey(sweep)
-    if not any(entry.state == "done" for entry in seen):
-        raise UserError(_nothing_yet(sweep, Counter(entry.state for entry in seen)))
     try:
         with locked(sweep.folder / ".report.lock", notify):
-            inputs = _fingerprint(seen)
-            lines = _lines_if_current(sweep.report, inputs)
-            lines = _make(sweep, seen, inputs) if lines is None else [*lines, "nothing new since the last report"]
+            made = _read_made(sweep)
+            seen = survey(sweep, made.seen if made else ())
+            if not any(entry.state == "done" for entry in seen):
+                raise UserError(_nothing_yet(sweep, Counter(entry.state for entry in seen)))
+            if made and _is_current(made, sweep, seen):
+                lines = [*made.lines, "nothing new since the last report"]
+            else:
+                lines = _make(sweep, seen)
     except OSError as error:
         raise UserError(f"{error.filename or sweep.report}: {error.strerror or error}; no report was made") from error
     for line in lines:
@@ -48,28 +64,37 @@ def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
     return f"sweep '{sweep.name}': nothing has finished yet ({counts}); see `mtlcluster status {sweep.name}`"
 
 
-def _fingerprint(seen: list[Seen]) -> str:
-    """Of all that decides the report: the histories' sizes and times, the runs' states, and the library itself."""
-    code = hashlib.sha256(__version__.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(file.read_bytes())
-    inputs = [(entry.run.name, entry.state, entry.error, entry.stamp) for entry in seen]
-    return hashlib.sha256(json.dumps([code.hexdigest(), inputs]).encode()).hexdigest()
-
-
-def _lines_if_current(report: Path, inputs: str) -> list[str] | None:
-    """What was said of the report that is there, or None where it is not of these inputs or not whole."""
+def _read_made(sweep: Sweep) -> Made | None:
+    """None where no report is there, or none that is whole."""
     try:
-        made = json.loads((report / MADE).read_bytes())
-        whole = made["inputs"] == inputs and all((report / name).is_file() for name in made["files"])
-        return [str(line) for line in made["lines"]] if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+        entry = json.loads((sweep.report / MADE).read_bytes())
+        seen = [Seen(sweep.run(name), *found) for name, *found in entry.pop("seen")]
+        return Made(seen=seen, **entry)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _make(sweep: Sweep, seen: list[Seen], inputs: str) -> list[str]:
+def _is_current(made: Made, sweep: Sweep, seen: list[Seen]) -> bool:
+    """Whether all that decides a report is as it was: runs, their states and histories, and the code that draws."""
+
+    def deciding(runs: list[Seen]) -> list[object]:
+        return [(entry.run.name, entry.state, entry.error, entry.history) for entry in runs]
+
+    whole = all((sweep.report / name).is_file() for name in made.files)
+    return made.code == _code() and deciding(made.seen) == deciding(seen) and whole
+
+
+def _code() -> str:
+    digest = hashlib.sha256(__version__.encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _make(sweep: Sweep, seen: list[Seen]) -> list[str]:
     from mtlcluster.collect import report
     from mtlcluster.collect.figures import FIGURES
+    from mtlcluster.collect.gather import gather
 
     with progress("collecting", len(seen) + len(FIGURES)) as advance:
         finished, absent = gather(seen, advance)
@@ -86,15 +111,17 @@ def _make(sweep: Sweep, seen: list[Seen], inputs: str) -> list[str]:
             files = _put_in_place(beside, sweep.report)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    replace_text(sweep.report / MADE, json.dumps({"inputs": inputs, "lines": lines, "files": files}, indent=1))
+    of = [[entry.run.name, entry.state, entry.error, entry.status, entry.history] for entry in seen]
+    replace_text(sweep.report / MADE, json.dumps({"code": _code(), "seen": of, "lines": lines, "files": files}))
     return lines
 
 
 def _write(
-    name: str, finished: list[FinishedRun], absent: list[Absent], folder: Path, advance: Callable[[], object]
+    name: str, finished: "list[FinishedRun]", absent: "list[Absent]", folder: Path, advance: Callable[[], object]
 ) -> None:
     """Writes the whole report into `folder`."""
     from mtlcluster.collect import figures, report, tables
+    from mtlcluster.collect.settings import settings, tasks_of
 
     for part in PARTS:
         (folder / part).mkdir(parents=True)

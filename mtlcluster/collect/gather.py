@@ -1,4 +1,4 @@
-"""What the runs of a sweep left behind: who is done, who is not, and of each history what figures and tables need."""
+"""Of the histories that runs have left what figures and tables need."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.collect.survey import Seen
 from mtlcluster.sweep.history import UnsafePickle, read_history
-from mtlcluster.sweep.status import Status, read_status
 
 Array = NDArray[np.float64]
 POINTS = 256            # kept of each curve: no figure shows more, and a thousand histories stay small
@@ -19,16 +18,6 @@ OVERALL = {"mean_f1": "mean F1", "exact_match": "exact match", "hamming_score": 
 ACROSS_TASKS = {f"{data}/{name}" for data in ("validation", "test") for name in ("mean_loss", *OVERALL)}
 ACROSS_TASKS |= {"train/total_loss"}
 CONFUSION = ("true_negatives", "false_positives", "false_negatives", "true_positives")     # row by row
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One run's folder at first sight. stamp: size in bytes and time in nanoseconds of its history, if there is one."""
-
-    run: Run
-    state: str
-    error: str
-    stamp: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -77,24 +66,6 @@ class FinishedRun:
     values: dict[str, float]        # `validation/…` at that epoch, `test/…`, `measured/…`
 
 
-def survey(sweep: Sweep) -> list[Seen]:
-    """All runs of the sweep by name, without opening a history."""
-    return [_look_at(run) for run in sweep.runs()]
-
-
-def _look_at(run: Run) -> Seen:
-    try:
-        status = read_status(run.status) or Status()
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return Seen(run, "unreadable", f"status.json: {error}", None)
-    state = "cancelled" if status.state == "queued" and run.cancel.exists() else status.state
-    try:
-        stat = run.history.stat()
-    except OSError:
-        return Seen(run, state, status.error, None)
-    return Seen(run, state, status.error, (stat.st_size, stat.st_mtime_ns))
-
-
 def gather(seen: Iterable[Seen], advance: Callable[[], object]) -> tuple[list[FinishedRun], list[Absent]]:
     """Reads the histories of the runs that are done. What can't be read is named among the absent; nothing raises."""
     finished, absent = [], []
@@ -112,7 +83,7 @@ def _finished_or_absent(seen: Seen) -> FinishedRun | Absent:
     name = seen.run.name
     if seen.state != "done":
         return Absent(name, seen.state, seen.error)
-    if seen.stamp is None:
+    if seen.history is None:
         return Absent(name, "unreadable", "is done, but has no history.pkl")
     try:
         history = read_history(seen.run.history)

@@ -19,14 +19,13 @@ from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.homes import Home, Key, homes, meant_for
 from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import Sweep, find_sweep, forget_results, hash_of, job_of, natural, sweeps
+from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, forget_results, hash_of, job_of, natural, sweeps
 
 if TYPE_CHECKING:               # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.submit import Submitted
     from mtlcluster.remote.fleet import Fleet, Remote
 
 Notify = Callable[[str], object]
-Files = dict[str, dict[str, list[list[int] | None]]]        # sizes and times by sweep and run
 
 
 class Everywhere:
@@ -43,7 +42,7 @@ class Everywhere:
         self.known = {s.name: answers.known(s) for s in self.local}
         self.unreachable: dict[str, str] = {}       # why, by cluster, of those that were asked last
         self.homes: dict[Key, Home] = {}            # as they were observed last
-        self.files: dict[str, Files] = {}           # by cluster, likewise
+        self.files: dict[str, dict[str, OfRuns]] = {}       # by cluster and sweep, likewise
         self.asked: list[str] = []                  # the clusters that may have runs
         self.fleet = self._fleet(fleet)
         if sweep is not None and not self.local and self.fleet is None:
@@ -122,11 +121,11 @@ class Everywhere:
         have a sweep's name is not meant.
         """
         self.files[cluster] = reply.get("files", {})
-        here = {s.name: s for s in self.local}
+        here, jobs = {s.name: s for s in self.local}, reply.get("job_files", {})
+        others = {name for name, s in here.items() if jobs.get(name) and job_of(s) not in ("", jobs[name])}
         by_sweep: dict[str, list[RunStatus]] = {name: [] for name in here if cluster in self.known[name]}
         for run in answers.rows(reply["runs"], cluster):
-            job = reply.get("job_files", {}).get(run.sweep)
-            if run.sweep not in here or not job or job_of(here[run.sweep]) in ("", job):
+            if run.sweep not in others:
                 by_sweep.setdefault(run.sweep, []).append(run)
         for name, members in by_sweep.items():
             self.known.setdefault(name, {})[cluster] = Answer(time.time(), members)

@@ -3,7 +3,7 @@ checkpoints where they are asked for. Only what is new is copied, and what was c
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,8 @@ from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.connection import PATIENCE, ConnectionLost, folder_there
 from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
-from mtlcluster.sweep.files import sha256, sizes_and_times
-from mtlcluster.sweep.folder import Sweep, find_sweep, sweeps
+from mtlcluster.sweep.files import sha256
+from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, sizes_and_times, sweeps
 from mtlcluster.sweep.status import ENDED, read_status
 
 Notify = Callable[[str], object]
@@ -24,7 +24,9 @@ Checkpoints = Literal["best", "all"]
 
 ATTEMPTS = 3                # at a transfer whose connection is lost
 SLOWEST = 10e6              # bytes a second that a checksum over there may take
+SECOND = 10**9              # rsync compares whole seconds
 OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "status.json")
+ABSENT = (None,) * len(OF_A_RUN)
 CHECKED = ("history.pkl", ".pt")        # by the ends of their names; what is else is small, or still being written
 
 
@@ -36,13 +38,15 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
     """
     with Everywhere(runs_folder, name, OF_A_RUN) as everywhere:
         if everywhere.fleet is not None:
-            parts = _reachable(everywhere, notify)
+            with ThreadPoolExecutor(1) as beside:
+                here = beside.submit(_here, everywhere)
+                parts = _reachable(everywhere, notify)
 
             def bring(remote: Remote) -> None:
                 files = everywhere.files[remote.name]
                 for part in parts[remote.name]:
                     sweep = Sweep(runs_folder / part)
-                    new = _new(sweep, files.get(part))
+                    new = _new(here.result().get(part, {}), files.get(part))
                     if checkpoints or new != {} or not sweep.grid.exists():
                         _bring(remote, sweep, everywhere.known[part][remote.name], checkpoints, new or {}, notify)
 
@@ -67,19 +71,23 @@ def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
     return parts
 
 
-def _new(sweep: Sweep, files: Mapping[str, Sequence[list[int] | None]] | None) -> dict[str, int] | None:
-    """What rsync, in several round trips, would find new of the runs' files: their sizes in bytes, by name. files:
-    sizes and times over there, by run; None where they are not known.
+def _here(everywhere: Everywhere) -> dict[str, OfRuns]:
+    """What is here of sweeps that clusters have, too."""
+    return {sweep.name: sizes_and_times(sweep, OF_A_RUN) for sweep in everywhere.local if everywhere.known[sweep.name]}
+
+
+def _new(here: OfRuns, there: OfRuns | None) -> dict[str, int] | None:
+    """What rsync, in several round trips, would find new of the runs' files: their sizes in bytes, by name. None where
+    what is there is not known.
     """
-    if files is None:
+    if there is None:
         return None
-    new = {}
-    for run, there in files.items():
-        here = sizes_and_times(sweep.run(run).folder, OF_A_RUN)
-        for name, theirs, own in zip(OF_A_RUN, there, here, strict=True):
-            if theirs is not None and theirs != own:
-                new[f"{run}/{name}"] = theirs[0]
-    return new
+    return {
+        f"{run}/{name}": theirs[0]
+        for run, files in there.items()
+        for name, theirs, own in zip(OF_A_RUN, files, here.get(run, ABSENT), strict=True)
+        if theirs is not None and (own is None or theirs[0] != own[0] or theirs[1] // SECOND != own[1] // SECOND)
+    }
 
 
 def _bring(

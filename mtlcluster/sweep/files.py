@@ -60,18 +60,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sizes_and_times(folder: Path, names: Iterable[str]) -> list[list[int] | None]:
-    """Of files in a folder the bytes and the Unix seconds, by which rsync sees what is new; None for what is not."""
-    found: list[list[int] | None] = []
-    for name in names:
-        try:
-            about = (folder / name).stat()
-            found.append([about.st_size, int(about.st_mtime)])
-        except FileNotFoundError:
-            found.append(None)
-    return found
-
-
 def checksum_file(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 

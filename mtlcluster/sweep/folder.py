@@ -3,10 +3,14 @@
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtlcluster.errors import UserError, nearest
+
+SizeAndTime = list[int]                             # as JSON gives them back
+OfRuns = dict[str, list[SizeAndTime | None]]        # of several files, by run
 
 NOT_RUNS = {"code", "submissions", "report", "clusters"}
 
@@ -100,6 +104,19 @@ class Sweep:
         with os.scandir(self.folder) as entries:
             names = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
         return [self.run(name) for name in sorted(names, key=natural)]
+
+
+def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
+    """Of files of every run the bytes and the Unix nanoseconds, by which is seen what is new; None for what is not."""
+    return {run.name: [_size_and_time(f"{run.folder}/{name}") for name in names] for run in sweep.runs()}
+
+
+def _size_and_time(file: str) -> SizeAndTime | None:
+    try:
+        about = os.stat(file)       # noqa: PTH116 - to make Paths of thousands of names takes longer than to ask
+    except FileNotFoundError:
+        return None
+    return [about.st_size, about.st_mtime_ns]
 
 
 def hash_of(name: str) -> str:

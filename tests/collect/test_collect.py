@@ -15,9 +15,10 @@ from PIL import Image
 from synthetic import add_run, history, make_sweep, method
 
 from mtlcluster.collect.collect import collect
-from mtlcluster.collect.gather import CONFUSION, Curve, gather, survey
+from mtlcluster.collect.gather import CONFUSION, Curve, gather
 from mtlcluster.collect.settings import settings
 from mtlcluster.collect.statistics import Spread, band, leaders, mean_ranks
+from mtlcluster.collect.survey import survey
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import write_history

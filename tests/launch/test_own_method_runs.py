@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtlcluster.collect.gather import gather, survey
+from mtlcluster.collect.gather import gather
+from mtlcluster.collect.survey import survey
 from mtlcluster.config.run import read_run_config, run_hash
 from mtlcluster.errors import UserError
 from mtlcluster.launch.check import check
