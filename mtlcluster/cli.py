@@ -13,25 +13,27 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-from typer.core import TyperGroup
+import click
+from click.exceptions import Exit
 
 from mtlcluster.errors import ClusterError, SchedulerError, UserError
 
 if TYPE_CHECKING:
     from mtlcluster.launch.submit import Submitted
+    from mtlcluster.remote.fetch import Checkpoints
     from mtlcluster.remote.fleet import Fleet
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
+FILE = click.Path(path_type=Path)
 
 
-class Verbs(TyperGroup):
+class Verbs(click.Group):
     """Turns what a user can mend into one message and an exit code; anything else is a bug, and shows its traceback."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -43,82 +45,82 @@ class Verbs(TyperGroup):
                 raise
             _fail(f"{error.filename or 'disk'}: {error.strerror}", 2)
         except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-
-
-app = typer.Typer(
-    cls=Verbs,
-    help="Compare multi-task-learning methods: a grid file in, figures and tables out, on Slurm or on this machine.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-RunsFolder = Annotated[
-    Path, typer.Option("--runs", envvar="MTLCLUSTER_RUNS", callback=Path.expanduser, help="Where the sweeps are.")
-]
-SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="The name of the grid.")]
-RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names, or parts of names.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-Split = Literal["train", "validation", "test"]
-Checkpoints = Literal["best", "all"]
+            raise Exit(INTERRUPTED) from None
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"mtlcluster: {message}", err=True)
-    raise typer.Exit(code)
+    click.echo(f"mtlcluster: {message}", err=True)
+    raise Exit(code)
 
 
-def _version(wanted: bool) -> None:
+def _version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted:
         from mtlcluster import __version__
 
-        typer.echo(f"mtlcluster {__version__}")
-        raise typer.Exit
+        click.echo(f"mtlcluster {__version__}")
+        context.exit()
 
 
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    pass
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def app() -> None:
+    """Compare multi-task-learning methods: a grid file in, figures and tables out, on Slurm or on this machine."""
+
+
+runs_folder = click.option(
+    "--runs",
+    metavar="FOLDER",
+    type=FILE,
+    envvar="MTLCLUSTER_RUNS",
+    default=DEFAULT_RUNS,
+    callback=lambda context, option, folder: folder.expanduser(),
+    help="Where the sweeps are; also from the environment, as MTLCLUSTER_RUNS.",
+)
+dont_ask = click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 
 
 @app.command()
-def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of one run, in YAML.")],
-    folder: Annotated[Path | None, typer.Option("--folder", help="Where its results go.")] = None,
-) -> None:
+@click.argument("config", type=FILE)
+@click.option("--folder", metavar="FOLDER", type=FILE, help="Where its results go.")
+def train(config: Path, folder: Path | None) -> None:
     """Train one run, here and now.
 
-    Called again, it goes on from its last checkpoint. Without --folder the results go into trained/, under the name of
-    the file.
+    CONFIG is its configuration, in YAML. Called again, it goes on from its last checkpoint. Without --folder the
+    results go into trained/, under the name of the file.
     """
     from mtlcluster.training.console import train_file
 
-    raise typer.Exit(train_file(config, folder or Path("trained") / config.stem))
+    raise Exit(train_file(config, folder or Path("trained") / config.stem))
 
 
 @app.command()
+@click.argument("grid", type=FILE)
+@click.option(
+    "--cluster", metavar="NAME", help="local, slurm, or a name from clusters.yaml; by default Slurm where it answers."
+)
+@click.option("--split", metavar="NAME,NAME", help="Deal the runs out over clusters.")
+@runs_folder
+@click.option("--dry-run", is_flag=True, help="Show runs and batch script; write nothing.")
+@click.option("--wait", is_flag=True, help="Show progress until every run has ended.")
+@click.option("--check", is_flag=True, help="First make one training step of every method, here.")
+@click.option("--max-runs", type=click.IntRange(min=1), default=10_000, help="Refuse a grid of more points.")
 def submit(
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A grid file, in YAML.")],
-    cluster: Annotated[
-        str | None, typer.Option(help="local, slurm, or a name from clusters.yaml; by default Slurm where it answers.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Deal the runs out over clusters.")] = None,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs and batch script; write nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Show progress until every run has ended.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="First make one training step of every method, here.")] = False,
-    max_runs: Annotated[int, typer.Option("--max-runs", min=1, help="Refuse a grid of more points.")] = 10_000,
+    grid: Path,
+    cluster: str | None,
+    split: str | None,
+    runs: Path,
+    dry_run: bool,
+    wait: bool,
+    check: bool,
+    max_runs: int,
 ) -> None:
     """Train every run of a grid that is not there yet.
 
-    With --wait, Ctrl-C leaves the runs going (exit code 130), and a run that failed makes the exit code 1.
+    GRID is a file in YAML. With --wait, Ctrl-C leaves the runs going (exit code 130), and a run that failed makes the
+    exit code 1.
     """
     from mtlcluster.config.grid import read_grid
     from mtlcluster.remote.fleet import fleet_of
@@ -127,17 +129,17 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        typer.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
+        click.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
         from mtlcluster.launch.check import check as check_methods
 
-        check_methods(planned, typer.echo)
+        check_methods(planned, click.echo)
     if dry_run:
         for shown in previews(planned, runs, targets):
-            typer.echo(shown)
+            click.echo(shown)
         return
     with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, typer.echo)
+        submitted = submit_to(planned, runs, targets, fleet, click.echo)
         _tell_there(submitted, runs)
         _tell(submitted, runs)
         if wait:
@@ -145,21 +147,23 @@ def submit(
 
 
 @app.command()
-def status(
-    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="By default all of them.")] = None,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-    everything: Annotated[bool, typer.Option("--all", help="Every run, however many there are.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Redraw in place until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs; docs/status-json.md explains it.")] = False,
-) -> None:
-    """Show state, progress and values of runs."""
+@click.argument("sweep", required=False)
+@runs_folder
+@click.option("--all", "everything", is_flag=True, help="Every run, however many there are.")
+@click.option("--watch", is_flag=True, help="Redraw in place until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; docs/status-json.md explains it.")
+def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json: bool) -> None:
+    """Show state, progress and values of runs.
+
+    SWEEP is the name of a grid; by default all are shown.
+    """
     from mtlcluster.launch import live, view
     from mtlcluster.remote.everywhere import Everywhere
 
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
-            typer.echo(view.as_json(found, everywhere.unreachable))
+            click.echo(view.as_json(found, everywhere.unreachable))
         elif watch:
             if not sys.stdout.isatty():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
@@ -169,138 +173,144 @@ def status(
             _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
         else:
             _print(view.remarks([], everywhere.unreachable))
-            typer.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+            click.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
-def collect(
-    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="By default all of them.")] = None,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-    checkpoints: Annotated[
-        Checkpoints | None, typer.Option(help="Bring these home from remote clusters, too: for `evaluate`, say.")
-    ] = None,
-) -> None:
-    """Make figures, tables and a page of what has finished so far.
+@click.argument("sweep", required=False)
+@runs_folder
+@click.option(
+    "--checkpoints",
+    type=click.Choice(["best", "all"]),
+    help="Bring these home from remote clusters, too: for `evaluate`, say.",
+)
+def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") -> None:
+    """Make figures, tables and a page of what has finished.
 
-    What remote clusters have of it, and this machine has not, is brought home first.
+    SWEEP is the name of a grid; by default all are collected. What remote clusters have of it, and this machine has
+    not, is brought home first.
     """
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen = fetch(runs, sweep, checkpoints, typer.echo)
+    chosen = fetch(runs, sweep, checkpoints, click.echo)
     if not chosen:
         raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
     for one in chosen:
-        typer.echo(collect_sweep(one, typer.echo))
+        click.echo(collect_sweep(one, click.echo))
 
 
 @app.command()
 def clusters() -> None:
-    """List the clusters of the cluster files, and whether each is ready."""
+    """List the clusters, and whether each is ready."""
     from mtlcluster.remote.setup import states
 
     _print(states())
 
 
 @app.command()
-def setup(
-    cluster: Annotated[str, typer.Option(help="Its name in the cluster file.")],
-) -> None:
-    """Make or update mtlcluster's environment on a remote cluster.
+@click.option("--cluster", metavar="NAME", required=True, help="As in the cluster file.")
+def setup(cluster: str) -> None:
+    """Make or update mtlcluster's environment on a cluster.
 
     Python is looked for there, a virtual environment is made, and this very version of mtlcluster goes into it. Called
     again, it checks what is there and brings it up to date.
     """
     from mtlcluster.remote.setup import set_up
 
-    set_up(cluster, typer.echo)
+    set_up(cluster, click.echo)
 
 
 @app.command()
-def cancel(sweep: SweepName, names: RunNames = None, yes: Yes = False, runs: RunsFolder = Path(DEFAULT_RUNS)) -> None:
+@click.argument("sweep")
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@dont_ask
+@runs_folder
+def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     """Stop runs that have not ended.
 
-    They save a checkpoint first, so that `retry` can go on from there.
+    Of SWEEP, the name of a grid, all; or each RUN, a name or a part of one. They save a checkpoint first, so that
+    `retry` can go on from there.
     """
     from mtlcluster.launch import control
     from mtlcluster.remote.everywhere import Everywhere
 
     with Everywhere(runs, sweep) as everywhere:
-        stopping = [run for run in control.meant(sweep, everywhere.observe(), names or []) if not run.ended]
+        stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
-            typer.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            click.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, typer.echo)
+        after = everywhere.cancel(stopping, click.echo)
     if ended := sum(run.ended for run in after):
-        typer.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+        click.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
-        typer.echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
+        click.echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()
-def retry(
-    sweep: SweepName,
-    names: RunNames = None,
-    restart: Annotated[bool, typer.Option("--restart", help="From scratch, with today's code.")] = False,
-    yes: Yes = False,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-) -> None:
+@click.argument("sweep")
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.option("--restart", is_flag=True, help="From scratch, with today's code.")
+@dont_ask
+@runs_folder
+def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Path) -> None:
     """Submit failed, lost and cancelled runs once more.
 
-    They go on from their last checkpoint, with the code that they began with.
+    Of SWEEP, the name of a grid, all; or each RUN, a name or a part of one. They go on from their last checkpoint, with
+    the code that they began with.
     """
     from mtlcluster.launch import control
     from mtlcluster.remote.everywhere import Everywhere
 
     with Everywhere(runs, sweep) as everywhere:
-        again = control.to_retry(sweep, everywhere.observe(), names or [], restart)
+        again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
-            typer.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled")
+            click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled")
             return
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        _tell(everywhere.retry(again, restart, typer.echo), runs)
+        _tell(everywhere.retry(again, restart, click.echo), runs)
 
 
 @app.command()
-def replay(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, SWEEP/RUN, or a part of its name.")],
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-) -> None:
-    """Repeat the step at which a run's loss or gradient stopped being finite.
+@click.argument("run")
+@runs_folder
+def replay(run: str, runs: Path) -> None:
+    """Repeat the step at which a run stopped being finite.
 
-    Shows what every module gave out, over which range, and where it began. Nothing is changed.
+    Where its loss or gradient began to be NaN or infinite, and what every module gave out there, over which range.
+    Nothing is changed. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
     from mtlcluster.launch.foreground import find_run, run_module
 
-    raise typer.Exit(run_module("mtlcluster.training.replay", find_run(runs, run)))
+    raise Exit(run_module("mtlcluster.training.replay", find_run(runs, run)))
 
 
 @app.command()
-def check(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of one run, in YAML.")],
-) -> None:
-    """Check all the data of a run: masks, padding, finite values, labels.
+@click.argument("config", type=FILE)
+def check(config: Path) -> None:
+    """Check all the data of a run.
 
-    The first batches are checked in training as well.
+    CONFIG is its configuration, in YAML. Looks at masks, padding, finite values and labels. The first batches are
+    checked in training as well.
     """
     from mtlcluster.training.console import check_file
 
-    raise typer.Exit(check_file(config))
+    raise Exit(check_file(config))
 
 
 @app.command()
-def logs(
-    sweep: SweepName,
-    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A name, or a part of one.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 50,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-) -> None:
+@click.argument("sweep")
+@click.argument("name", metavar="[RUN]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, help="How many of the last lines.")
+@runs_folder
+def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> None:
     """Show what a run printed.
 
-    Without RUN: the only one that runs, or that failed.
+    SWEEP is the name of a grid, RUN the run's name or a part of it. Without RUN: the only one that runs, or that
+    failed.
     """
     from mtlcluster.launch import logs as reading
     from mtlcluster.remote.everywhere import Everywhere
@@ -308,7 +318,7 @@ def logs(
     with Everywhere(runs, sweep) as everywhere:
         run = reading.choose(sweep, everywhere.observe(), name)
         if (code := everywhere.logs(run, lines, follow)) is not None:
-            raise typer.Exit(code)
+            raise Exit(code)
     chosen = everywhere.sweep
     log = chosen.run(run.run).log
     text, position = reading.tail(log, lines) if log.exists() else ("", 0)
@@ -316,53 +326,54 @@ def logs(
     if follow:
         reading.follow(chosen, run.run, position, _write)
     elif not log.exists():
-        typer.echo(reading.no_log(chosen, run))
+        click.echo(reading.no_log(chosen, run))
 
 
 @app.command()
-def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Its folder, SWEEP/RUN, or a part of its name.")],
-    split: Annotated[Split, typer.Option(help="Which part of the data.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="By default predictions-<split>.csv in the run's folder.")] = None,
-    runs: RunsFolder = Path(DEFAULT_RUNS),
-) -> None:
-    """Evaluate a run's best checkpoint, and write its predictions as CSV.
+@click.argument("run")
+@click.option(
+    "--split", type=click.Choice(["train", "validation", "test"]), default="test", help="Which part of the data."
+)
+@click.option("--out", metavar="FILE", type=FILE, help="By default predictions-<split>.csv in the run's folder.")
+@runs_folder
+def evaluate(run: str, split: str, out: Path | None, runs: Path) -> None:
+    """Evaluate a run's best checkpoint; write predictions.
 
-    With the code that the run began with. One row a sample: label, and probability and decision, of every task.
+    With the code that the run began with. The predictions are a CSV file, one row a sample: label, and probability and
+    decision, of every task. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
     from mtlcluster.launch.foreground import find_run, run_module
 
     options = ["--split", split, *(["--out", str(out.absolute())] if out else [])]
-    raise typer.Exit(run_module("mtlcluster.training.predict", find_run(runs, run), *options))
+    raise Exit(run_module("mtlcluster.training.predict", find_run(runs, run), *options))
 
 
 @app.command("pack-features")
-def pack_features(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE_DIR", help="Holds files named <clip>_<kind>.npy.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The file to write.")],
-    add: Annotated[
-        list[str] | None,
-        typer.Option("--add", metavar="SUM=KIND+KIND", help="Store a sum, as video=rgb+flow, in place of its parts."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.h5 where it was made of other files.")] = False,
-) -> None:
-    """Check features of one file per clip and kind, and pack them into one file.
+@click.argument("source", metavar="SOURCE_DIR", type=FILE)
+@click.argument("target", metavar="OUT.h5", type=FILE)
+@click.option(
+    "--add", metavar="SUM=KIND+KIND", multiple=True, help="Store a sum, as video=rgb+flow, in place of its parts."
+)
+@click.option("--force", is_flag=True, help="Replace OUT.h5 where it was made of other files.")
+def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool) -> None:
+    """Check features and pack them into one file, OUT.h5.
 
-    Interrupted and called again, it goes on from where it was.
+    In SOURCE_DIR they are files named <clip>_<kind>.npy. Interrupted and called again, it goes on from where it was.
     """
     from mtlcluster.features.pack import pack, read_sums
 
-    pack(source, target, force, typer.echo, read_sums(add or []))
+    pack(source, target, force, click.echo, read_sums(add))
 
 
 @app.command()
-def methods(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="All about this one.")] = None) -> None:
-    """List the methods with their papers, options and defaults."""
+@click.argument("name", required=False)
+def methods(name: str | None) -> None:
+    """List the methods with options, or say all about NAME."""
     from mtlcluster.methods import listing
 
     width = min(_width() or 100, 100)
     for line in listing.one_method(name, width) if name else listing.all_methods(width):
-        typer.echo(line)
+        click.echo(line)
 
 
 def _targets(cluster: str | None, split: str | None) -> list[str | None]:
@@ -401,7 +412,7 @@ def _print(lines: Any) -> None:
         live.print_lines(list(lines))
     else:
         for line in lines:
-            typer.echo(view.plain(line))
+            click.echo(view.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -409,8 +420,8 @@ def _confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
-    if not typer.confirm(question):
-        raise typer.Exit(1)
+    if not click.confirm(question):
+        raise Exit(1)
 
 
 def _tell(submitted: "Submitted", runs: Path) -> None:
@@ -418,12 +429,12 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     name, again = submitted.sweep.name, _again(runs)
     if submitted.submitted:
         jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
-        typer.echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+        click.echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
-        typer.echo(note)
-    typer.echo("next:")
+        click.echo(note)
+    click.echo("next:")
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
-        typer.echo(f"  mtlcluster {command}{again}")
+        click.echo(f"  mtlcluster {command}{again}")
 
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
@@ -433,11 +444,11 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if not submitted.there:
         return
     there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
-    typer.echo(f"{there:,} of {total:,} runs are already there")
+    click.echo(f"{there:,} of {total:,} runs are already there")
     unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
-        typer.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+        click.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
@@ -451,12 +462,12 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
             if sys.stdout.isatty():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
-                ended = live.wait_plainly(lambda: everywhere.observe(names), typer.echo, lambda: everywhere.unreachable)
+                ended = live.wait_plainly(lambda: everywhere.observe(names), click.echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
-            typer.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
-            raise typer.Exit(INTERRUPTED) from None
+            click.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
-    raise typer.Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
+    raise Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,7 @@ def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = Mapping
     _tell(source, target, say)
 
 
-def read_sums(texts: list[str]) -> Sums:
+def read_sums(texts: Iterable[str]) -> Sums:
     """["video=rgb+flow"] as {"video": ("rgb", "flow")}. Raises UserError for anything else."""
     sums: dict[str, tuple[str, ...]] = {}
     for text in texts:

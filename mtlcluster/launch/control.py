@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from mtlcluster.errors import UserError
 from mtlcluster.launch.scheduler import is_local, scancel
@@ -37,7 +37,7 @@ def listing(names: list[str]) -> str:
     return "".join(f"\n  {name}" for name in [*names[:LISTED], *more])
 
 
-def meant(sweep: str, runs: list[RunStatus], parts: list[str]) -> list[RunStatus]:
+def meant(sweep: str, runs: list[RunStatus], parts: Sequence[str]) -> list[RunStatus]:
     """The runs that `parts` mean; all where there are none. Raises UserError, see `select`."""
     names = select(sweep, [run.run for run in runs], parts)
     return [run for run in runs if run.run in names] if parts else runs
@@ -81,7 +81,7 @@ def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:
     }
 
 
-def to_retry(sweep: str, runs: list[RunStatus], parts: list[str], restart: bool) -> list[RunStatus]:
+def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: bool) -> list[RunStatus]:
     """Those of the runs that `parts` mean that failed, were lost or cancelled; without parts, all that did.
 
     Raises UserError for a named run that has no need of it, unless it is done and to be trained from scratch.

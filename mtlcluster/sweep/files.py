@@ -5,7 +5,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +29,7 @@ def replace_text(path: Path, text: str) -> None:
 
 def flush(paths: Iterable[Path]) -> None:
     """Makes sure that many new files are on the disk. Side by side: the disk writes its journal once for several."""
+    from concurrent.futures import ThreadPoolExecutor  # which a cluster's answer to `look` need not wait for
 
     def fsync(path: Path) -> None:
         with open(path, "rb") as file:

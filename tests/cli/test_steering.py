@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from handmade import add_runs, at_epoch, fake_program, local_job, new_sweep
-from typer.testing import CliRunner
 
 from mtlcluster.cli import app
 from mtlcluster.launch import control, submit

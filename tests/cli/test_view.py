@@ -12,8 +12,8 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from handmade import add_runs, at_epoch, local_job, new_sweep
-from typer.testing import CliRunner
 
 from mtlcluster.cli import app
 from mtlcluster.launch.view import duration

@@ -268,6 +268,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     stale = sweep.report / "figures" / "former.png"
     stale.touch()
     former = contents(sweep)
+    sweep.run("equal-1").status.write_text(json.dumps({"state": "running", "heartbeat": 1.5e9}))
     lines: list[str] = []
     collect(sweep, lines.append)
     assert lines == ["collected 1 of 2 runs; not in this report: 1 running", "nothing new since the last report"]
@@ -285,6 +286,11 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     assert not stale.exists()
     assert not (sweep.folder / ".report.new").exists()
     assert set(rows_of(sweep, "runs")) == {"equal-0", "equal-1"}
+
+    sweep.run("equal-1").status.write_text(json.dumps({"state": "failed", "error": "its history stayed"}))
+    lines.clear()
+    collect(sweep, lines.append)
+    assert lines == ["collected 1 of 2 runs; not in this report: 1 failed"]
 
 
 def test_names_with_markup_reach_the_reader_as_text(tmp_path):

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.utils.data import DataLoader, Dataset
-from typer.testing import CliRunner
 
 from mtlcluster import PackedFeatures, pad
 from mtlcluster.cli import app

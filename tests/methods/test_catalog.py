@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from mtlcluster.cli import app
 from mtlcluster.config.run import RunConfig, run_hash
