@@ -40,12 +40,12 @@ def _read(path: Path) -> Answer:
 def expect(sweep: Sweep, cluster: str) -> None:
     """Notes that something may be sent there."""
     if not _file(sweep, cluster).exists():
-        _write(sweep, cluster, Answer(0.0, []))
+        _write(sweep, cluster, Answer(0.0, []), durable=True)
 
 
 def keep(sweep: Sweep, cluster: str, answer: Answer) -> None:
-    """Keeps what the cluster says now."""
-    _write(sweep, cluster, answer)
+    """Keeps what the cluster says now. Not for ever: torn, it is asked for again."""
+    _write(sweep, cluster, answer, durable=False)
 
 
 def rows(entries: Iterable[dict[str, Any]], cluster: str) -> list[RunStatus]:
@@ -57,7 +57,7 @@ def _file(sweep: Sweep, cluster: str) -> Path:
     return sweep.clusters / f"{cluster}.json"
 
 
-def _write(sweep: Sweep, cluster: str, answer: Answer) -> None:
+def _write(sweep: Sweep, cluster: str, answer: Answer, durable: bool) -> None:
     sweep.clusters.mkdir(parents=True, exist_ok=True)
     entry = {"format": 1, "time": answer.time, "runs": [vars(run) for run in answer.runs]}
-    replace_text(_file(sweep, cluster), json.dumps(entry))
+    replace_text(_file(sweep, cluster), json.dumps(entry), durable)

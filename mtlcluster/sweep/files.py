@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes beside `path`, flushes to disk and renames, so that a reader sees the old file or the new one."""
+def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
+    """Writes beside `path`, flushes to disk and renames, so that a reader sees the old file or the new one. One that is
+    not durable may be torn after a power failure.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with open(beside, "wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def replace_text(path: Path, text: str) -> None:
-    replace(path, lambda file: file.write(text.encode()))
+def replace_text(path: Path, text: str, durable: bool = True) -> None:
+    replace(path, lambda file: file.write(text.encode()), durable)
 
 
 def flush(paths: Iterable[Path]) -> None:
