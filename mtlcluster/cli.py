@@ -360,7 +360,8 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
 
     In SOURCE_DIR they are files named <clip>_<kind>.npy. Interrupted and called again, it goes on from where it was.
     """
-    from mtlcluster.features.pack import pack, read_sums
+    from mtlcluster.features.pack import pack
+    from mtlcluster.features.source import read_sums
 
     pack(source, target, force, click.echo, read_sums(add))
 

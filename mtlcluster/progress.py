@@ -1,10 +1,15 @@
-"""A progress bar for what may take long."""
+"""Progress of what may take long."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 PATIENCE = 2.0                  # seconds before a progress bar is worth showing
+NEWS = 30.0                     # seconds between two lines of news where there is no terminal for a bar
+T = TypeVar("T")
+Say = Callable[[str], object]   # gets a line for the user
 
 
 @contextmanager
@@ -26,3 +31,15 @@ def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
         yield advance
     finally:
         bar.stop()
+
+
+def followed(what: str, items: Collection[T], say: Say) -> Iterator[T]:
+    """`items`, with a bar where they take long, or a line now and then where there is no terminal."""
+    with progress(what, len(items)) as advance:
+        told_at = time.monotonic()
+        for number, item in enumerate(items):
+            yield item
+            advance()
+            if not sys.stderr.isatty() and time.monotonic() - told_at > NEWS:
+                say(f"{what}: {number + 1:,} of {len(items):,} files")
+                told_at = time.monotonic()

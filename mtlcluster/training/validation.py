@@ -55,15 +55,7 @@ def evaluate(
     thresholds: for the binary tasks that have none of their own, from validation data; None: they are chosen here.
     after_batch is called with the heads' outputs (float32) and the targets; it may raise to break off.
     """
-    names = [task.name for task in tasks]
-    sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in names}
-    counts = dict.fromkeys(names, 0)
-    gathered = {task.name: Gathered(task) for task in tasks if task.kind == "binary"}
-    streamed = {
-        task.name: {name: metric.clone().to(device) for name, metric in task.metrics.items()}
-        for task in tasks
-        if task.kind != "binary"
-    }
+    names, totals = [task.name for task in tasks], [_Total(task, device) for task in tasks]
     training = model.training
     model.eval()
     try:
@@ -71,39 +63,63 @@ def evaluate(
             with autocast():
                 found = model(map_tensors(inputs, lambda t: t.to(device, non_blocking=True)), names)
             outputs = {name: found[name].float() for name in names}
-            for task in tasks:
-                output, target = outputs[task.name], targets[task.name]
-                positions = task.labelled(target)
-                if task.name in gathered:
-                    gathered[task.name].add(output, target, positions)
-                if positions is not None:
-                    output, target = output[positions.to(device)], target[positions]
-                if not len(target):
-                    continue
-                target = target.to(device)
-                sums[task.name] += task.loss(output, target).double() * len(target)
-                counts[task.name] += len(target)
-                if metrics := streamed.get(task.name):
-                    decoded = task.decode(output)
-                    for metric in metrics.values():
-                        metric.update(decoded, target)
+            for total in totals:
+                total.add(outputs[total.task.name], targets[total.task.name])
             after_batch(outputs, targets)
     finally:
         model.train(training)
-    sums = dict(zip(names, ranks.sum(list(sums.values())), strict=True))
-    counts = dict(zip(names, ranks.total(list(counts.values())), strict=True))
+    return ranks.same(_summed_up(totals, thresholds, ranks))
+
+
+class _Total:
+    """What the batches so far have given one task: the sum of the losses over its labelled samples, their count, and
+    what its metrics need.
+    """
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task, self.device, self.count = task, device, 0
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.gathered = Gathered(task) if task.kind == "binary" else None
+        streamed = task.metrics if self.gathered is None else {}
+        self.metrics = {name: metric.clone().to(device) for name, metric in streamed.items()}
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """output: on the device. target: on the CPU."""
+        positions = self.task.labelled(target)
+        if self.gathered is not None:
+            self.gathered.add(output, target, positions)
+        if positions is not None:
+            output, target = output[positions.to(self.device)], target[positions]
+        if not len(target):
+            return
+        target = target.to(self.device)
+        self.loss += self.task.loss(output, target).double() * len(target)
+        self.count += len(target)
+        if self.metrics:
+            decoded = self.task.decode(output)
+            for metric in self.metrics.values():
+                metric.update(decoded, target)
+
+
+def _summed_up(totals: Sequence[_Total], thresholds: Mapping[str, float] | None, ranks: Ranks) -> Evaluation:
+    """Over all ranks."""
+    losses, counts = ranks.sum([total.loss for total in totals]), ranks.total([total.count for total in totals])
+    gathered = [total.gathered for total in totals if total.gathered is not None]
     if ranks.size > 1:
-        for task_gathered in gathered.values():
-            task_gathered.gather(ranks)
-    values = {f"{name}/loss": float(sums[name]) / counts[name] if counts[name] else float("nan") for name in names}
-    present = [values[f"{name}/loss"] for name in names if counts[name]]
-    for task_name, metrics in streamed.items():
-        for name, metric in metrics.items():
+        for own in gathered:
+            own.gather(ranks)
+    values = {
+        f"{total.task.name}/loss": float(loss) / count if count else float("nan")
+        for total, loss, count in zip(totals, losses, counts, strict=True)
+    }
+    present = [loss for loss, count in zip(values.values(), counts, strict=True) if count]
+    for total, count in zip(totals, counts, strict=True):
+        for name, metric in total.metrics.items():
             # torchmetrics puts together by itself what the ranks have
-            values[f"{task_name}/{name}"] = float(metric.compute()) if counts[task_name] else float("nan")
-    of_binary, confusion, used = judge(list(gathered.values()), thresholds)
+            values[f"{total.task.name}/{name}"] = float(metric.compute()) if count else float("nan")
+    of_binary, confusion, used = judge(gathered, thresholds)
     mean_loss = sum(present) / len(present) if present else float("nan")
-    return ranks.same(Evaluation({**values, "mean_loss": mean_loss, **of_binary}, confusion, used))
+    return Evaluation({**values, "mean_loss": mean_loss, **of_binary}, confusion, used)
 
 
 def check_best(best: Best, tasks: Sequence[Task]) -> None:

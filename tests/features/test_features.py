@@ -234,13 +234,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mtlcluster.features import pack
-load, pack.NOTE = pack._load_sum, -1        # a note after every sequence
+load, pack.NOTE = pack.load_sum, -1        # a note after every sequence
 def loading(sequence, problems):
     left.append(1)
     if len(left) > 5:
         os.kill(os.getpid(), int(sys.argv[3]))
     return load(sequence, problems)
-left, pack._load_sum = [], loading
+left, pack.load_sum = [], loading
 signal.signal(signal.SIGINT, signal.default_int_handler)
 pack.pack(Path(sys.argv[1]), Path(sys.argv[2]), False, print)
 """
@@ -258,8 +258,8 @@ def test_who_is_interrupted_goes_on(tmp_path, monkeypatch, how):
     with pytest.raises(ValueError, match="unfinished, holds 5 of 11 sequences"):
         PackedFeatures(partial)
     loaded = []
-    load = pack._load_sum
-    monkeypatch.setattr(pack, "_load_sum", lambda sequence, *more: loaded.append(sequence) or load(sequence, *more))
+    load = pack.load_sum
+    monkeypatch.setattr(pack, "load_sum", lambda sequence, *more: loaded.append(sequence) or load(sequence, *more))
     code, said = call(source, target)
     assert code == 0
     assert "5 of 11 sequences are in" in said

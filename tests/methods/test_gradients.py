@@ -308,7 +308,7 @@ def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
     jacobian = torch.tensor([[3.0, -1.0, 0.0, 1.0, -2.0], [-1.0, -2.0, 0.0, 0.5, 1.0], [0.0, -0.5, 0.0, 0.0, 1.0]])
     positive, negative = jacobian.clamp_min(0).sum(0), jacobian.clamp_max(0).sum(0)
     method = make("graddrop", 3)
-    draws = torch.stack([method.direction(jacobian, slice(None)) for _ in range(4000)])
+    draws = torch.stack([method.direction(jacobian.clone(), slice(None)) for _ in range(4000)])
     assert bool(((draws == positive) | (draws == negative)).all())
     purity = 0.5 * (1 + jacobian.sum(0) / jacobian.abs().sum(0))
     kept = (draws == positive).double().mean(0)
@@ -317,7 +317,7 @@ def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
     assert kept[3] == 1
     assert not draws[:, 2].any()
     assert torch.corrcoef(draws[:, [0, 4]].T)[0, 1].abs() < 0.06        # of two chunks
-    some = make({"name": "graddrop", "leak": 0.25}, 3).direction(jacobian, slice(None))
+    some = make({"name": "graddrop", "leak": 0.25}, 3).direction(jacobian.clone(), slice(None))
     assert bool(((some == positive + 0.25 * negative) | (some == negative + 0.25 * positive)).all())
 
 
@@ -325,8 +325,8 @@ def test_graddrop_draws_alike_wherever_the_runs_generator_is_the_same():
     jacobian = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 100)))
     first, again, other = make("graddrop", 3), make("graddrop", 3), make("graddrop", 3, seed=1)
     torch.manual_seed(0)
-    expected = [first.direction(jacobian, slice(None)) for _ in range(2)]
+    expected = [first.direction(jacobian.clone(), slice(None)) for _ in range(2)]
     torch.manual_seed(1)        # torch's own generator is not asked
-    assert all(torch.equal(again.direction(jacobian, slice(None)), direction) for direction in expected)
+    assert all(torch.equal(again.direction(jacobian.clone(), slice(None)), direction) for direction in expected)
     assert not torch.equal(*expected)
-    assert not torch.equal(other.direction(jacobian, slice(None)), expected[0])
+    assert not torch.equal(other.direction(jacobian.clone(), slice(None)), expected[0])

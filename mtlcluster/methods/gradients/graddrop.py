@@ -6,7 +6,7 @@ from torch import Tensor
 from mtlcluster.methods.base import Active, Context, Gradient
 from mtlcluster.methods.options import Fraction
 
-COLUMNS = 2**18     # at a time, so that there are no further copies of the Jacobian
+COLUMNS = 2**16     # at a time, so that there are no further copies of the Jacobian
 
 
 class GradDrop(Gradient):
@@ -29,10 +29,9 @@ class GradDrop(Gradient):
         # Drawn where the gradients are, so that nothing waits for the device; the same on every rank.
         seed = int(torch.randint(2**62, (), generator=self.context.generator))
         generator = torch.Generator(jacobian.device).manual_seed(seed)
-        direction = torch.empty_like(jacobian[0])
-        for columns, part in zip(jacobian.split(COLUMNS, dim=1), direction.split(COLUMNS), strict=True):
-            part.copy_(self._kept(columns, generator))
-        return direction
+        for columns in jacobian.split(COLUMNS, dim=1):
+            columns[0] = self._kept(columns, generator)
+        return jacobian[0]
 
     def _kept(self, columns: Tensor, generator: torch.Generator) -> Tensor:
         positive, negative = columns.clamp_min(0).sum(0), columns.clamp_max(0).sum(0)
