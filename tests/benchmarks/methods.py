@@ -118,7 +118,8 @@ class Setting:
         def step(anew: bool = False) -> None:
             update.memory = Memory() if anew else update.memory
             self.model.zero_grad()
-            weighting.zero_grad()
+            for parameter in update.learned:
+                parameter.grad = None
             found = update([self.batch], range(self.count))
             assert found is not None
             update.learn(found)
