@@ -1,7 +1,7 @@
 """The command line: parses, calls, prints. What is heavy is imported inside the verb that needs it.
 
-Exit codes: 0; 1 where a run failed (`submit --wait`, `train`), Slurm refused or a cluster can't be reached; 2 for a
-mistake in the call or a file; 130 after Ctrl-C, which never stops a submitted run.
+Exit codes: 0; 1 where a run failed (`submit --wait`, `train`), Slurm refused, a cluster can't be reached or the user
+said no; 2 for a mistake in the call or a file; 130 after Ctrl-C, which never stops a submitted run.
 """
 
 import atexit
@@ -13,7 +13,7 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 from click.exceptions import Exit
@@ -27,7 +27,22 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
-FILE = click.Path(path_type=Path)
+class Place(click.Path):
+    """A path, whose `~` the shell may have left alone, as in --folder=~/x."""
+
+    def __init__(self, kind: Literal["file", "folder", "any"] = "any") -> None:
+        super().__init__(file_okay=kind != "folder", dir_okay=kind != "file", path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        expanded = os.path.expanduser(value)        # noqa: PTH111 - Path's own raises where there is no such user
+        if not expanded:
+            self.fail("expected a path, found nothing", param, ctx)
+        if expanded.startswith("~"):
+            self.fail(f"there is no home of {expanded.partition('/')[0]}", param, ctx)
+        return super().convert(expanded, param, ctx)
+
+
+FILE, FOLDER = Place("file"), Place("folder")
 
 
 class Verbs(click.Group):
@@ -44,7 +59,7 @@ class Verbs(click.Group):
             if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             _fail(f"{error.filename or 'disk'}: {error.strerror}", 2)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):        # the latter at a question
             raise Exit(INTERRUPTED) from None
 
 
@@ -73,10 +88,9 @@ def app() -> None:
 runs_folder = click.option(
     "--runs",
     metavar="FOLDER",
-    type=FILE,
+    type=Place(),
     envvar="MTLCLUSTER_RUNS",
     default=DEFAULT_RUNS,
-    callback=lambda context, option, folder: folder.expanduser(),
     help="Where the sweeps are; also from the environment, as MTLCLUSTER_RUNS.",
 )
 dont_ask = click.option("-y", "--yes", is_flag=True, help="Don't ask.")
@@ -84,7 +98,7 @@ dont_ask = click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 
 @app.command()
 @click.argument("config", type=FILE)
-@click.option("--folder", metavar="FOLDER", type=FILE, help="Where its results go.")
+@click.option("--folder", metavar="FOLDER", type=FOLDER, help="Where its results go.")
 def train(config: Path, folder: Path | None) -> None:
     """Train one run, here and now.
 
@@ -106,7 +120,7 @@ def train(config: Path, folder: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Show runs and batch script; write nothing.")
 @click.option("--wait", is_flag=True, help="Show progress until every run has ended.")
 @click.option("--check", is_flag=True, help="First make one training step of every method, here.")
-@click.option("--max-runs", type=click.IntRange(min=1), default=10_000, help="Refuse a grid of more points.")
+@click.option("--max-runs", metavar="N", type=click.IntRange(1), default=10_000, help="Refuse a grid of more points.")
 def submit(
     grid: Path,
     cluster: str | None,
@@ -160,6 +174,8 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
     from mtlcluster.launch import live, view
     from mtlcluster.remote.everywhere import Everywhere
 
+    if as_json and watch:
+        raise UserError("--json and --watch don't go together; for programs, repeat `mtlcluster status --json`")
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
@@ -190,14 +206,25 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     SWEEP is the name of a grid; by default all are collected. What remote clusters have of it, and this machine has
     not, is brought home first.
     """
+    from mtlcluster.collect.collect import NothingFinished
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen = fetch(runs, sweep, checkpoints, click.echo)
-    if not chosen:
-        raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
+    chosen, failed = fetch(runs, sweep, checkpoints, click.echo)
+    early = []
     for one in chosen:
-        click.echo(collect_sweep(one, click.echo))
+        try:
+            click.echo(collect_sweep(one, click.echo))
+        except NothingFinished as error:
+            early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
+    if not chosen and failed is None:
+        raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
+    if failed is None and len(early) == len(chosen):
+        raise UserError("\n".join(early))
+    for words in early:
+        click.echo(words)
+    if failed is not None:
+        raise failed
 
 
 @app.command()
@@ -266,7 +293,8 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
     with Everywhere(runs, sweep) as everywhere:
         again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
-            click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled")
+            named = "; --restart trains those that are done only where they are named" if restart else ""
+            click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
@@ -304,7 +332,7 @@ def check(config: Path) -> None:
 @click.argument("sweep")
 @click.argument("name", metavar="[RUN]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, help="How many of the last lines.")
+@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), default=50, help="How many of the last lines.")
 @runs_folder
 def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> None:
     """Show what a run printed.
@@ -349,12 +377,12 @@ def evaluate(run: str, split: str, out: Path | None, runs: Path) -> None:
 
 
 @app.command("pack-features")
-@click.argument("source", metavar="SOURCE_DIR", type=FILE)
+@click.argument("source", metavar="SOURCE_DIR", type=FOLDER)
 @click.argument("target", metavar="OUT.h5", type=FILE)
 @click.option(
     "--add", metavar="SUM=KIND+KIND", multiple=True, help="Store a sum, as video=rgb+flow, in place of its parts."
 )
-@click.option("--force", is_flag=True, help="Replace OUT.h5 where it was made of other files.")
+@click.option("--force", is_flag=True, help="Replace OUT.h5, whatever it was made of.")
 def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool) -> None:
     """Check features and pack them into one file, OUT.h5.
 
@@ -389,8 +417,8 @@ def _targets(cluster: str | None, split: str | None) -> list[str | None]:
 
 def _again(runs: Path) -> str:
     """What a command to type next needs so that it finds the same runs folder."""
-    usual = os.environ.get("MTLCLUSTER_RUNS") or DEFAULT_RUNS
-    return "" if str(runs) == usual else f" --runs {shlex.quote(str(runs))}"
+    usual = Path(os.environ.get("MTLCLUSTER_RUNS") or DEFAULT_RUNS)
+    return "" if runs == usual.expanduser() else f" --runs {shlex.quote(str(runs))}"
 
 
 def _runs(count: int) -> str:
@@ -422,6 +450,7 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
     if not click.confirm(question):
+        click.echo("nothing was changed")
         raise Exit(1)
 
 

@@ -30,7 +30,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
     try:
         yield advance
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def followed(what: str, items: Collection[T], say: Say) -> Iterator[T]:

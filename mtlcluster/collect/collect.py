@@ -26,6 +26,10 @@ MADE = ".made.json"             # what the report was made of, and which files b
 NAMED = 10                      # runs that are named in a message
 
 
+class NothingFinished(UserError):
+    """There is nothing to make a report of yet."""
+
+
 @dataclass(frozen=True)
 class Made:
     """The report that is there: of which code and of what it was made, what was said of it, and its files."""
@@ -40,18 +44,18 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
     """Makes `report/` of all runs that have finished and returns the path of its page.
 
     notify: gets lines for the user: how many runs were collected and which were not. Where no input has changed since
-    the last time nothing is read or drawn again. Raises UserError where nothing has finished or nothing can be written.
+    the last time nothing is read or drawn again. Raises NothingFinished, or UserError where nothing can be written.
     """
     try:
         with locked(sweep.folder / ".report.lock", notify):
             made = _read_made(sweep)
             seen = survey(sweep, made.seen if made else ())
             if not any(entry.state == "done" for entry in seen):
-                raise UserError(_nothing_yet(sweep, Counter(entry.state for entry in seen)))
+                raise NothingFinished(_nothing_yet(sweep, Counter(entry.state for entry in seen)))
             if made and _is_current(made, sweep, seen):
                 lines = [*made.lines, "nothing new since the last report"]
             else:
-                lines = _make(sweep, seen)
+                lines = _make(sweep, seen, made.files if made else [])
     except OSError as error:
         raise UserError(f"{error.filename or sweep.report}: {error.strerror or error}; no report was made") from error
     for line in lines:
@@ -61,7 +65,7 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
 
 def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "it has no runs"
-    return f"sweep '{sweep.name}': nothing has finished yet ({counts}); see `mtlcluster status {sweep.name}`"
+    return f"sweep '{sweep.name}': nothing has finished yet ({counts})"
 
 
 def _read_made(sweep: Sweep) -> Made | None:
@@ -91,7 +95,8 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _make(sweep: Sweep, seen: list[Seen]) -> list[str]:
+def _make(sweep: Sweep, seen: list[Seen], former: list[str]) -> list[str]:
+    """former: the files of the report before."""
     from mtlcluster.collect import report
     from mtlcluster.collect.figures import FIGURES
     from mtlcluster.collect.gather import gather
@@ -108,12 +113,16 @@ def _make(sweep: Sweep, seen: list[Seen]) -> list[str]:
         shutil.rmtree(beside, ignore_errors=True)
         try:
             _write(sweep.name, finished, absent, beside, advance)
-            files = _put_in_place(beside, sweep.report)
+            files = _put_in_place(beside, sweep.report, former)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    of = [[entry.run.name, entry.state, entry.error, entry.status, entry.history] for entry in seen]
-    replace_text(sweep.report / MADE, json.dumps({"code": _code(), "seen": of, "lines": lines, "files": files}))
+    _write_made(sweep.report, Made(_code(), seen, lines, files))
     return lines
+
+
+def _write_made(report: Path, made: Made) -> None:
+    seen = [[entry.run.name, entry.state, entry.error, entry.status, entry.history] for entry in made.seen]
+    replace_text(report / MADE, json.dumps({**vars(made), "seen": seen}))
 
 
 def _write(
@@ -135,20 +144,20 @@ def _write(
     (folder / PAGE).write_text(report.report(name, found, absent, made, drawn), "utf-8")
 
 
-def _put_in_place(beside: Path, report: Path) -> list[str]:
-    """Moves the new files over the former ones, the page last, and removes what a former report had and this has not.
+def _put_in_place(beside: Path, report: Path, former: list[str]) -> list[str]:
+    """Moves the new files over the former ones, the page last, and removes what the former report had and this has not.
 
-    Whoever is killed on the way leaves every file whole, and no MADE, so that the next collect makes all of it again.
+    Whoever is killed on the way leaves every file whole, and a MADE that is of nothing, so that the next collect makes
+    all of it again.
     """
-    (report / MADE).unlink(missing_ok=True)
     names = sorted(str(path.relative_to(beside)) for path in beside.rglob("*") if path.is_file() and path.name != PAGE)
     for part in PARTS:
         (report / part).mkdir(parents=True, exist_ok=True)
+    _write_made(report, Made("", [], [], sorted({*former, *names, PAGE})))
     for name in [*names, PAGE]:
         with open(beside / name, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside / name, report / name)
-    for path in [path for part in PARTS for path in (report / part).iterdir()]:
-        if path.is_file() and str(path.relative_to(report)) not in names:
-            path.unlink()
+    for name in {*former} - {*names, PAGE}:
+        (report / name).unlink(missing_ok=True)
     return [*names, PAGE]

@@ -211,7 +211,8 @@ def _refusal(source: Source, problems: list[str]) -> str:
 
 
 def _bad(problems: list[str]) -> str:
-    return f"{len(problems):,} bad file{'s' * (len(problems) != 1)}"
+    files = {problem.partition(": ")[0] for problem in problems}
+    return f"{len(files):,} bad file{'s' * (len(files) != 1)}"
 
 
 def _of(source: Source) -> str:

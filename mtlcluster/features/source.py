@@ -61,7 +61,8 @@ def read_sums(texts: Iterable[str]) -> Sums:
     for text in texts:
         kind, _, parts = text.partition("=")
         names = tuple(parts.split("+"))
-        if len(names) < 2 or not all(map(_is_kind, (kind, *names))) or kind in sums:
+        distinct = len({kind, *names}) == 1 + len(names)
+        if len(names) < 2 or not all(map(_is_kind, (kind, *names))) or kind in sums or not distinct:
             raise UserError(f"--add {text}: expected a new kind and those that it is the sum of: --add video=rgb+flow")
         sums[kind] = names
     return sums
@@ -101,7 +102,7 @@ def _stored(files: dict[str, dict[str, Path]], sums: Sums) -> dict[str, dict[str
         kind: {clip: (path,) for clip, path in of_kind.items()} for kind, of_kind in files.items() if kind not in parts
     }
     for kind, each in sums.items():
-        if kind in stored:
+        if kind in files:
             raise UserError(f"--add: files of kind '{kind}' are there already; give the sum another name")
         whole = set.intersection(*(set(files[part]) for part in each))
         stored[kind] = {clip: tuple(files[part][clip] for part in each) for clip in sorted(whole)}
@@ -137,7 +138,8 @@ def _find_unequal_parts(source: Source, headers: Headers, problems: list[str]) -
             for path in others:
                 if first in headers and path in headers and headers[first] != headers[path]:
                     shapes = f"{list(headers[path])}, {first.name} has {list(headers[first])}"
-                    problems.append(f"{path.name}: shape {shapes}; they cannot be added")
+                    problem = f"{path.name}: shape {shapes}; they cannot be added"
+                    problems += [problem] if problem not in problems else []
 
 
 def sequences_of(source: Source, headers: Headers) -> dict[str, dict[str, Sequence]]:

@@ -8,14 +8,14 @@ from mtlcluster.errors import UserError
 from mtlcluster.launch.scheduler import is_local, scancel
 from mtlcluster.launch.status import TO_RETRY, RunStatus, observe
 from mtlcluster.sweep.files import replace_text
-from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.folder import Sweep, meant_by
 
 GRACE = 10.0                # seconds that running runs get to save a checkpoint before their job is cancelled
 LISTED = 10
 
 
 def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
-    """Those of a sweep's run names that `parts` mean: each a name or a part of one that only one name has.
+    """Those of a sweep's run names that `parts` mean: each a name, one without its hash, or a part that only one has.
 
     Raises UserError for a part that no name has or that several have.
     """
@@ -23,7 +23,7 @@ def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
 
 
 def _one(sweep: str, names: list[str], part: str) -> str:
-    found = [part] if part in names else [name for name in names if part in name]
+    found = meant_by(part, names)
     if not found:
         raise UserError(f"no run of {sweep} has '{part}' in its name:{listing(names)}")
     if len(found) > 1:

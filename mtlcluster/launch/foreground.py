@@ -1,6 +1,7 @@
 """A verb about one run, in this terminal: which run is meant, and a module called on it with the code of its start."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,23 +10,38 @@ import mtlcluster
 from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
-from mtlcluster.sweep.folder import Run, find_sweep, sweeps
+from mtlcluster.sweep.folder import Run, find_sweep, meant_by, sweeps
+
+# Ctrl-C while the module is still being imported should not show where.
+QUIET = """
+import runpy, sys
+try:
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
 
 
 def find_run(runs_folder: Path, text: str) -> Path:
-    """The folder of the run that `text` means: a path, SWEEP/RUN, or a part of a name that only one run has.
+    """The folder of the run that `text` means: a path, SWEEP/RUN, or a name, with its hash or without, or a part of one
+    that only one run has.
 
     Raises UserError that lists what there is to choose from.
     """
+    if not text:
+        raise UserError("expected the name of a run, found nothing")
     if Run(Path(text)).config.is_file():
         return Path(text).resolve()
-    sweep_name, slash, part = text.rpartition("/")
+    sweep_name, slash, part = text.rstrip("/").rpartition("/")
+    if slash and Path(text).is_dir() and sweep_name not in {sweep.name for sweep in sweeps(runs_folder)}:
+        raise UserError(f"{text} is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN")
     if slash:
         sweep = find_sweep(runs_folder, sweep_name)
         names = [run.name for run in sweep.runs()]
         return sweep.run(select(sweep.name, names, [part])[0]).folder.resolve()
     runs = [run for sweep in sweeps(runs_folder) for run in sweep.runs()]
-    found = [run for run in runs if run.name == text] or [run for run in runs if text in run.name]
+    meant = meant_by(text, {run.name for run in runs})
+    found = [run for run in runs if run.name in meant]
     names = [f"{run.folder.parent.name}/{run.name}" for run in found or runs]
     if not found:
         raise UserError(f"no run in {runs_folder} has '{text}' in its name:{listing(names) or ' there are none'}")
@@ -36,7 +52,7 @@ def find_run(runs_folder: Path, text: str) -> Path:
 
 def run_module(module: str, folder: Path, *arguments: str) -> int:
     """`python -m module FOLDER ARGUMENTS` on a run's folder; of a sweep's run with its code/<hash>/. Returns the exit
-    status, negative for a signal.
+    status, as a shell's after a signal.
     """
     config = read_run_config(Run(folder).config)
     code, library = None, Path(mtlcluster.__file__).parents[1]
@@ -45,4 +61,8 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
         if not (code / Path(*module.split(".")).with_suffix(".py")).is_file():
             raise UserError(f"{folder} began with a version of mtlcluster that cannot do this yet")
     environment = {**os.environ, "PYTHONPATH": str(code or library)}
-    return subprocess.run([sys.executable, "-m", module, str(folder), *arguments], cwd=code, env=environment).returncode
+    command = [sys.executable, "-c", QUIET, module, str(folder), *arguments]
+    status = subprocess.run(command, cwd=code, env=environment).returncode
+    if status < 0:
+        print(f"mtlcluster: killed by {signal.Signals(-status).name}; is there too little memory?", file=sys.stderr)
+    return status if status >= 0 else 128 - status

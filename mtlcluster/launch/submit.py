@@ -124,7 +124,8 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
     units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
     there = len(grid.runs) - sum(run.hash not in elsewhere for run in found.new.values())
-    lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}:"]
+    ending = ":" if units else ""
+    lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}{ending}"]
     lines += [f"  {unit.name}" for unit in units]
     if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows
         sweep = Sweep(Path(chosen.root, "runs", sweep.name))

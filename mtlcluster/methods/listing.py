@@ -79,6 +79,8 @@ def one_method(name: str, width: int) -> Iterator[str]:
     """All about the method `name`, or `my_method.py:Name`. Raises UserError with the nearest name where there is none.
     """
     known = [method.name for method in catalog()]
+    if name.endswith(".py"):
+        raise UserError(f"{name} is a file; name its class, too: {name}:CLASS")
     if OWN not in name and name not in known:
         raise UserError(f"no method '{name}'{nearest(name, known)}")
     try:

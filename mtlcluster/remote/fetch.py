@@ -30,16 +30,19 @@ ABSENT = (None,) * len(OF_A_RUN)
 CHECKED = ("history.pkl", ".pt")        # by the ends of their names; what is else is small, or still being written
 
 
-def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, notify: Notify) -> list[Sweep]:
-    """Brings home what is new of a sweep, or of all; returns the sweeps that are here then. A cluster that can't be
-    reached is told, with the age of what is here of it, and left out.
+def fetch(
+    runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, notify: Notify
+) -> tuple[list[Sweep], ClusterError | None]:
+    """Brings home what is new of a sweep, or of all; returns the sweeps that are here then, and what could not be
+    brought home whole. A cluster that can't be reached is told, with the age of what is here of it, and left out.
 
-    Raises UserError where the sweep is nowhere, ClusterError where a file can't be brought home whole.
+    Raises UserError where the sweep is nowhere, ClusterError where nothing of it has arrived.
     """
+    failed = None
     with Everywhere(runs_folder, name, OF_A_RUN) as everywhere:
         if everywhere.fleet is not None:
             with ThreadPoolExecutor(1) as beside:
-                here = beside.submit(_here, everywhere)
+                here = beside.submit(_here, [s for s in everywhere.local if everywhere.known[s.name]])
                 parts = _reachable(everywhere, notify)
 
             def bring(remote: Remote) -> None:
@@ -51,9 +54,11 @@ def fetch(runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, 
                         _bring(remote, sweep, everywhere.known[part][remote.name], checkpoints, new or {}, notify)
 
             ended = everywhere.fleet.each(parts, bring)
-            if failed := [error for error in ended.values() if isinstance(error, ClusterError)]:
-                raise together(failed)
-    return [find_sweep(runs_folder, name)] if name else sweeps(runs_folder)
+            if errors := [error for error in ended.values() if isinstance(error, ClusterError)]:
+                failed = together(errors)
+                if name and not Sweep(runs_folder / name).grid.exists():
+                    raise failed
+    return [find_sweep(runs_folder, name)] if name else sweeps(runs_folder), failed
 
 
 def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
@@ -71,9 +76,8 @@ def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
     return parts
 
 
-def _here(everywhere: Everywhere) -> dict[str, OfRuns]:
-    """What is here of sweeps that clusters have, too."""
-    return {sweep.name: sizes_and_times(sweep, OF_A_RUN) for sweep in everywhere.local if everywhere.known[sweep.name]}
+def _here(local: Iterable[Sweep]) -> dict[str, OfRuns]:
+    return {sweep.name: sizes_and_times(sweep, OF_A_RUN) for sweep in local}
 
 
 def _new(here: OfRuns, there: OfRuns | None) -> dict[str, int] | None:

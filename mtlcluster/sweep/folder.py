@@ -119,6 +119,15 @@ def _size_and_time(file: str) -> SizeAndTime | None:
     return [about.st_size, about.st_mtime_ns]
 
 
+def meant_by(text: str, names: Iterable[str]) -> list[str]:
+    """The runs' names that `text` means: this very one; else those that are it but for the hash; else those that have
+    it in them.
+    """
+    names = list(names)
+    without_hash = [name for name in names if name.rpartition("-")[0] == text]
+    return [text] if text in names else without_hash or [name for name in names if text in name]
+
+
 def hash_of(name: str) -> str:
     """A run's identity, out of its folder's name."""
     return name.rpartition("-")[2]

@@ -6,8 +6,10 @@ Prints a line per file, `ok` or `failed: one line`; exit status 1 where one fail
 
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
+import mtlcluster
 from mtlcluster.config.run import read_run_config
 from mtlcluster.training.control import Control
 from mtlcluster.training.train import load_build, prepare
@@ -23,8 +25,16 @@ def main(paths: list[Path]) -> int:
             print("ok", flush=True)
         except Exception as error:  # whatever the user's code raises is what this is here to find
             failed = True
-            print(f"failed: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+            print(f"failed: {_in_one_line(error)}", flush=True)
     return int(failed)
+
+
+def _in_one_line(error: Exception) -> str:
+    """With the place where it was raised, unless it is one of our own messages to the user."""
+    words = f"{type(error).__name__}: {error}".splitlines()[0]
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(last.filename).is_relative_to(Path(mtlcluster.__file__).parent)
+    return words if ours else f"{words} ({last.filename}:{last.lineno})"
 
 
 if __name__ == "__main__":

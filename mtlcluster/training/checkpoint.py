@@ -70,7 +70,11 @@ class Checkpoints:
         save(self._best(step), {"step": step, "model": model})
 
     def load_best(self, step: int) -> State:
-        """The model's state after the best validation. Raises ValueError for a torn or corrupt file."""
+        """The model's state after the best validation. Raises ValueError for a file that is not there, torn or corrupt.
+        """
+        if not self._best(step).exists():
+            words = "a run that was trained on a remote cluster gets it by mtlcluster collect SWEEP --checkpoints best"
+            raise ValueError(f"{self._best(step).name} is not here; {words}")
         model: State = load(self._best(step))["model"]
         return model
 

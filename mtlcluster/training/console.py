@@ -16,6 +16,7 @@ from mtlcluster.config.run import RunConfig, read_run_config, run_hash
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.history import UnsafePickle, read_history
 from mtlcluster.training.control import Control, StopRequested
 
 INTERRUPTED = 130
@@ -30,6 +31,10 @@ def train_file(config_path: Path, folder: Path) -> int:
     """
     config, job = _read(config_path)
     _refuse_another(folder, config, job)
+    if finished := _finished(folder):
+        print(f"{folder} is finished: nothing is left to train")
+        _print_result(finished, folder)
+        return 0
     # torch takes seconds: a mistake in the file was answered before
     from mtlcluster.training.contract import BatchError
     from mtlcluster.training.guard import NonFinite
@@ -80,13 +85,14 @@ def check_file(config_path: Path) -> int:
         tasks = problem.chosen(config.tasks)
     except ValueError as error:
         raise UserError(f"{config_path}: {error}") from error
-    broken = 0
+    broken, console = 0, Console(stderr=True)
     for name in ("train", "validation", "test"):
         if (data := getattr(problem, name)) is None:
             continue
         steps = track(
             broken_batches(data, tasks, config.batch_size, problem.collate, problem.workers),
-            name, math.ceil(len(data) / config.batch_size), console=Console(stderr=True), transient=True,
+            name, math.ceil(len(data) / config.batch_size),
+            console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         errors = [found for found in steps if found is not None]
         for found in errors[:SHOWN_ERRORS]:
@@ -109,6 +115,15 @@ def _refuse_another(folder: Path, config: RunConfig, job: JobFile) -> None:
         raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
 
 
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The history of a run that has trained to its end."""
+    try:
+        history = read_history(folder / "history.pkl")
+    except (OSError, ValueError, UnsafePickle):
+        return None
+    return history if history["info"]["finished"] else None
+
+
 def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
     """Writes the run's config.yaml, with the job's place in full."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,9 +135,10 @@ class TerminalControl(Control):
     """A progress bar, and Ctrl-C as the wish to stop at the next step."""
 
     def __init__(self) -> None:
+        console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self.bar = self.progress.add_task("starting", total=None, values="")
         self.stopping = False

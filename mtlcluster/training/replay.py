@@ -59,4 +59,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
     except (UserError, ValueError) as error:
-        sys.exit(f"mtlcluster: {error}")
+        print(f"mtlcluster: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -60,6 +60,9 @@ def test_starts_without_anything_heavy(tmp_path, verb):
         (["submit", "grid.yaml"], "grid.yaml:3: unknown key 'gird'; did you mean 'grid'?"),
         (["train", "grid.yaml"], "grid.yaml:1: unknown key 'name'"),
         (["status", "--watch"], "--watch needs a terminal; without one, repeat `mtlcluster status`"),
+        (["status", "--watch", "--json"], "--json and --watch don't go together"),
+        (["evaluate", ""], "expected the name of a run, found nothing"),
+        (["evaluate", "./digits/"], "./digits/ is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, arguments, message):
@@ -67,6 +70,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, argumen
     monkeypatch.setenv("MTLCLUSTER_RUNS", str(runs))
     new_sweep(runs)
     (tmp_path / "grid.yaml").write_text("name: x\njob: x\ngird: {seed: [0]}\n")
+    (tmp_path / "digits").mkdir()
     code, stdout, stderr = run(*arguments, cwd=tmp_path)
     assert (code, stdout) == (2, "")
     assert stderr.startswith("mtlcluster: " + message.format(runs=runs)), stderr
@@ -78,6 +82,26 @@ def test_usage_errors_exit_with_2_and_bugs_show_their_traceback(tmp_path, monkey
     monkeypatch.setattr("mtlcluster.remote.everywhere.Everywhere.observe", lambda self: 1 / 0)
     result = CliRunner().invoke(app, ["status", "--runs", str(tmp_path)])
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["status", "--runs", "~nobody-here/x"], "'--runs': there is no home of ~nobody-here"),
+        (["status", "--runs", ""], "'--runs': expected a path, found nothing"),
+        (["evaluate", "run-1", "--out", "."], "'--out': File '.' is a directory"),
+        (["train", "c.yaml", "--folder", __file__], f"'--folder': Directory '{__file__}' is a file"),
+    ],
+)
+def test_what_cannot_be_a_path_is_refused(arguments, message):
+    code, _, stderr = run(*arguments)
+    assert (code, message in stderr) == (2, True), stderr
+
+
+def test_a_tilde_that_the_shell_left_alone_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    add_runs(new_sweep(tmp_path / "mine"), "local:x:1:1", {"run-1": at_epoch(20, "done")})
+    assert "run-1" in run("status", "--runs=~/mine")[1]
 
 
 def test_a_closed_pipe_is_quiet(tmp_path):

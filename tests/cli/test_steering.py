@@ -80,6 +80,15 @@ def test_a_part_of_a_name_must_mean_one_run(sweep, verb, part, message):
     assert message in result.stderr
 
 
+def test_a_name_without_its_hash_is_meant_before_those_that_have_it_in_them(sweep):
+    call(sweep, "cancel", "digits", "pcgrad-seed=0", "--yes")
+    assert cancelled(sweep) == ["pcgrad-seed=0-cccc"]
+    add_runs(sweep, local_job(os.getpid()), {"gradnorm+pcgrad-seed=0-ffff": at_epoch(4)})
+    result = call(sweep, "logs", "digits", "pcgrad-seed=0")
+    assert "could mean" not in result.output
+    assert "could mean 2 runs" in call(sweep, "logs", "digits", "pcgrad-seed=0-").stderr
+
+
 @pytest.fixture
 def resubmitted(monkeypatch) -> list[tuple[list[str], bool]]:
     calls = []

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from synthetic import add_run, history, make_sweep, method
 
+from mtlcluster.cli import app
 from mtlcluster.collect.collect import collect
 from mtlcluster.collect.gather import CONFUSION, Curve, gather
 from mtlcluster.collect.settings import settings
@@ -265,8 +267,12 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     add_run(sweep, "equal-0", small("equal", 0))
     add_run(sweep, "equal-1", None, "running")
     collect(sweep, print)
-    stale = sweep.report / "figures" / "former.png"
-    stale.touch()
+    stale, own = sweep.report / "figures" / "former.png", sweep.report / "tables" / "my-notes.md"
+    for path in (stale, own):
+        path.touch()
+    made = sweep.report / ".made.json"      # a figure that a former report had
+    entry = json.loads(made.read_text())
+    made.write_text(json.dumps({**entry, "files": [*entry["files"], "figures/former.png"]}))
     former = contents(sweep)
     sweep.run("equal-1").status.write_text(json.dumps({"state": "running", "heartbeat": 1.5e9}))
     lines: list[str] = []
@@ -284,6 +290,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     collect(sweep, lines.append)
     assert lines == ["collected 2 of 2 runs"]
     assert not stale.exists()
+    assert own.exists(), "it is no file of ours"
     assert not (sweep.folder / ".report.new").exists()
     assert set(rows_of(sweep, "runs")) == {"equal-0", "equal-1"}
 
@@ -305,6 +312,15 @@ def test_names_with_markup_reach_the_reader_as_text(tmp_path):
     assert "\\frac$\\|left" in (sweep.report / "tables" / "results.md").read_text()
 
 
+def test_all_sweeps_are_collected_though_in_some_nothing_has_finished(tmp_path):
+    for name, state in (("a", "cancelled"), ("b", "done")):
+        add_run(make_sweep(tmp_path / name), "equal-0", small("equal", 0), state)
+    result = CliRunner().invoke(app, ["collect", "--runs", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "b" / "report" / "index.html").exists()
+    assert "sweep 'a': nothing has finished yet (1 cancelled)" in result.stdout
+
+
 def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
     sweep = make_sweep(tmp_path / "early")
     with pytest.raises(UserError, match="it has no runs"):
@@ -312,8 +328,11 @@ def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
     add_run(sweep, "a", None, "running")
     add_run(sweep, "b", None, "queued")
     sweep.run("c").folder.mkdir()
-    with pytest.raises(UserError, match=r"nothing has finished yet \(2 queued, 1 running\).*mtlcluster status early"):
+    with pytest.raises(UserError, match=r"nothing has finished yet \(2 queued, 1 running\)"):
         collect(sweep, print)
+    result = CliRunner().invoke(app, ["collect", "early", "--runs", str(tmp_path)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(f"; see mtlcluster status early --runs {tmp_path}\n")
     made = small("equal", 0)
     made["info"]["finished"] = False
     add_run(sweep, "d", made)

@@ -140,6 +140,8 @@ def test_parts_that_cannot_be_added_are_refused(tmp_path, source):
         "vggish=rgb+flow": "files of kind 'vggish' are there already",
         "video": "expected a new kind",
         "video=rgb": "expected a new kind",
+        "rgb=rgb+flow": "expected a new kind",
+        "video=rgb+rgb": "expected a new kind",
     }.items():
         code, said = call(source, tmp_path / "features.h5", "--add", add)
         assert (code, words in said) == (2, True), said
