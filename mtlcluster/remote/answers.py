@@ -24,9 +24,14 @@ class Answer:
     runs: list[RunStatus]
 
 
+def clusters(sweep: Sweep) -> list[str]:
+    """The clusters that may have runs of it."""
+    return [path.stem for path in sorted(sweep.clusters.glob("*.json"))]
+
+
 def known(sweep: Sweep) -> dict[str, Answer]:
     """The last answer of each cluster, by its name. A torn file counts as an answer that was never heard."""
-    return {path.stem: _read(path) for path in sorted(sweep.clusters.glob("*.json"))}
+    return {cluster: _read(_file(sweep, cluster)) for cluster in clusters(sweep)}
 
 
 def _read(path: Path) -> Answer:

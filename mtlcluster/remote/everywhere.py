@@ -19,7 +19,17 @@ from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.homes import Home, Key, homes, meant_for
 from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, forget_results, hash_of, job_of, natural, sweeps
+from mtlcluster.sweep.folder import (
+    OfRuns,
+    Sweep,
+    find_sweep,
+    forget_results,
+    hash_of,
+    job_of,
+    natural,
+    sizes_and_times,
+    sweeps,
+)
 
 if TYPE_CHECKING:               # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.submit import Submitted
@@ -39,10 +49,11 @@ class Everywhere:
         """
         self.runs_folder, self.name, self.wanted = runs_folder, sweep, files
         self.local = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
-        self.known = {s.name: answers.known(s) for s in self.local}
+        self.known: dict[str, dict[str, Answer]] = {s.name: {} for s in self.local}      # what clusters had last said
         self.unreachable: dict[str, str] = {}       # why, by cluster, of those that were asked last
         self.homes: dict[Key, Home] = {}            # as they were observed last
         self.files: dict[str, dict[str, OfRuns]] = {}       # by cluster and sweep, likewise
+        self.here: dict[str, OfRuns] = {}           # the same files here, by sweep, of those that clusters have, too
         self.asked: list[str] = []                  # the clusters that may have runs
         self.fleet = self._fleet(fleet)
         if sweep is not None and not self.local and self.fleet is None:
@@ -50,7 +61,7 @@ class Everywhere:
 
     def _fleet(self, given: "Fleet | None") -> "Fleet | None":
         """The clusters that may have runs; None where there are none, which costs nothing to find out."""
-        known = {cluster for of_sweep in self.known.values() for cluster in of_sweep}
+        known = {cluster for s in self.local for cluster in answers.clusters(s)}
         folders = [folder for s in self.local if (folder := _grid_folder(s))]
         files = cluster_files(None) + [file for folder in folders for file in cluster_files(folder)]
         only_here = self.name is not None and bool(self.local) and not known
@@ -103,7 +114,7 @@ class Everywhere:
         if self.fleet is None:
             return
         request = {"sweep": self.name or "", "files": list(self.wanted)}
-        replies = self.fleet.each(self.asked, lambda remote: remote.call("look", **request))
+        replies = self.fleet.each(self.asked, lambda remote: remote.call("look", **request), self._look_here)
         for cluster, reply in replies.items():
             if isinstance(reply, ClusterError):
                 self.unreachable[cluster] = str(reply)
@@ -115,6 +126,12 @@ class Everywhere:
                 why = "; ".join(self.unreachable.values())
                 raise ClusterError(f"'{self.name}' is not in {self.runs_folder}; {why}")
             find_sweep(self.runs_folder, self.name)
+
+    def _look_here(self) -> None:
+        if not any(self.known.values()):
+            self.known |= {s.name: answers.known(s) for s in self.local}
+        if self.wanted:
+            self.here = {s.name: sizes_and_times(s, self.wanted) for s in self.local if self.known[s.name]}
 
     def heard(self, cluster: str, reply: dict[str, Any]) -> None:
         """Takes in what a cluster says of the runs of the sweep, or of all sweeps. One of another job that happens to

@@ -16,7 +16,7 @@ from mtlcluster.remote.connection import PATIENCE, ConnectionLost, folder_there
 from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
 from mtlcluster.sweep.files import sha256
-from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, sizes_and_times, sweeps
+from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, sweeps
 from mtlcluster.sweep.status import ENDED, read_status
 
 Notify = Callable[[str], object]
@@ -41,15 +41,13 @@ def fetch(
     failed = None
     with Everywhere(runs_folder, name, OF_A_RUN) as everywhere:
         if everywhere.fleet is not None:
-            with ThreadPoolExecutor(1) as beside:
-                here = beside.submit(_here, [s for s in everywhere.local if everywhere.known[s.name]])
-                parts = _reachable(everywhere, notify)
+            parts = _reachable(everywhere, notify)
 
             def bring(remote: Remote) -> None:
                 files = everywhere.files[remote.name]
                 for part in parts[remote.name]:
                     sweep = Sweep(runs_folder / part)
-                    new = _new(here.result().get(part, {}), files.get(part))
+                    new = _new(everywhere.here.get(part, {}), files.get(part))
                     if checkpoints or new != {} or not sweep.grid.exists():
                         _bring(remote, sweep, everywhere.known[part][remote.name], checkpoints, new or {}, notify)
 
@@ -74,10 +72,6 @@ def _reachable(everywhere: Everywhere, notify: Notify) -> dict[str, list[str]]:
             if known[cluster].runs:
                 parts.setdefault(cluster, []).append(sweep)
     return parts
-
-
-def _here(local: Iterable[Sweep]) -> dict[str, OfRuns]:
-    return {sweep.name: sizes_and_times(sweep, OF_A_RUN) for sweep in local}
 
 
 def _new(here: OfRuns, there: OfRuns | None) -> dict[str, int] | None:

@@ -114,8 +114,12 @@ class Fleet:
             raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}")
         return self.remotes[name]
 
-    def each(self, names: Collection[str], do: Callable[[Remote], T]) -> dict[str, T | ClusterError]:
-        """What `do` returns for each, side by side, or why it could not be done."""
+    def each(
+        self, names: Collection[str], do: Callable[[Remote], T], meanwhile: Callable[[], object] = lambda: None
+    ) -> dict[str, T | ClusterError]:
+        """What `do` returns for each, side by side, or why it could not be done. meanwhile: what there is to do here
+        while they are waited for.
+        """
 
         def attempt(name: str) -> T | ClusterError:
             try:
@@ -124,9 +128,11 @@ class Fleet:
                 return error
 
         if not names:
+            meanwhile()
             return {}
         with ThreadPoolExecutor(len(names)) as threads:
             waiting = {name: threads.submit(attempt, name) for name in names}
+            meanwhile()
             _, slow = wait(waiting.values(), PATIENCE)
             if slow and sys.stderr.isatty():
                 still = ", ".join(name for name, future in waiting.items() if future in slow)
