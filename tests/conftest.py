@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from mtlcluster.config.grid import Grid, read_grid
 
 PROJECT = Path(__file__).parent / "project"
+
+# What tests start is to hear Ctrl-C, also where they were started in the background, which has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

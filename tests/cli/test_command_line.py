@@ -18,18 +18,12 @@ from mtlcluster.sweep.folder import Sweep
 ROOT = Path(__file__).parents[2]
 
 
-def listen_to_ctrl_c() -> None:
-    """Also where the tests themselves were started in the background, which has Ctrl-C ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(*arguments: object, python: tuple[str, ...] = (), **options: object) -> "subprocess.Popen[str]":
     command = [sys.executable, *python, "-m", "mtlcluster", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        preexec_fn=listen_to_ctrl_c, **options,
-    )  # fmt: skip
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
 
 
 def run(*arguments: object, **options: object) -> tuple[int, str, str]:
