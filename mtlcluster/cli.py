@@ -34,7 +34,7 @@ class Place(click.Path):
         super().__init__(file_okay=kind != "folder", dir_okay=kind != "file", path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        expanded = os.path.expanduser(value)        # noqa: PTH111 - Path's own raises where there is no such user
+        expanded = _expanded(value)
         if not expanded:
             self.fail("expected a path, found nothing", param, ctx)
         if expanded.startswith("~"):
@@ -43,6 +43,10 @@ class Place(click.Path):
 
 
 FILE, FOLDER = Place("file"), Place("folder")
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(path)     # noqa: PTH111 - Path's own raises where there is no such user
 
 
 class Verbs(click.Group):
@@ -417,8 +421,8 @@ def _targets(cluster: str | None, split: str | None) -> list[str | None]:
 
 def _again(runs: Path) -> str:
     """What a command to type next needs so that it finds the same runs folder."""
-    usual = Path(os.environ.get("MTLCLUSTER_RUNS") or DEFAULT_RUNS)
-    return "" if runs == usual.expanduser() else f" --runs {shlex.quote(str(runs))}"
+    usual = Path(_expanded(os.environ.get("MTLCLUSTER_RUNS") or DEFAULT_RUNS))
+    return "" if runs == usual else f" --runs {shlex.quote(str(runs))}"
 
 
 def _runs(count: int) -> str:

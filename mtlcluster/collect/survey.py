@@ -26,9 +26,11 @@ def survey(sweep: Sweep, before: Iterable[Seen] = ()) -> list[Seen]:
     done = {entry.run.name: entry for entry in before if entry.state == "done"}
     seen = []
     for name, (status, history) in sizes_and_times(sweep, ("status.json", "history.pkl")).items():
-        known = done.get(name)
-        same = known and (known.status, known.history) == (status, history)
-        seen.append(known if known and same else Seen(sweep.run(name), *_state(sweep.run(name)), status, history))
+        entry = done.get(name)
+        if entry is None or (entry.status, entry.history) != (status, history):
+            run = sweep.run(name)
+            entry = Seen(run, *_state(run), status, history)
+        seen.append(entry)
     return seen
 
 

@@ -128,6 +128,7 @@ class Everywhere:
             find_sweep(self.runs_folder, self.name)
 
     def _look_here(self) -> None:
+        """Reads what is kept here, once, and the sizes and times that are asked for."""
         if not any(self.known.values()):
             self.known |= {s.name: answers.known(s) for s in self.local}
         if self.wanted:
