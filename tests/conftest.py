@@ -13,6 +13,7 @@ import pytest
 from mtlcluster.config.grid import Grid, read_grid
 
 PROJECT = Path(__file__).parent / "project"
+pytest_plugins = ["rig.local", "rig.slurm"]      # sweeps on this machine and on a real Slurm
 
 # What tests start is to hear Ctrl-C, also where they were started in the background, which has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,7 +15,7 @@ from mtlcluster.launch import snapshot
 from mtlcluster.launch.submit import preview
 from mtlcluster.sweep.history import read_history
 
-FAKE_CHILD = Path(__file__).parent.parent / "launch" / "fake_child.py"
+FAKE_CHILD = Path(__file__).parent.parent / "rig" / "fake_child.py"
 
 
 @pytest.fixture
