@@ -5,7 +5,6 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 """
 
 import errno
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import locked, try_lock
+from mtlcluster.sweep.files import is_locked, locked
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
@@ -203,11 +202,7 @@ def resubmit(
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
     """A run that a job has, or whose training process is still alive, must not be given to another one."""
     taken = [run.run for run in observe([sweep], names) if not run.ended]
-    for name in names:
-        lock = os.open(sweep.run(name).folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        if not try_lock(lock):
-            taken.append(name)
-        os.close(lock)
+    taken += [name for name in names if is_locked(sweep.run(name).lock)]
     if taken:
         raise UserError(f"{', '.join(dict.fromkeys(taken))}: still at work; nothing was submitted")
 

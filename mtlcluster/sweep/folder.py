@@ -49,6 +49,12 @@ class Run:
     def log(self) -> Path:
         return self.folder / "log.txt"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the worker that has the run and by its training processes, on whichever machine, until all are gone.
+        """
+        return self.folder / ".lock"
+
 
 def forget_results(run: Run) -> None:
     """Removes what a run has computed."""
