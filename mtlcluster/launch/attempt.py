@@ -87,7 +87,7 @@ class Attempt:
         try:
             with open(run.log, "ab") as log:
                 self.process = subprocess.Popen(
-                    command(str(run.folder), report_end),
+                    command(str(run.folder), report_end, lock, *share.files),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -266,7 +266,7 @@ class Attempt:
             self.end = event
             if event == "failed":
                 self._fail_first(1, report["error"])
-        self.changed |= event != "progress"
+        self.changed |= event not in ("progress", "saving")
 
     def tend(self) -> None:
         """Writes status.json if something happened or a heartbeat is due."""
