@@ -17,11 +17,10 @@ from mtlcluster.config.job_file import parse_job
 from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch import local, runs, slurm, snapshot
+from mtlcluster.launch import local, runs, slots, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.scheduler import local_job_id
-from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_locked, locked
@@ -53,6 +52,8 @@ def choose_cluster(name: str | None, grid: Grid) -> Cluster:
 
 def _find_cluster(name: str, grid_folder: Path, chosen: bool = True) -> Cluster:
     cluster = find_cluster(name, grid_folder)
+    if cluster.is_local:
+        slots.refuse_unsafe_folder()
     if chosen and not cluster.is_local and not cluster.is_remote and not slurm.answers():
         raise UserError(f"cluster '{name}': Slurm does not answer here (is sbatch installed, and its controller up?)")
     return cluster
@@ -228,7 +229,7 @@ def refuse_too_much(cluster: Cluster, grid: Grid) -> None:
     if cluster.is_local and nodes > 1:
         raise UserError(f"{grid.path}: resources.nodes is {nodes}, this machine is one; choose another --cluster")
     wanted = max(run.config.resources.gpu_count for run in grid.runs)
-    if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
+    if cluster.is_local and wanted and wanted > (here := len(slots.visible_gpus())):
         raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")
     of_each = [run.config.resources for run in grid.runs]
     refuse_ruled_out(cluster, of_each, grid.file.runs_per_job, grid.file.at_once, grid.path)
