@@ -1,16 +1,21 @@
-"""What became of jobs: asks Slurm (with or without accounting), or this machine's process table for local ones."""
+"""What became of jobs: asks Slurm (with or without accounting); for local ones looks at locks and processes."""
 
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mtlcluster.errors import SchedulerError
+from mtlcluster.sweep.files import is_locked
 
 PATIENCE = 10.0             # seconds; a controller that hangs must not hang `status`
+SILENCE = 120.0             # seconds without a word after which a worker that can't be looked at is dead
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 
@@ -26,14 +31,21 @@ class Answer:
     said: str = ""
 
 
-def ask(job_ids: Collection[str], owners: Collection[int] = ()) -> dict[str, Answer]:
+@dataclass(frozen=True)
+class Traces:
+    """What a job leaves in the sweep's folder. log: of a local worker, locked while it lives. heard: its last word."""
+
+    log: Path
+    heard: float
+
+
+def ask(jobs: Mapping[str, Traces], owners: Collection[int] = ()) -> dict[str, Answer]:
     """The answer for each job. Costs one squeue for all jobs of Slurm, and one sacct where squeue has forgotten some.
 
     owners: the user ids that may have submitted them, beside the caller's own.
     """
-    local = {job for job in job_ids if is_local(job)}
-    answers = {job: _ask_this_machine(job) for job in local}
-    if slurm := set(job_ids) - local:
+    answers = {job: _ask_for_local(job, traces) for job, traces in jobs.items() if is_local(job)}
+    if slurm := jobs.keys() - answers.keys():
         answers |= _ask_slurm(slurm, {os.getuid(), *owners})
     return answers
 
@@ -43,23 +55,50 @@ def is_local(job_id: str) -> bool:
 
 
 def local_job_id(pid: int) -> str:
-    """`local:<host>:<pid>:<start time>`; the start time tells apart who had that pid."""
-    return f"local:{os.uname().nodename}:{pid}:{_process(pid)[1]}"
+    """`local:<boot>:<pid>:<start time>`; the start time, in clock ticks, tells apart who had that pid in this boot."""
+    return f"local:{_boot()}:{pid}:{_process(pid)[1]}"
 
 
-def _ask_this_machine(job_id: str) -> Answer:
-    """`local:<host>:<pid>:<starttime>` is alive if that process is still the one that started then (clock ticks)."""
+def _boot() -> str:
+    """What tells this boot of this machine from all others; the host's name, which may change, where that is hidden."""
     try:
-        _, host, pid, start_time = job_id.split(":")
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return os.uname().nodename
+
+
+def _ask_for_local(job_id: str, traces: Traces) -> Answer:
+    """A worker lives if its log is locked, on whichever machine, under whichever name and in whichever container that
+    may be; on a file system that knows no locks, if its process is there. Of another boot's nothing but its word can be
+    had then: it may be another machine's.
+    """
+    if is_locked(traces.log):
+        return Answer("running")
+    try:
+        _, boot, pid, start_time = job_id.split(":")
     except ValueError:
         return Answer("unknown", f"'{job_id}' is no job id")
-    if host != os.uname().nodename:
-        return Answer("unknown", f"a process on {host}")
+    if boot not in (_boot(), os.uname().nodename):          # older versions noted the host's name
+        if time.time() - traces.heard < SILENCE:
+            return Answer("unknown", "its worker is on another machine, or on this one before it was started anew")
+        return Answer("gone")
     try:
         state, started = _process(pid)
     except OSError:
         return Answer("gone")
     return Answer("running") if started == start_time and state not in "ZX" else Answer("gone")
+
+
+def kill_local(job_id: str) -> None:
+    """Ends a worker of this boot. Its training processes notice, save and end."""
+    _, boot, pid, start_time = job_id.split(":")
+    with suppress(OSError):
+        if boot == _boot() and _process(pid)[1] == start_time:
+            os.kill(int(pid), signal.SIGKILL)
+            for _ in range(100):        # until it is gone, or a second
+                if _process(pid)[0] in "ZX":
+                    break
+                time.sleep(0.01)
 
 
 def _process(pid: int | str) -> tuple[str, str]:

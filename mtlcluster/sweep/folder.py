@@ -100,6 +100,10 @@ class Sweep:
     def submission_folder(self, submission: str) -> Path:
         return self.folder / "submissions" / submission
 
+    def worker_log(self, submission: str) -> Path:
+        """What a local worker prints. Locked as long as it lives, by which that is seen from anywhere."""
+        return self.submission_folder(submission) / "worker.log"
+
     def run(self, name: str) -> Run:
         return Run(self.folder / name)
 
