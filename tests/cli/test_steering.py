@@ -44,7 +44,7 @@ def test_cancel_tells_the_workers_of_runs_that_have_not_ended(sweep):
     result = call(sweep, "cancel", "digits", "--yes")
     assert result.exit_code == 0, result.output
     assert cancelled(sweep) == ["equal-seed=1-bbbb", "pcgrad-seed=0-cccc"]
-    assert "2 runs will end soon" in result.stdout
+    assert "2 runs will end within a minute" in result.stdout
 
 
 def test_cancel_without_a_terminal_wants_yes(sweep):

@@ -52,8 +52,10 @@ class Served(Dataset):
 
     def __init__(self, samples: Samples, workers: int) -> None:
         self.samples, self.wanted = samples, []
-        self.loader = DataLoader(samples, sampler=self.wanted, batch_size=None, num_workers=workers,
-                                 persistent_workers=True)  # fmt: skip
+        self.loader = DataLoader(
+            samples, sampler=self.wanted, batch_size=None, num_workers=workers, persistent_workers=True,
+            generator=torch.Generator(),        # its own: it must not draw from the run's
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -73,6 +75,7 @@ def build(data: Data) -> Problem:
     train, validation = kind(48, 1, data.slow, data.hang), kind(16, 2)
     if data.persistent:
         train, validation = Served(train, data.workers), Served(validation, data.workers)
-    model = MultiTaskModel(nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.3)), {"a": nn.Linear(8, 1), "b": nn.Linear(8, 1)})
+    trunk = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.3))
+    model = MultiTaskModel(trunk, {"a": nn.Linear(8, 1), "b": nn.Linear(8, 1)})
     tasks = [Task("a", squared, "regression"), Task("b", squared, "regression")]
     return Problem(model, tasks, train, validation, workers=0 if data.persistent else data.workers)
