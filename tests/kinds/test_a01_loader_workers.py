@@ -33,6 +33,7 @@ STEPS = 6           # of an epoch
 def whole_series(run, project, folder):
     """Trains the run's configuration here, in peace."""
     values = yaml.safe_load(run.config.read_text())
+    values["data"]["slow"] = 0.0
     config = RunConfig(**{key: value for key, value in values.items() if key != "origin"})
     return train(load_build(config.job, project, config), config, folder)["series"]
 
@@ -114,6 +115,7 @@ def test_with_loaders_of_every_sort(make_grid, submit_locally, project, tmp_path
     check_exact(found, "", project, tmp_path / "whole", times=2)
 
 
+@pytest.mark.long
 def test_whoever_is_killed_no_loader_stays_behind_or_holds_the_run(make_grid, submit_locally, project):
     """While both of its loaders hang, as in a file system that is gone."""
     found = submit_locally(loading(make_grid, epochs=1, workers=2, hang=str(project / "never")))
