@@ -92,7 +92,7 @@ def _finished_or_absent(seen: Seen) -> FinishedRun | Absent:
         return finished_run(name, history)
     except (UnsafePickle, ValueError, OSError) as error:
         return Absent(name, "unreadable", str(error).removeprefix(f"{seen.run.history}: "))
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         return Absent(name, "unreadable", f"history.pkl lacks what a history has ({type(error).__name__}: {error})")
 
 
