@@ -124,7 +124,8 @@ def test_whatever_a_hostile_history_is_it_is_refused_with_a_sentence(tmp_path: P
 
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray | np.generic):
-        alike = type(one) is type(other) and one.dtype == other.dtype and one.shape == other.shape
+        kinds = {array.dtype.newbyteorder("=") for array in (one, other)}
+        alike = type(one) is type(other) and len(kinds) == 1 and one.shape == other.shape
         return alike and bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
     if isinstance(one, dict):
         return type(other) is dict and list(one) == list(other) and all(same(one[key], other[key]) for key in one)
@@ -152,10 +153,8 @@ GOOD["shared"] = [GOOD["turned"], GOOD["turned"], GOOD["numbers"][0]]
 def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol: int) -> None:
     whole = {"format": 1, **history(method(gradient="pcgrad"), 0), "more": GOOD}
     content = pickle.dumps(whole, protocol=protocol)
-    before = content.replace(b"cnumpy._core", b"cnumpy.core")        # as numpy 1 calls it
-    for length in (0x16, 0x13):     # of numpy._core.multiarray and numpy._core.numeric
-        before = before.replace(bytes([0x8C, length]) + b"numpy._core", bytes([0x8C, length - 1]) + b"numpy.core")
-    assert before != content
+    before = content.replace(b"cnumpy._core", b"cnumpy.core")        # as numpy 1 calls it, in a pickle without lengths
+    assert (before != content) == (protocol == 3)
     for text in (content, before):
         (tmp_path / "history.pkl").write_bytes(text)
         assert same(read_history(tmp_path / "history.pkl"), whole)
