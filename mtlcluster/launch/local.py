@@ -12,6 +12,7 @@ from pathlib import Path
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import Machine
 from mtlcluster.launch.worker import Listener, Worker, accepted
+from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Sweep
 
 
@@ -19,7 +20,7 @@ def start(sweep: Sweep, submission: str, code: str) -> "subprocess.Popen[bytes]"
     """Starts the worker, in a session of its own so that it outlives the terminal; `release` lets it begin."""
     folder = sweep.submission_folder(submission)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "worker.log", "ab") as log:
+    with open(folder / "worker.log", "ab", opener=unfollowed) as log:
         return subprocess.Popen(
             [sys.executable, "-m", "mtlcluster.launch.local", str(sweep.folder), submission],
             stdin=subprocess.PIPE,

@@ -25,7 +25,7 @@ from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import locked, try_lock
+from mtlcluster.sweep.files import locked, make_folder, try_lock
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
@@ -204,7 +204,7 @@ def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
     """A run that a job has, or whose training process is still alive, must not be given to another one."""
     taken = [run.run for run in observe([sweep], names) if not run.ended]
     for name in names:
-        lock = os.open(sweep.run(name).folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(sweep.run(name).folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if not try_lock(lock):
             taken.append(name)
         os.close(lock)
@@ -305,6 +305,8 @@ def _hand_over(
 ) -> None:
     for array in _arrays(cluster, units, runs_per_job, at_once):
         submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
+        for folder in (sweep.submission_folder(submission).parent, sweep.submission_folder(submission)):
+            make_folder(folder)
         details: dict[str, Any] = {"cluster": cluster.name, "code": array.code, "jobs": array.jobs}
         submissions.append(sweep.submissions, "begin", submission, **details)
         if cluster.is_local:
