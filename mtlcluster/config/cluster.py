@@ -137,10 +137,13 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:
-    """The cluster called `name`. Raises UserError with the nearest name."""
+    """The cluster called `name`. grid_folder: see cluster_files. Raises UserError with the nearest name."""
+    return cluster_among(name, cluster_files(grid_folder))
+
+
+def cluster_among(name: str, files: list[Path]) -> Cluster:
     if name == LOCAL:
         return Cluster(LOCAL)
-    files = cluster_files(grid_folder)
     clusters = read_clusters(files)
     if name not in clusters and name != SLURM:
         where = f" in {', '.join(map(str, files))}" if files else f": no {FILE_NAME} names it"

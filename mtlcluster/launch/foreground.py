@@ -50,6 +50,11 @@ def find_run(runs_folder: Path, text: str) -> Path:
     return found[0].folder.resolve()
 
 
+def code_of(folder: Path) -> Path:
+    """The folder whose code `run_module` runs: the run's sweep, or a lone run's own."""
+    return folder.parent if isinstance(read_run_config(Run(folder).config), SweepRunConfig) else folder
+
+
 def run_module(module: str, folder: Path, *arguments: str) -> int:
     """`python -m module FOLDER ARGUMENTS` on a run's folder; of a sweep's run with its code/<hash>/. Returns the exit
     status, as a shell's after a signal.

@@ -141,7 +141,7 @@ class Fleet:
 
 
 def fleet_of(grid_folders: Iterable[Path]) -> Fleet:
-    """Of all cluster files: the user's own, those of this folder, and those beside the grids."""
+    """Of the user's cluster files, and those beside grids that the user names or has submitted."""
     files = cluster_files(None) + [file for folder in grid_folders for file in cluster_files(folder)]
     nearest_last = list(dict.fromkeys(file.absolute() for file in reversed(files)))[::-1]
     return Fleet(read_clusters(nearest_last).values())

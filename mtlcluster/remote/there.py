@@ -116,12 +116,14 @@ def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
 
 
 def _cluster(sweep: Sweep, request: Request) -> Any:
-    """This cluster as its user describes it, kept with the sweep for whoever retries its runs over here."""
+    """This cluster as its user describes it, kept with the sweep for when the user retries its runs over here."""
+    from mtlcluster.config import memory
     from mtlcluster.config.cluster import find_cluster
     from mtlcluster.config.places import FILE_NAME
     from mtlcluster.config.yaml_file import dump
     from mtlcluster.sweep.files import replace_text
 
+    memory.remember(sweep.folder)
     replace_text(sweep.folder / FILE_NAME, dump({request["cluster"]: request["options"]}))
     return find_cluster(request["cluster"], sweep.folder)
 
