@@ -1,7 +1,7 @@
 """What this user has submitted from this machine, kept in the user's own state folder: a sweep's folder may have been
 sent by anybody, and whatever it says of itself can't be the reason to run its code or to call a host.
 
-    submitted.jsonl, a line each:   {"folder": of a sweep or a run, "token": the content of its file MARK}
+    submitted.jsonl, a line each:   {"folder": of a sweep, "token": the content of its file MARK}
                                     {"grids": a folder beside whose grids a cluster file may lie}
 
 The token tells the folder from another one that was put in its place.
@@ -21,7 +21,7 @@ LARGEST = 2**26         # bytes
 
 
 def remember(folder: Path, grid_folder: Path | None = None) -> None:
-    """Notes that the user has made a sweep's or a run's folder, of a grid in `grid_folder`. Where the note can't be
+    """Notes that the user has made a sweep's folder, of a grid in `grid_folder`. Where the note can't be
     kept (a home that is read-only), the user is asked before code of the folder is run, as for anybody else's.
     """
     if not is_mine(folder):

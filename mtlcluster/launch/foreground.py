@@ -10,7 +10,7 @@ import mtlcluster
 from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
-from mtlcluster.sweep.folder import Run, find_sweep, meant_by, sweeps
+from mtlcluster.sweep.folder import Run, Sweep, find_sweep, meant_by, sweeps
 
 # Ctrl-C while the module is still being imported should not show where.
 QUIET = """
@@ -50,9 +50,10 @@ def find_run(runs_folder: Path, text: str) -> Path:
     return found[0].folder.resolve()
 
 
-def code_of(folder: Path) -> Path:
-    """The folder whose code `run_module` runs: the run's sweep, or a lone run's own."""
-    return folder.parent if isinstance(read_run_config(Run(folder).config), SweepRunConfig) else folder
+def sweep_of(folder: Path) -> Path | None:
+    """The sweep's folder whose code `run_module` runs; None of a lone run, whose job is found as `train` finds it."""
+    in_sweep = Sweep(folder.parent).grid.exists() or isinstance(read_run_config(Run(folder).config), SweepRunConfig)
+    return folder.parent if in_sweep else None
 
 
 def run_module(module: str, folder: Path, *arguments: str) -> int:

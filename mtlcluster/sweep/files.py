@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from mtlcluster import printable
+
 NO_FILE = "is no regular file"
 
 
@@ -143,7 +145,8 @@ def locked(path: Path, on_wait: Callable[[str], object]) -> Iterator[None]:
     with open(path, "a+", opener=unfollowed) as file:
         if not try_lock(file.fileno()):
             file.seek(0)
-            on_wait(f"waiting for {file.read().strip() or 'another process'}, which is at work on {path.parent.name}")
+            owner = printable.line(file.read(200).strip()) or "another process"
+            on_wait(f"waiting for {owner}, which is at work on {path.parent.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")

@@ -88,6 +88,8 @@ class _Reader:
     def _do(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in TEXTS or name in NUMBERS:
+            if isinstance(argument, str) and not argument.isascii():
+                argument.encode()       # raises ValueError for half a character, which no file can hold
             stack.append(argument)
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
-from mtlcluster.config import memory
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.run import RunConfig, read_run_config, run_hash
 from mtlcluster.config.yaml_file import YamlFile, dump
@@ -129,7 +128,6 @@ def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
     """Writes the run's config.yaml, with the job's place in full."""
     folder.mkdir(parents=True, exist_ok=True)
     placed = config.model_copy(update={"job": f"{job.root / job.file}:{job.function}"})
-    memory.remember(folder)
     replace_text(folder / "config.yaml", dump(placed.model_dump(exclude={"origin"})))
 
 
