@@ -152,6 +152,8 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(
         assert ran.exists()
         ran.unlink()
         assert call(verb, str(run.folder)).exit_code == 2        # by its path, too
+        run.config.write_text(run.config.read_text().partition("origin:")[0])        # as if it were of no sweep
+        assert call(verb, str(run.folder)).exit_code == 2
         assert not ran.exists()
 
 
