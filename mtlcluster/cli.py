@@ -69,7 +69,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _say(f"mtlcluster: {message}", err=True)
+    click.echo(f"mtlcluster: {printable.text(message)}", err=True)
     raise Exit(code)
 
 
@@ -77,7 +77,7 @@ def _version(context: click.Context, option: click.Parameter, wanted: bool) -> N
     if wanted:
         from mtlcluster import __version__
 
-        _say(f"mtlcluster {__version__}")
+        click.echo(f"mtlcluster {__version__}")
         context.exit()
 
 
@@ -150,19 +150,19 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        _say(f"{planned.repeated:,} points of the grid are the same run as another point")
+        click.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
         from mtlcluster.launch.check import check as check_methods
 
-        check_methods(planned, _say)
+        check_methods(planned, click.echo)
     if dry_run:
         for shown in previews(planned, runs, targets):
-            _say(shown)
+            click.echo(shown)
         return
     if any(not path.name.startswith(".") for path in (runs / planned.file.name).glob("*")):
         _confirm_code(runs / planned.file.name, "submit", yes)
     with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, _say)
+        submitted = submit_to(planned, runs, targets, fleet, click.echo)
         _tell_there(submitted, runs)
         _tell(submitted, runs)
         if wait:
@@ -198,7 +198,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
             _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
         else:
             _print(view.remarks([], everywhere.unreachable))
-            _say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+            click.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
@@ -219,11 +219,11 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen, failed = fetch(runs, sweep, checkpoints, _say)
+    chosen, failed = fetch(runs, sweep, checkpoints, click.echo)
     early = []
     for one in chosen:
         try:
-            _say(str(collect_sweep(one, _say)))
+            click.echo(collect_sweep(one, click.echo))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
     if not chosen and failed is None:
@@ -231,7 +231,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     if failed is None and len(early) == len(chosen):
         raise UserError("\n".join(early))
     for words in early:
-        _say(words)
+        click.echo(words)
     if failed is not None:
         raise failed
 
@@ -254,7 +254,7 @@ def setup(cluster: str) -> None:
     """
     from mtlcluster.remote.setup import set_up
 
-    set_up(cluster, _say)
+    set_up(cluster, click.echo)
 
 
 @app.command()
@@ -274,14 +274,14 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     with Everywhere(runs, sweep) as everywhere:
         stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
-            _say(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            click.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, _say)
+        after = everywhere.cancel(stopping, click.echo)
     if ended := sum(run.ended for run in after):
-        _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+        click.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
-        _say(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
+        click.echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()
@@ -303,13 +303,13 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
         again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
             named = "; --restart trains those that are done only where they are named" if restart else ""
-            _say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
+            click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
         if everywhere.sweep.folder.exists() and (restart or "" in everywhere.by_cluster(again)):
             _confirm_code(everywhere.sweep.folder, "retry", yes)
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        _tell(everywhere.retry(again, restart, _say), runs)
+        _tell(everywhere.retry(again, restart, click.echo), runs)
 
 
 @app.command()
@@ -368,7 +368,7 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     if follow:
         reading.follow(chosen, run.run, position, _write)
     elif not log.exists():
-        _say(reading.no_log(chosen, run))
+        click.echo(reading.no_log(chosen, run))
 
 
 @app.command()
@@ -408,7 +408,7 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
     from mtlcluster.features.pack import pack
     from mtlcluster.features.source import read_sums
 
-    pack(source, target, force, _say, read_sums(add))
+    pack(source, target, force, click.echo, read_sums(add))
 
 
 @app.command()
@@ -419,7 +419,7 @@ def methods(name: str | None) -> None:
 
     width = min(_width() or 100, 100)
     for line in listing.one_method(name, width) if name else listing.all_methods(width):
-        _say(line)
+        click.echo(line)
 
 
 def _targets(cluster: str | None, split: str | None) -> list[str | None]:
@@ -446,11 +446,6 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _say(words: str, err: bool = False) -> None:
-    """Prints what may have parts that somebody else has written: an error, a name, what a cluster said."""
-    click.echo(printable.text(words), err=err)
-
-
 def _write(text: str) -> None:
     sys.stdout.write(printable.text(text))
     sys.stdout.flush()
@@ -463,7 +458,7 @@ def _print(lines: Any) -> None:
         live.print_lines(list(lines))
     else:
         for line in lines:
-            _say(view.plain(line))
+            click.echo(view.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -472,7 +467,7 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
     if not click.confirm(printable.line(question)):
-        _say("nothing was changed")
+        click.echo("nothing was changed")
         raise Exit(1)
 
 
@@ -490,12 +485,12 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     name, again = submitted.sweep.name, _again(runs)
     if submitted.submitted:
         jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
-        _say(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+        click.echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
-        _say(note)
-    _say("next:")
+        click.echo(note)
+    click.echo("next:")
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
-        _say(f"  mtlcluster {command}{again}")
+        click.echo(f"  mtlcluster {command}{again}")
 
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
@@ -505,11 +500,11 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if not submitted.there:
         return
     there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
-    _say(f"{there:,} of {total:,} runs are already there")
+    click.echo(f"{there:,} of {total:,} runs are already there")
     unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
-        _say(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+        click.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
@@ -523,9 +518,9 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
             if sys.stdout.isatty():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
-                ended = live.wait_plainly(lambda: everywhere.observe(names), _say, lambda: everywhere.unreachable)
+                ended = live.wait_plainly(lambda: everywhere.observe(names), click.echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
-            _say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            click.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
     raise Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlcluster import __version__
+from mtlcluster import __version__, printable
 from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
@@ -80,7 +80,7 @@ def _read_made(sweep: Sweep) -> Made | None:
         entry = json.loads(read_regular(sweep.report / MADE, LARGEST))
         files = [name for name in entry["files"] if OF_A_REPORT.fullmatch(name)]
         seen = [Seen(sweep.run(name), *found) for name, *found in entry["seen"] if Path(name).name == name]
-        return Made(str(entry["code"]), seen, [str(line) for line in entry["lines"]], files)
+        return Made(str(entry["code"]), seen, [printable.line(line) for line in entry["lines"]], files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -190,7 +190,8 @@ class Connection:
         options: rsync's own. names: of the only files that are meant.
         """
         exactly = re.sub(r"([\\*?\[])", r"\\\1", _from_home(source))       # rsync expands patterns over there
-        said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *options)
+        plain = ["--no-links", "--info=nonreg0"]        # a link may lead anywhere over here; none of ours is one
+        said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *plain, *options)
         return [name for name in said.splitlines() if not name.endswith("/")]
 
     def _rsync(self, names: Iterable[str] | None, source: str, target: str, *options: str) -> str:

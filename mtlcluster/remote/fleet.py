@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mtlcluster import printable
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.places import cluster_files
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
@@ -81,7 +82,7 @@ class Remote:
             raise ClusterError(f"{self.name} answered {answer[:100]!r}; is its mtlcluster damaged?") from None
         if "error" in reply:
             kind = ClusterRefusal if reply.get("mistake") else ClusterError
-            raise kind(f"{self.name}: {reply['error']}")
+            raise kind(f"{self.name}: {printable.text(str(reply['error']))}")
         return reply
 
 

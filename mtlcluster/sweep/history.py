@@ -27,9 +27,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from mtlcluster.sweep import plain_pickle
+from mtlcluster.sweep import pickle_reader
 from mtlcluster.sweep.files import read_regular, replace
-from mtlcluster.sweep.plain_pickle import UnsafePickle
+from mtlcluster.sweep.pickle_reader import UnsafePickle
 
 __all__ = ["UnsafePickle", "read_history", "write_history"]
 
@@ -47,7 +47,7 @@ def read_history(path: Path) -> dict[str, Any]:
     Raises UnsafePickle, naming what was refused, and ValueError for a file that is torn or of another format.
     """
     try:
-        history = plain_pickle.loads(read_regular(path, LARGEST))
+        history = pickle_reader.loads(read_regular(path, LARGEST))
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: {error}") from None
     except ValueError as error:

@@ -10,6 +10,7 @@ from mtlcluster.errors import UserError
 from mtlcluster.launch.submit import resubmit, submit
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
+from mtlcluster.remote.connection import Connection
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.folder import Sweep
 
@@ -79,6 +80,28 @@ def test_a_run_whose_log_is_a_link_fails_with_the_reason(
         assert time.monotonic() < deadline, said
         time.sleep(0.1)
     assert "log.txt" in said
+    assert as_before(mine)
+
+
+def test_links_that_a_cluster_sends_do_not_arrive(tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    words = 'while [ "$1" != -- ]; do shift; done; shift 2; exec sh -c "$*"'       # as ssh does it over there
+    ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit 0;; esac\n{words}\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there / "run", here / "run"):
+        folder.mkdir(parents=True)
+    (there / "run/config.yaml").write_text("of the cluster")
+    (there / "run/log.txt").write_text("of the cluster")
+    (there / "run/history.pkl").symlink_to(mine / "file")
+    (there / "other").symlink_to(mine)
+    (here / "run/log.txt").symlink_to(mine / "file")
+    arrived = Connection("arnold").pull(str(there), here)
+    assert sorted(arrived) == ["run/config.yaml", "run/log.txt"]
+    assert sorted(str(path.relative_to(here)) for path in here.rglob("*")) == ["run", *sorted(arrived)]
+    assert not (here / "run/log.txt").is_symlink()
     assert as_before(mine)
 
 
