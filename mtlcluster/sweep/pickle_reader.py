@@ -170,7 +170,7 @@ class _Reader:
             raise UnsafePickle(f"refused to change a {type(made).__name__}")
 
     def _array(self, kind: Any, shape: Any, order: Any, content: Any) -> NDArray[Any]:
-        """An array of its own of what must be exactly its bytes."""
+        """An array of what must be exactly its bytes."""
         dtype, sides = _of(Kind, kind).dtype, _of(tuple, shape)
         if len(sides) > 32 or not all(type(side) is int and 0 <= side <= len(self.data) for side in sides):
             raise ValueError("an array of an impossible shape")
@@ -181,8 +181,10 @@ class _Reader:
         self.room -= len(content)
         if self.room < 0:
             raise ValueError("its arrays hold more than the file")
-        _refuse_impossible(np.frombuffer(content, np.uint8), dtype)
-        array: NDArray[Any] = np.ndarray(sides, dtype, bytearray(content), order="F" if order == "F" else "C")
+        if dtype.kind in "bU":
+            _refuse_impossible(np.frombuffer(content, np.uint8), dtype)
+        memory = content if isinstance(content, bytearray) else bytearray(content)
+        array: NDArray[Any] = np.ndarray(sides, dtype, memory, order="F" if order == "F" else "C")
         return array
 
 
