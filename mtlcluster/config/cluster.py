@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from mtlcluster.checked import Checked, first_mistake
-from mtlcluster.config.places import FILE_NAME, cluster_files
+from mtlcluster.config.places import FILE_NAME, cluster_files, passed_over
 from mtlcluster.config.units import Duration, GpuType, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
@@ -147,5 +147,6 @@ def cluster_among(name: str, files: list[Path]) -> Cluster:
     clusters = read_clusters(files)
     if name not in clusters and name != SLURM:
         where = f" in {', '.join(map(str, files))}" if files else f": no {FILE_NAME} names it"
-        raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}")
+        hint = f"; {words}" if (words := passed_over()) else ""
+        raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}{hint}")
     return clusters.get(name, Cluster(SLURM))

@@ -23,6 +23,14 @@ def cluster_files(grid_folder: Path | None) -> list[Path]:
     return [path for folder in [*folders, *near] if _is_file(path := folder / FILE_NAME)]
 
 
+def passed_over() -> str:
+    """Which cluster files near by don't count, and when they would; empty where there are none."""
+    others = [str(path) for path in files_here() if not memory.has_grids(path.parent)]
+    if not others:
+        return ""
+    return f"{' and '.join(others)} will count once a grid beside it was submitted, or a cluster of it set up"
+
+
 def files_here() -> list[Path]:
     """Those of this folder and of its configs/, whoever has written them."""
     return [path for folder in (Path("configs"), Path()) if _is_file(path := folder / FILE_NAME)]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mtlcluster import printable
 from mtlcluster.config.cluster import Cluster, read_clusters
-from mtlcluster.config.places import cluster_files
+from mtlcluster.config.places import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
 from mtlcluster.progress import PATIENCE
 from mtlcluster.remote.connection import Connection, folder_there
@@ -112,7 +112,8 @@ class Fleet:
     def __getitem__(self, name: str) -> Remote:
         """Raises ClusterError where no cluster file names it any more."""
         if name not in self.remotes:
-            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}")
+            hint = f"; {words}" if (words := passed_over()) else ""
+            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}{hint}")
         return self.remotes[name]
 
     def each(

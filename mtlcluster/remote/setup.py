@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtlcluster.config import memory
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, cluster_among, read_clusters
-from mtlcluster.config.places import cluster_files, files_here
+from mtlcluster.config.places import cluster_files, files_here, passed_over
 from mtlcluster.errors import ClusterError, UserError
 from mtlcluster.launch.snapshot import library_hash
 from mtlcluster.launch.view import Line, Piece
@@ -145,8 +145,7 @@ def states() -> Iterator[Line]:
     """A line for each cluster: its name, where it is, and whether it is ready."""
     from mtlcluster.launch import slurm
 
-    files = cluster_files(None)
-    clusters = read_clusters(files)
+    clusters = read_clusters(cluster_files(None))
     with Fleet(clusters.values()) as fleet:
         replies = fleet.each(fleet.remotes, lambda remote: remote.call("look", sweep=""))
     answers = slurm.answers()
@@ -160,8 +159,7 @@ def states() -> Iterator[Line]:
     names, places = (max(map(len, words)) for words in (found, [place for place, _ in found.values()]))
     for name, (place, state) in found.items():
         yield [(f"{name:{names}}", "bold"), (f"  {place:{places}}  ", ""), state]
-    if others := [path for path in files_here() if path not in files]:
-        words = f"{', '.join(map(str, others))} counts once a grid beside it was submitted, or a cluster of it set up"
+    if words := passed_over():
         yield [(words, "dim")]
     elif not replies:
         yield [("no cluster file names another; configs/clusters.yaml.example shows how", "dim")]

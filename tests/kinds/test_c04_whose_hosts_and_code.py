@@ -67,7 +67,7 @@ def test_no_host_that_a_sent_folder_names_is_called(sent: Path, called: Path) ->
     ):  # fmt: skip
         call(*words)
         assert not called.exists(), (words, called.read_text())
-    assert "counts once" in call("clusters").output
+    assert "will count once" in call("clusters").output
 
 
 def test_a_retry_of_a_sent_sweep_takes_no_cluster_from_its_files(sent: Path, called: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import UserError
+from mtlcluster.launch.nodes import _write_secret
 from mtlcluster.launch.submit import resubmit, submit
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
@@ -81,6 +82,15 @@ def test_a_run_whose_log_is_a_link_fails_with_the_reason(
         time.sleep(0.1)
     assert "log.txt" in said
     assert as_before(mine)
+
+
+def test_a_secret_for_other_nodes_is_told_to_nobody_else(mine: Path, tmp_path: Path) -> None:
+    note = tmp_path / "node.json"
+    note.with_suffix(".new").symlink_to(mine / "file")
+    _write_secret(note, "secret")
+    assert as_before(mine)
+    assert note.read_text() == "secret"
+    assert note.stat().st_mode & 0o077 == 0
 
 
 def test_links_that_a_cluster_sends_do_not_arrive(tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
