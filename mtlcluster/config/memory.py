@@ -17,7 +17,6 @@ from typing import Any
 from mtlcluster.sweep.files import read_regular, replace_text
 
 MARK = ".submitted"
-LARGEST = 2**26         # bytes
 
 
 def remember(folder: Path, grid_folder: Path | None = None) -> None:
@@ -70,7 +69,7 @@ def _notes() -> Iterator[dict[str, Any]]:
     if path is None:
         return
     with suppress(OSError):
-        for line in read_regular(path, LARGEST).splitlines():
+        for line in path.read_bytes().splitlines():
             with suppress(ValueError):          # torn, by a process that was killed
                 if isinstance(note := json.loads(line), dict):
                     yield note

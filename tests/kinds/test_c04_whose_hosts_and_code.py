@@ -128,33 +128,33 @@ def test_a_grid_that_was_submitted_from_here_is_remembered(
     assert "mine.example" in called.read_text()
 
 
-@pytest.mark.parametrize("verb", ["retry", "retry --restart", "evaluate", "replay", "submit"])
-def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(
-    sent: Path, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
+def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> None:
     sweep = Sweep(sent / "runs/sweep")
     ran = sent / "ran"
     for code in sweep.code.iterdir():
         for name in ("launch/local.py", "training/predict.py", "training/replay.py"):
             (code / "mtlcluster" / name).write_text(f"open({str(ran)!r}, 'w').close()\n")
     run = next(run for run in sweep.runs() if "fails" in run.name)
-    words = {"retry": ["retry", "sweep"], "retry --restart": ["retry", "sweep", "--restart"]}
-    words |= {"submit": ["submit", "sweep.yaml", "--cluster", "local"]}
-    command = words.get(verb, [verb, f"sweep/{run.name}"])
+    one = f"sweep/{run.name}"
     before = {path: path.read_bytes() for path in sent.rglob("*") if path.is_file()}
-    done = call(*command)
-    assert done.exit_code == 2
-    assert "was not made by a submit of yours" in done.output
-    assert "--yes" in done.output
-    assert {path: path.read_bytes() for path in sent.rglob("*") if path.is_file()} == before
-    if verb in ("evaluate", "replay"):
-        assert call(*command, "--yes").exit_code == 0
+    for words in (
+        ["retry", "sweep"], ["retry", one.partition("/")[0], run.name], ["retry", "sweep", "--restart"],
+        ["evaluate", one], ["evaluate", str(run.folder)], ["replay", one], ["replay", run.name],
+        ["submit", "sweep.yaml", "--cluster", "local"],
+    ):  # fmt: skip
+        done = call(*words)
+        assert done.exit_code == 2, words
+        assert "was not made by a submit of yours" in done.output
+        assert "--yes" in done.output
+        assert {path: path.read_bytes() for path in sent.rglob("*") if path.is_file()} == before
+    for verb in ("evaluate", "replay"):
+        assert call(verb, one, "--yes").exit_code == 0
         assert ran.exists()
         ran.unlink()
-        assert call(verb, str(run.folder)).exit_code == 2        # by its path, too
-        run.config.write_text(run.config.read_text().partition("origin:")[0])        # as if it were of no sweep
+    run.config.write_text(run.config.read_text().partition("origin:")[0])        # as if it were of no sweep
+    for verb in ("evaluate", "replay"):
         assert call(verb, str(run.folder)).exit_code == 2
-        assert not ran.exists()
+    assert not ran.exists()
 
 
 def test_nobody_is_asked_about_an_own_sweep_but_about_another_in_its_place(
