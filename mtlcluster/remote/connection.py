@@ -255,10 +255,14 @@ def _said(printed: bytes) -> str:
 
 
 def _show(source: int, target: int) -> None:
-    """Passes on what comes, as plain text: a terminal obeys what it gets, and a cluster may say anything."""
-    text = codecs.getincrementaldecoder("utf-8")(errors="replace")      # a read may end inside a character
+    """Passes on what comes, as plain text: a terminal obeys what it gets, and a cluster may say anything. Letters of
+    another encoding stay as they are.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")       # a read may end inside a character
     while chunk := os.read(source, 2**16):
-        os.write(target, printable.text(text.decode(chunk)).encode())
+        parts = re.split("([\udca0-\udcff]+)", decoder.decode(chunk))
+        text = "".join(part if i % 2 else printable.text(part) for i, part in enumerate(parts))
+        os.write(target, text.encode("utf-8", "surrogateescape"))
 
 
 def _may_ask(said: str) -> bool:
