@@ -166,7 +166,7 @@ def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol
 
 def test_damaged_histories_are_refused_and_never_end_a_process(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", KINDS / "mutated_pickles.py", "500"],
+        [sys.executable, "-W", "ignore", KINDS / "mutated_pickles.py", "300"],
         capture_output=True,
         text=True,
         timeout=120,
