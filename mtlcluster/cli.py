@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 from click.exceptions import Exit
 
+from mtlcluster import printable
 from mtlcluster.errors import ClusterError, SchedulerError, UserError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"mtlcluster: {message}", err=True)
+    click.echo(f"mtlcluster: {printable.text(message)}", err=True)
     raise Exit(code)
 
 
@@ -125,6 +126,7 @@ def train(config: Path, folder: Path | None) -> None:
 @click.option("--wait", is_flag=True, help="Show progress until every run has ended.")
 @click.option("--check", is_flag=True, help="First make one training step of every method, here.")
 @click.option("--max-runs", metavar="N", type=click.IntRange(1), default=10_000, help="Refuse a grid of more points.")
+@dont_ask
 def submit(
     grid: Path,
     cluster: str | None,
@@ -134,6 +136,7 @@ def submit(
     wait: bool,
     check: bool,
     max_runs: int,
+    yes: bool,
 ) -> None:
     """Train every run of a grid that is not there yet.
 
@@ -156,6 +159,8 @@ def submit(
         for shown in previews(planned, runs, targets):
             click.echo(shown)
         return
+    if any(not path.name.startswith(".") for path in (runs / planned.file.name).glob("*")):
+        _confirm_code(runs / planned.file.name, "submit", yes)
     with fleet_of([planned.path.parent]) as fleet:
         submitted = submit_to(planned, runs, targets, fleet, click.echo)
         _tell_there(submitted, runs)
@@ -301,6 +306,8 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
             named = "; --restart trains those that are done only where they are named" if restart else ""
             click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
+        if everywhere.sweep.folder.exists() and (restart or "" in everywhere.by_cluster(again)):
+            _confirm_code(everywhere.sweep.folder, "retry", yes)
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
         _tell(everywhere.retry(again, restart, click.echo), runs)
@@ -308,16 +315,19 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
 
 @app.command()
 @click.argument("run")
+@dont_ask
 @runs_folder
-def replay(run: str, runs: Path) -> None:
+def replay(run: str, yes: bool, runs: Path) -> None:
     """Repeat the step at which a run stopped being finite.
 
     Where its loss or gradient began to be NaN or infinite, and what every module gave out there, over which range.
-    Nothing is changed. RUN is a run's folder, SWEEP/RUN, or a part of its name.
+    Nothing is changed. With the code that the run began with. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
-    from mtlcluster.launch.foreground import find_run, run_module
+    from mtlcluster.launch.foreground import find_run, run_module, sweep_of
 
-    raise Exit(run_module("mtlcluster.training.replay", find_run(runs, run)))
+    folder = find_run(runs, run)
+    _confirm_code(sweep_of(folder), "replay", yes)
+    raise Exit(run_module("mtlcluster.training.replay", folder))
 
 
 @app.command()
@@ -368,17 +378,20 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     "--split", type=click.Choice(["train", "validation", "test"]), default="test", help="Which part of the data."
 )
 @click.option("--out", metavar="FILE", type=FILE, help="By default predictions-<split>.csv in the run's folder.")
+@dont_ask
 @runs_folder
-def evaluate(run: str, split: str, out: Path | None, runs: Path) -> None:
+def evaluate(run: str, split: str, out: Path | None, yes: bool, runs: Path) -> None:
     """Evaluate a run's best checkpoint; write predictions.
 
     With the code that the run began with. The predictions are a CSV file, one row a sample: label, and probability and
     decision, of every task. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
-    from mtlcluster.launch.foreground import find_run, run_module
+    from mtlcluster.launch.foreground import find_run, run_module, sweep_of
 
+    folder = find_run(runs, run)
+    _confirm_code(sweep_of(folder), "evaluate", yes)
     options = ["--split", split, *(["--out", str(out.absolute())] if out else [])]
-    raise Exit(run_module("mtlcluster.training.predict", find_run(runs, run), *options))
+    raise Exit(run_module("mtlcluster.training.predict", folder, *options))
 
 
 @app.command("pack-features")
@@ -435,7 +448,7 @@ def _width() -> int | None:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(printable.text(text))
     sys.stdout.flush()
 
 
@@ -454,9 +467,18 @@ def _confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
-    if not click.confirm(question):
+    if not click.confirm(printable.line(question)):
         click.echo("nothing was changed")
         raise Exit(1)
+
+
+def _confirm_code(folder: Path | None, verb: str, yes: bool) -> None:
+    """Asks before code is run that lies in a sweep's folder which somebody else may have made."""
+    from mtlcluster.config import memory
+
+    if folder and not yes and not memory.is_mine(folder):
+        words = f"{folder} was not made by a submit of yours from here, and {verb} runs the code that lies in it."
+        _confirm(f"{words} Do you trust who made it?", yes)
 
 
 def _tell(submitted: "Submitted", runs: Path) -> None:

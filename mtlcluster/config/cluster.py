@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from mtlcluster.checked import Checked, first_mistake
-from mtlcluster.config.places import FILE_NAME, cluster_files
+from mtlcluster.config.places import FILE_NAME, cluster_files, passed_over
 from mtlcluster.config.units import Duration, GpuType, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
@@ -137,12 +137,16 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:
-    """The cluster called `name`. Raises UserError with the nearest name."""
+    """The cluster called `name`. grid_folder: see cluster_files. Raises UserError with the nearest name."""
+    return cluster_among(name, cluster_files(grid_folder))
+
+
+def cluster_among(name: str, files: list[Path]) -> Cluster:
     if name == LOCAL:
         return Cluster(LOCAL)
-    files = cluster_files(grid_folder)
     clusters = read_clusters(files)
     if name not in clusters and name != SLURM:
         where = f" in {', '.join(map(str, files))}" if files else f": no {FILE_NAME} names it"
-        raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}")
+        hint = f"; {words}" if (words := passed_over()) else ""
+        raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}{hint}")
     return clusters.get(name, Cluster(SLURM))

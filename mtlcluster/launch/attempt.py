@@ -20,6 +20,7 @@ from typing import Any
 from mtlcluster.launch.nodes import Nodes
 from mtlcluster.launch.ranks import GRACE, Crew, command, ignore_signals, kill_group, without_ranks
 from mtlcluster.launch.slots import Share
+from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
 
@@ -108,7 +109,7 @@ class Attempt:
         os.set_blocking(self.reports, False)
         shared = self._shared_environment(code)
         try:
-            with open(run.log, "ab") as log:
+            with open(run.log, "ab", opener=unfollowed) as log:
                 self.process = subprocess.Popen(
                     command(str(run.folder), report_end, lock, *share.files),
                     stdin=subprocess.PIPE,
@@ -156,7 +157,7 @@ class Attempt:
     def _log_header(self) -> int:
         """Writes the line that begins this attempt's part of log.txt; returns where that part begins."""
         when = time.strftime("%Y-%m-%d %H:%M:%S")
-        with open(self.run.log, "ab") as log:
+        with open(self.run.log, "ab", opener=unfollowed) as log:
             start = log.tell()
             job = self.status.job_id
             log.write(f"--- attempt {self.status.attempt}, {when}, {self.status.host}, job {job}\n".encode())
@@ -194,7 +195,7 @@ class Attempt:
 
     def _start_keeper(self, code: Path, shared: dict[str, str]) -> Connection:
         ours, theirs = Pipe()
-        with theirs, open(self.run.log, "ab") as log:
+        with theirs, open(self.run.log, "ab", opener=unfollowed) as log:
             self.keeper = subprocess.Popen(
                 [sys.executable, "-m", "mtlcluster.launch.ranks", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -209,7 +210,8 @@ class Attempt:
         return ours
 
     def _log_line(self, rank: int, line: str) -> None:
-        with contextlib.suppress(OSError), open(self.run.log, "ab") as log:     # a full disk must not end the worker
+        # A full disk must not end the worker.
+        with contextlib.suppress(OSError), open(self.run.log, "ab", opener=unfollowed) as log:
             log.write(f"[rank {rank}] {line}\n".encode())
 
     def _rank_ended(self, rank: int, code: int, last_line: str) -> None:
@@ -369,7 +371,7 @@ class Attempt:
     def _last_words(self, code: int) -> str:
         """Of rank 0."""
         lines = []
-        with contextlib.suppress(OSError), open(self.run.log, "rb") as log:
+        with contextlib.suppress(OSError), open(self.run.log, "rb", opener=unfollowed) as log:
             log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 4096))
             lines = log.read().decode(errors="replace").strip().splitlines()
         return self._words(code, next((line.strip() for line in reversed(lines) if not line.startswith("[rank ")), ""))

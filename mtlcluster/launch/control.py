@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mtlcluster.errors import UserError
 from mtlcluster.launch.scheduler import is_local, kill_local, scancel
 from mtlcluster.launch.status import TO_RETRY, RunStatus, observe
-from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep, meant_by
 
 GRACE = 10.0                # seconds that running runs get to save a checkpoint before their job is cancelled
@@ -52,8 +52,9 @@ def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object])
     """
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
-    for run in runs:
-        replace_text(sweep.run(run.run).cancel, asked)
+    for run in map(sweep.run, [run.run for run in runs]):
+        make_folder(run.folder)         # it is there; a link to another folder is refused
+        replace_text(run.cancel, asked)
     jobs = _needless_jobs(sweep, runs)
     _end(job for job, state in jobs.items() if state != "running" and not is_local(job))
     before = {run.run: run.heartbeat for run in runs}

@@ -12,7 +12,7 @@ from pathlib import Path
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import Machine
 from mtlcluster.launch.worker import Listener, Worker, accepted
-from mtlcluster.sweep.files import try_lock
+from mtlcluster.sweep.files import try_lock, unfollowed
 from mtlcluster.sweep.folder import Sweep
 
 
@@ -20,7 +20,7 @@ def start(sweep: Sweep, submission: str, code: str) -> "subprocess.Popen[bytes]"
     """Starts the worker, in a session of its own so that it outlives the terminal; `release` lets it begin."""
     path = sweep.worker_log(submission)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as log:
+    with open(path, "ab", opener=unfollowed) as log:
         try_lock(log.fileno())      # the worker inherits it with the open file, and hands it to none of its children
         return subprocess.Popen(
             [sys.executable, "-m", "mtlcluster.launch.local", str(sweep.folder), submission],

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtlcluster import printable
 from mtlcluster.launch.scheduler import Answer, Traces, ask
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Run, Sweep
@@ -50,6 +51,12 @@ class RunStatus:
     scheduler: str                  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
     notes: list[str] = field(default_factory=list)
     age: float = 0.0                # how long ago this was so, where the run's cluster can't be reached
+
+    def __post_init__(self) -> None:
+        """Whoever has sent the folder, and whatever a cluster or a scheduler says, each text is one plain line."""
+        for name in ("cluster", "job_id", "host", "device", "error", "scheduler"):
+            setattr(self, name, printable.line(str(getattr(self, name))))
+        self.notes = [printable.line(str(note)) for note in self.notes]
 
     @property
     def ended(self) -> bool:

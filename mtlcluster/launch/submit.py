@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.config import memory
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.job_file import parse_job
 from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
+from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, runs, slots, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
@@ -23,7 +25,7 @@ from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_locked, locked
+from mtlcluster.sweep.files import is_locked, locked, make_folder
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
@@ -50,7 +52,7 @@ def choose_cluster(name: str | None, grid: Grid) -> Cluster:
     return _find_cluster(name or (SLURM if slurm.answers() else LOCAL), grid.path.parent, chosen=name is not None)
 
 
-def _find_cluster(name: str, grid_folder: Path, chosen: bool = True) -> Cluster:
+def _find_cluster(name: str, grid_folder: Path | None, chosen: bool = True) -> Cluster:
     cluster = find_cluster(name, grid_folder)
     if cluster.is_local:
         slots.refuse_unsafe_folder()
@@ -74,6 +76,7 @@ def submit(
         runs.refuse_other_job(sweep, grid.job.reference)
         if sweep.clusters.is_dir() and not others_asked:
             raise UserError(f"another submit of {sweep.name} has begun meanwhile; type it again")
+        memory.remember(sweep.folder, grid.path.parent)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
         code = snapshot.take(grid.job, grid.methods)
@@ -173,9 +176,8 @@ def resubmit(
     """
     sweep = Sweep(sweep.folder.absolute())
     with disk_errors(sweep), locked(sweep.lock, notify):
-        grid, grid_folder, _ = runs.source(sweep)
-        if (sweep.folder / FILE_NAME).exists():     # it came from another machine, with its cluster's options
-            grid_folder = sweep.folder
+        grid = YamlFile(sweep.grid).data
+        grid_folder = _cluster_folder(sweep)
         if here is None:        # else the other machine has looked
             _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
@@ -198,6 +200,16 @@ def resubmit(
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
         result.cluster = ", ".join(by_cluster)
     return result
+
+
+def _cluster_folder(sweep: Sweep) -> Path | None:
+    """Where the cluster file of a sweep lies that was submitted from here, be it by the user's other machine, which
+    has sent its cluster's options along.
+    """
+    if (sweep.folder / FILE_NAME).exists() and memory.is_mine(sweep.folder):
+        return sweep.folder
+    grid_folder = runs.source(sweep)[1]
+    return grid_folder if memory.has_grids(grid_folder) else None
 
 
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
@@ -235,7 +247,7 @@ def refuse_too_much(cluster: Cluster, grid: Grid) -> None:
     refuse_ruled_out(cluster, of_each, grid.file.runs_per_job, grid.file.at_once, grid.path)
 
 
-def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path) -> None:
+def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path | None) -> None:
     """The same for a `retry`, of every cluster that its runs were submitted to."""
     wanted: dict[str, list[Resources]] = {}
     for name in names:
@@ -301,6 +313,8 @@ def _hand_over(
 ) -> None:
     for array in _arrays(cluster, units, runs_per_job, at_once):
         submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
+        for folder in (sweep.submission_folder(submission).parent, sweep.submission_folder(submission)):
+            make_folder(folder)
         details: dict[str, Any] = {"cluster": cluster.name, "code": array.code, "jobs": array.jobs}
         submissions.append(sweep.submissions, "begin", submission, **details)
         if cluster.is_local:

@@ -160,7 +160,7 @@ class Worker:
             return False
         with ExitStack() as unused:
             unused.callback(share.free)
-            lock = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o666)
+            lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             unused.callback(os.close, lock)
             if try_lock(lock):              # else an earlier job's worker, or its child, is still at it
                 attempt = Attempt(run, self.code, self._status(run), resources, share, lock, self.nodes)

@@ -103,7 +103,7 @@ def resubmitted(monkeypatch) -> list[tuple[list[str], bool]]:
 
 def test_retry_takes_what_failed_was_lost_or_cancelled(sweep, resubmitted):
     add_runs(sweep, "local:" + os.uname().nodename + ":1:5", {"lost-seed=0-ffff": at_epoch(1)}, "0002")
-    assert "submitted 3 runs of digits in 1 job on local" in call(sweep, "retry", "digits").stdout
+    assert "submitted 3 runs of digits in 1 job on local" in call(sweep, "retry", "digits", "--yes").stdout
     assert "submitted 1 run of digits" in call(sweep, "retry", "digits", "dddd", "--restart", "--yes").stdout
     assert call(sweep, "retry", "digits", "--restart").exit_code == 2         # results would be lost: it asks
     assert resubmitted == [
