@@ -19,6 +19,13 @@ SILENCE = 120.0             # seconds without a word after which a worker that c
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 
+# Every command of Slurm takes options from variables that begin so, and a job or an `salloc` shell sets many of them.
+OPTIONS = (
+    *("SLURM_", "_SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_"),
+    *("SQUEUE_", "SCANCEL_", "SACCT_", "SCONTROL_", "SINFO_"),
+)
+NO_OPTIONS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}       # which Slurm is meant, and who is asking
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -163,21 +170,38 @@ def scancel(job_ids: Iterable[str]) -> None:
         run_slurm("scancel", "--quiet", *ids)
 
 
-def run_slurm(*command: str) -> str:
+def run_slurm(*command: str, patience: float = PATIENCE) -> str:
     """The output of one of Slurm's commands. Raises SchedulerError where it is missing, refuses, or takes too long."""
-    # The user's SQUEUE_PARTITION and the like would hide jobs from us.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SACCT_"))}
+    environment = without_options(os.environ)
     environment["SLURM_BITSTR_LEN"] = "0"       # or long lists of array tasks end in "..."
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=patience,
+            env=environment,
+        )
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: not found on this machine") from None
+    except OSError as error:        # a script of the site's that can't be executed
+        raise SchedulerError(f"{command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]} did not answer within {PATIENCE:.0f} seconds") from None
+        raise SchedulerError(f"{command[0]} did not answer within {patience:.0f} seconds") from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
         raise SchedulerError(f"{' '.join(command)[:200]}: {said}")
     return done.stdout
+
+
+def without_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment from which Slurm's commands, and the jobs that they start, take no options of somebody else's: a
+    time limit for every job (SBATCH_TIMELIMIT), a filter of the queue (SQUEUE_STATES), the size of the job in which
+    one types (SLURM_NTASKS).
+    """
+    return {name: v for name, v in environment.items() if not name.startswith(OPTIONS) or name in NO_OPTIONS}
 
 
 def _joined(values: Iterable[object]) -> str:

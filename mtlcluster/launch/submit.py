@@ -47,9 +47,15 @@ class Submitted:
 
 
 def choose_cluster(name: str | None, grid: Grid) -> Cluster:
-    """The cluster called `name`, else the grid's own, else Slurm where it answers, else this machine."""
-    name = name or grid.file.cluster
-    return _find_cluster(name or (SLURM if slurm.answers() else LOCAL), grid.path.parent, chosen=name is not None)
+    """The cluster called `name`, else the grid's own, else Slurm where it is installed, else this machine.
+
+    Raises UserError where Slurm does not answer: this is a login node then, which is not to train in its place.
+    """
+    if name := name or grid.file.cluster:
+        return _find_cluster(name, grid.path.parent)
+    if slurm.installed() and not slurm.answers():
+        raise UserError("Slurm is installed here but does not answer; try again, or train here: --cluster local")
+    return _find_cluster(SLURM if slurm.installed() else LOCAL, grid.path.parent, chosen=False)
 
 
 def _find_cluster(name: str, grid_folder: Path | None, chosen: bool = True) -> Cluster:
@@ -72,6 +78,8 @@ def submit(
     chosen = choose_cluster(cluster, grid)
     refuse_too_much(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
+    if not chosen.is_local:
+        slurm.refuse_folder(sweep)
     with disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid.job.reference)
         if sweep.clusters.is_dir() and not others_asked:
@@ -123,6 +131,8 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     sweep = sweep_of(grid, runs_folder)
     runs.refuse_other_job(sweep, grid.job.reference)
     refuse_too_much(chosen, grid)
+    if not chosen.is_local:
+        slurm.refuse_folder(sweep)
     found = runs.sort(sweep, grid)
     units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
     units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
@@ -135,6 +145,7 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
         arrays = pack(units, grid.file.runs_per_job, grid.file.at_once, len(units))
     else:
         arrays = _arrays(chosen, units, grid.file.runs_per_job, grid.file.at_once)
+    lines += _from_environment(chosen, units)
     first = len(submissions.read(sweep.submissions))
     for number, array in enumerate(arrays, first + 1):
         if chosen.is_local:
@@ -145,6 +156,18 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
         lines += ["", f"--- sbatch script {number}, for {jobs} ---"]
         lines.append(slurm.script(sweep, _submission_id(number), array, chosen))
     return "\n".join(lines)
+
+
+def _from_environment(cluster: Cluster, units: list[Unit]) -> list[str]:
+    """Lines about what sbatch finds in the user's environment: what counts for the jobs of `units`, and what not."""
+    if cluster.is_local or not units:
+        return []
+    of_each = [slurm.defaults_for(unit.resources, cluster) for unit in units]
+    found = {name: value for defaults in of_each for name, value in defaults.items()}
+    added = {slurm.DEFAULTS[name]: value for name, value in found.items()}
+    unused = sorted(name for name in os.environ if name.startswith("SBATCH_") and name not in added)
+    lines = [f"from the environment: {', '.join(f'{name}={value}' for name, value in added.items())}"] if added else []
+    return lines + ([f"not taken from the environment: {', '.join(unused)}"] if unused else [])
 
 
 def _ranks(wanted: Resources) -> str:
@@ -311,6 +334,7 @@ def _submission_id(number: int) -> str:
 def _hand_over(
     sweep: Sweep, cluster: Cluster, units: list[Unit], runs_per_job: int, at_once: int, result: Submitted
 ) -> None:
+    result.notes += _from_environment(cluster, units)
     for array in _arrays(cluster, units, runs_per_job, at_once):
         submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
         for folder in (sweep.submission_folder(submission).parent, sweep.submission_folder(submission)):
@@ -335,6 +359,8 @@ def _submit_local(sweep: Sweep, submission: str, array: Array) -> list[str]:
 def _submit_slurm(sweep: Sweep, submission: str, array: Array, cluster: Cluster, already: int) -> list[str]:
     try:
         jobs = slurm.submit(sweep, submission, array, cluster)
+    except slurm.Unsettled:
+        raise
     except SchedulerError as error:
         submissions.append(sweep.submissions, "end", submission, error=str(error))
         done = f" ({already} runs were submitted before)" if already else ""

@@ -23,6 +23,7 @@ import yaml
 from mtlcluster.errors import UserError
 from mtlcluster.launch.attempt import AGAIN, MOST_STOPS, STOPPED_AT_START, Attempt, record, say
 from mtlcluster.launch.nodes import Nodes, gather, keep_ranks
+from mtlcluster.launch.scheduler import without_options
 from mtlcluster.launch.slots import JobRoom, Room
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import try_lock
@@ -38,7 +39,7 @@ SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
 
 class Listener:
-    """Takes the signals over from submitit, lets in what start.sh held back, and keeps the first that comes."""
+    """Takes the signals over, lets in what start.sh held back, and keeps the first that comes."""
 
     def __init__(self) -> None:
         self.heard: signal.Signals | None = None
@@ -222,7 +223,7 @@ def accepted(sweep: Sweep, submission: str) -> Submission | None:
 
 
 def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) -> None:
-    """What a Slurm job does, called by submitit on every node: trains the runs of the submission's job number `job`.
+    """What a Slurm job does, called by its batch script on every node: trains the runs of the submission's job `job`.
 
     Exits with 1 if a run has failed. If some are unfinished, it asks Slurm for a requeue and exits. On the nodes beside
     the first it only keeps their ranks.
@@ -268,7 +269,9 @@ def requeue(cause: signal.Signals | None) -> bool:
 def _slurm(*command: str) -> str | None:
     """What it answers; None, and a line in the job's output, if it refuses."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        environment = without_options(os.environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+        return done.stdout.strip()
     except subprocess.CalledProcessError as error:
         say(f"{' '.join(command)}: {error.stderr.strip()}")
     except (OSError, subprocess.TimeoutExpired) as error:
