@@ -10,9 +10,21 @@ Key = tuple[str | int, ...]         # the keys that lead to a value in nested ma
 
 
 class Checked(pydantic.BaseModel):
-    """Base of everything that a user writes: no unknown keys, no silent conversions, no changes afterwards."""
+    """Base of everything that a user writes: no unknown keys, no silent conversions, no changes afterwards. Numbers are
+    finite.
+    """
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+# What pydantic says in words of Python's.
+PLAIN_WORDS = {
+    "dict_type": "should be keys and values",
+    "model_type": "should be keys and values",
+    "too_short": "should have at least {min_length} of them",
+    "too_long": "should have at most {max_length} of them",
+    "string_too_short": "should not be empty",
+}
 
 
 def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> tuple[Key, str]:
@@ -25,11 +37,30 @@ def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseMode
         return key, f"unknown key '{key[-1]}'{nearest(str(key[-1]), known_keys(model, key[:-1]))}"
     if mistake["type"] == "missing":
         return key, f"missing key '{dotted(key)}'"
+    if is_key := key[-1:] == ("[key]",):
+        key = key[:-1]
+    if mistake["type"] == "invalid_key" or (is_key and mistake["type"] == "string_type"):
+        return key, f"{dotted(key)}: a key should be a word here; a number as one stands in quotes"
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if mistake["type"] in PLAIN_WORDS:
+        message = PLAIN_WORDS[mistake["type"]].format(**mistake.get("ctx", {}))
     found = "" if isinstance(mistake["input"], dict) else f", found {shown(mistake['input'])}"
     if mistake["type"] == "value_error":
         found = ""
+    found += meant(mistake["type"], mistake["input"])
     return key, f"{dotted(key)} {message}{found}" if key and message.startswith("should") else message
+
+
+def meant(kind: str, found: Any) -> str:
+    """'; write true' for a word that other versions of YAML, or a programming language, read as such."""
+    if not isinstance(found, str):
+        return ""
+    if kind == "bool_type" and found.lower() in ("yes", "on", "no", "off"):
+        return f"; write {'true' if found.lower() in ('yes', 'on') else 'false'}"
+    try:
+        return f"; write {int(found, 0)}" if kind in ("int_type", "float_type") else ""
+    except ValueError:
+        return ""
 
 
 def dotted(key: Key) -> str:

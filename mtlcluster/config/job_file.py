@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.checked import meant, shown
 from mtlcluster.errors import UserError, nearest
+
+# What an option may be of which the job says no more than such a type, in words for who writes a grid.
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "None": ()}
+WORDS = {"int": "a valid integer", "float": "a valid number", "bool": "a valid boolean", "str": "a valid string"}
 
 
 @dataclass(frozen=True)
@@ -13,13 +18,14 @@ class JobFile:
     """Where a job is, and which options its data and its model take.
 
     root: the folder that is snapshotted and that `file` is relative to. options: for `data` and `model` the names that
-    the dataclass in `build`'s signature admits; None where the signature does not tell.
+    the dataclass in `build`'s signature admits, each with its type as it is written there; None where the signature
+    does not tell.
     """
 
     root: Path
     file: Path
     function: str
-    options: dict[str, list[str] | None]
+    options: dict[str, dict[str, str] | None]
 
     @property
     def reference(self) -> str:
@@ -27,12 +33,18 @@ class JobFile:
         return f"{self.file.as_posix()}:{self.function}"
 
     def check(self, section: str, values: dict[str, Any]) -> tuple[str, str] | None:
-        """The first option of `data` or `model` that the job does not know, and a sentence about it."""
+        """The first option of `data` or `model` that the job does not know or that is of another type than it says, and
+        a sentence about it.
+        """
         known = self.options[section]
-        for key in values:
-            if known is not None and key not in known:
+        if known is None:
+            return None
+        for key, value in values.items():
+            if key not in known:
                 where = f"the {section} of {self.file}"
                 return key, f"unknown option '{key}' of {where}{nearest(key, known) or ', which takes none'}"
+            if mistake := _wrong_type(known[key], value):
+                return key, f"{section}.{key} {mistake}"
         return None
 
 
@@ -87,11 +99,24 @@ def parse_job(root: Path, file: Path, function: str) -> JobFile:
 
 def _option_names(
     section: str, parameters: dict[str, ast.expr | None], classes: dict[str, ast.ClassDef]
-) -> list[str] | None:
+) -> dict[str, str] | None:
     if section not in parameters:
-        return []
+        return {}
     annotation = parameters[section]
     if not isinstance(annotation, ast.Name) or annotation.id not in classes or classes[annotation.id].bases:
         return None
     body = classes[annotation.id].body
-    return [node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    fields = [node for node in body if isinstance(node, ast.AnnAssign)]
+    return {node.target.id: ast.unparse(node.annotation) for node in fields if isinstance(node.target, ast.Name)}
+
+
+def _wrong_type(annotation: str, value: Any) -> str:
+    """What is wrong with `value` where `int`, `float | None` and the like is asked for; '' for every other type."""
+    names = [name.strip() for name in annotation.split("|")]
+    if not TYPES.keys() >= set(names) or (value is None and "None" in names):
+        return ""
+    if type(value) in {kind for name in names for kind in TYPES[name]}:
+        return ""
+    kinds = [name for name in names if name != "None"]
+    hint = "" if "str" in kinds else meant(f"{kinds[0]}_type", value) if kinds else ""
+    return f"should be {' or '.join(WORDS[name] for name in kinds) or 'null'}, found {shown(value)}{hint}"

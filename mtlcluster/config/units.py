@@ -50,6 +50,13 @@ def gpu_type(value: Any) -> None:
         raise ValueError(f"should be a type of GPU such as a100, found {value!r}")
 
 
+def one_line(value: str) -> str:
+    """What goes into a line of a batch script, or of a command."""
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
+        raise ValueError(f"should be a single line, found {value!r}")
+    return value
+
+
 def _checked_by(parse: Any) -> Any:
     def check(value: Any) -> str:
         parse(value)
@@ -58,6 +65,7 @@ def _checked_by(parse: Any) -> Any:
     return pydantic.BeforeValidator(check)
 
 
+Line = Annotated[str, pydantic.AfterValidator(one_line)]
 Duration = Annotated[str, _checked_by(seconds)]
 Size = Annotated[str, _checked_by(memory_bytes)]
 GpuType = Annotated[str, _checked_by(gpu_type)]

@@ -1,4 +1,4 @@
-"""Durations and sizes are what Slurm's own commands read in them, wherever one may stand; what has no end is refused."""
+"""Durations and sizes are what Slurm's own commands read in them, wherever they stand; what has no end is refused."""
 
 import re
 
@@ -16,7 +16,7 @@ TIMES = ["30", "1:30", "90:90", "5:0", "0:59", "0:1", "1:2:3", "0:0:1", "100:00:
 SIZES = ["500", "500M", "500m", "2G", "2g", "1T", "100K", "1K", "1025K", "500MB", "2GB", "010M", "0500"]
 WITHOUT_END = ["0", "0:0", "0-0", "0-0:0:0", "00:00:00", "-1", "UNLIMITED", "infinite", "0s", "0h", "9999999999",
                "4294967295", "3000000-0", "999999999d"]  # fmt: skip
-NONSENSE = ["", "1:2:3:4", "1-2:3:4:5", ":5", "5:", "1-:5", "1-2:", "1.5", "5x", "1 h", "+5", "0x10", "٣", "1h-2", "true"]
+NONSENSE = ["", "1:2:3:4", "1-2:3:4:5", ":5", "5:", "1-:5", "1-2:", "1.5", "5x", "1 h", "+5", "0x10", "٣", "1h-2"]
 
 
 def in_minutes(said):
@@ -42,7 +42,8 @@ def understood(slurm):
 
 def test_we_read_what_slurm_reads(understood):
     assert {t: minutes(t) for t in TIMES} == {t: in_minutes(understood(f"--time={t}", "TimeLimit")) for t in TIMES}
-    assert {m: megabytes(m) for m in SIZES} == {m: in_megabytes(understood(f"--mem={m}", "MinMemoryNode")) for m in SIZES}
+    sizes = {m: in_megabytes(understood(f"--mem={m}", "MinMemoryNode")) for m in SIZES}
+    assert {m: megabytes(m) for m in SIZES} == sizes
 
 
 def test_our_own_words():
@@ -61,7 +62,7 @@ def test_in_a_grid(project, key):
 
     for value, expected in [("30", 1800), ("'30'", 1800), ("1:30", 90), ("1-12:30", 131400), ("2-0", 172800)]:
         assert read(value) == expected
-    for value in (*WITHOUT_END, *(repr(value) for value in NONSENSE), "1.5", "[1]", "true", "~" if "set" in key else "1e3"):
+    for value in (*WITHOUT_END, *(repr(value) for value in NONSENSE), "1.5", "[1]", "true", "1e3", ".inf", "{}"):
         with pytest.raises(UserError, match=r"g\.yaml:4: .*(time|checkpoint_every) should be") as told:
             read(value)
         assert "\n" not in str(told.value)
@@ -73,10 +74,11 @@ def test_memory_and_limits(slurm, project, make_grid):
     script = preview(make_grid(**ask, resources={"time": "0-12", "memory": 4000}), project / "runs", None)
     assert "#SBATCH --time=2160\n" in script
     assert "#SBATCH --mem=4000M\n" in script
-    with pytest.raises(UserError, match=r"time 3 × 0-12:1, limits\.time is 1-12 .*; memory 4001, limits\.memory is 4000 "):
+    with pytest.raises(UserError, match=r"time 3 × 0-12:1, limits\.time is 1-12 .*; memory 4001, limits\.memory is "):
         preview(make_grid(**ask, resources={"time": "0-12:1", "memory": 4001}), project / "runs", None)
     for value in ("0", "0G", "0.0M", "1P", "5 G", "-1", "1Gx", "1.5", ".inf", "''"):
         for text in (f"lab: {{limits: {{memory: {value}}}}}\n", f"\nlab:\n  limits:\n    memory: {value}\n"):
             (project / "clusters.yaml").write_text(text)
-            with pytest.raises(UserError, match=rf"clusters\.yaml:{text.rstrip().count(chr(10)) + 1}: .*memory should be"):
+            line = len(text.splitlines())
+            with pytest.raises(UserError, match=rf"clusters\.yaml:{line}: limits\.memory should be"):
                 find_cluster("lab", project)
