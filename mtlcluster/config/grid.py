@@ -151,7 +151,8 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
                 f"two points are the same run: {shown(same.varied)} and {shown(run.varied)} differ in nothing that "
                 "decides the result (of a path in data only the last part counts)",
             )
-        _refuse_alike(yaml_file, run, written.setdefault(_alike(run.varied), run), point)
+        seen = {key: job.converted(key, value) for key, value in run.varied.items()}
+        _refuse_alike(yaml_file, run, written.setdefault(_alike(seen), run), point)
         repeated += same is not None
         runs.setdefault(run.hash, run)
     if not runs:

@@ -1,16 +1,18 @@
 """Job files (`jobs/digits.py`): found and parsed, never imported, so that a grid is checked without torch."""
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlcluster.checked import meant, shown
+import pydantic
+
+from mtlcluster.checked import first_mistake, shown
 from mtlcluster.errors import UserError, nearest
 
-# What an option may be of which the job says no more than such a type, in words for who writes a grid.
-TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "None": ()}
-WORDS = {"int": "a valid integer", "float": "a valid number", "bool": "a valid boolean", "str": "a valid string"}
+# Of which type an option may be for a grid to be told what the job would make of it, and what it would refuse.
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,7 @@ class JobFile:
         return f"{self.file.as_posix()}:{self.function}"
 
     def check(self, section: str, values: dict[str, Any]) -> tuple[str, str] | None:
-        """The first option of `data` or `model` that the job does not know or that is of another type than it says, and
-        a sentence about it.
-        """
+        """The first option of `data` or `model` that the job does not know or would refuse, and a sentence about it."""
         known = self.options[section]
         if known is None:
             return None
@@ -43,9 +43,17 @@ class JobFile:
             if key not in known:
                 where = f"the {section} of {self.file}"
                 return key, f"unknown option '{key}' of {where}{nearest(key, known) or ', which takes none'}"
-            if mistake := _wrong_type(known[key], value):
-                return key, f"{section}.{key} {mistake}"
+            try:
+                _converted(known[key], value)
+            except ValueError as error:
+                return key, f"{section}.{key} {error}, found {shown(value)}"
         return None
+
+    def converted(self, dotted_key: str, value: Any) -> Any:
+        """What the job makes of an option's value: 8 of '8', where it says that this is an `int`."""
+        section, _, key = dotted_key.partition(".")
+        annotation = (self.options.get(section) or {}).get(key)
+        return value if annotation is None else _converted(annotation, value)
 
 
 def find_job(job: str, beside: Path) -> JobFile:
@@ -110,13 +118,26 @@ def _option_names(
     return {node.target.id: ast.unparse(node.annotation) for node in fields if isinstance(node.target, ast.Name)}
 
 
-def _wrong_type(annotation: str, value: Any) -> str:
-    """What is wrong with `value` where `int`, `float | None` and the like is asked for; '' for every other type."""
+def _converted(annotation: str, value: Any) -> Any:
+    """`value` as the job will see it, of an option that is `int`, `float | None` or the like; of every other, as it is.
+
+    Raises ValueError with what it should be.
+    """
     names = [name.strip() for name in annotation.split("|")]
-    if not TYPES.keys() >= set(names) or (value is None and "None" in names):
-        return ""
-    if type(value) in {kind for name in names for kind in TYPES[name]}:
-        return ""
-    kinds = [name for name in names if name != "None"]
-    hint = "" if "str" in kinds else meant(f"{kinds[0]}_type", value) if kinds else ""
-    return f"should be {' or '.join(WORDS[name] for name in kinds) or 'null'}, found {shown(value)}{hint}"
+    types = [TYPES[name] for name in names if name in TYPES]
+    if len(types) + names.count("None") < len(names) or (value is None and "None" in names) or type(value) in types:
+        return value
+    if isinstance(value, str) and value.startswith(("~", "$")):     # which the job replaces, where it runs
+        return value
+    words = "should be null"
+    for kind in reversed(types):
+        try:
+            return _reader(kind).validate_python(value)
+        except pydantic.ValidationError as error:
+            words = first_mistake(error, pydantic.BaseModel)[1]
+    raise ValueError(words)
+
+
+@functools.cache
+def _reader(kind: type) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)

@@ -165,7 +165,8 @@ def _from_environment(cluster: Cluster, units: list[Unit]) -> list[str]:
     of_each = [slurm.defaults_for(unit.resources, cluster) for unit in units]
     found = {name: value for defaults in of_each for name, value in defaults.items()}
     added = {slurm.DEFAULTS[name]: value for name, value in found.items()}
-    unused = sorted(name for name in os.environ if name.startswith("SBATCH_") and name not in added)
+    options = (name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS")
+    unused = sorted(set(options) - added.keys())
     lines = [f"from the environment: {', '.join(f'{name}={value}' for name, value in added.items())}"] if added else []
     return lines + ([f"not taken from the environment: {', '.join(unused)}"] if unused else [])
 
