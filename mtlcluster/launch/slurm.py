@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,18 +149,20 @@ def script(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> str
     return text
 
 
-def submit(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> list[str]:
-    """Hands `array` to sbatch; returns the ids of its jobs. Raises SchedulerError with sbatch's own words, and
-    Unsettled where it can't be known what became of it.
+def submit(
+    sweep: Sweep, submission: str, array: Array, cluster: Cluster, note: Callable[[str], object]
+) -> list[str]:
+    """Hands `array` to sbatch; returns the ids of its jobs. note: is told what is odd about that. Raises SchedulerError
+    with sbatch's own words, and Unsettled where it can't be known what became of it.
     """
     path = sweep.submission_folder(submission) / "batch.sh"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script(sweep, submission, array, cluster), "utf-8")
-    job = _sbatch(path, mark(sweep, submission))
+    job = _sbatch(path, mark(sweep, submission), note)
     return [f"{job}_{i}" for i in range(len(array.jobs))] if len(array.jobs) > 1 else [job]
 
 
-def _sbatch(path: Path, comment: str) -> str:
+def _sbatch(path: Path, comment: str, note: Callable[[str], object]) -> str:
     """The id of the job that sbatch makes of the script. Where it says more or less than that the queue is asked: a
     site's own sbatch may print anything, and of a busy controller sbatch says "timed out" when the job is there.
     """
@@ -171,20 +174,26 @@ def _sbatch(path: Path, comment: str) -> str:
     ids = set() if refusal else job_ids(said)
     if ids and len(said.splitlines()) == 1:
         return ids.pop()
+    unclear = refusal or f"sbatch has said {_quoted(said)}"
     try:
         found = _in_queue(comment, "--states=all")
     except SchedulerError as error:
-        found, said = set(), f"{said.strip()}; {error}"
-        refusal = refusal and Unsettled(f"{said}; {SETTLE}")
+        if len(ids) == 1:
+            return ids.pop()
+        raise Unsettled(f"{unclear}; {error}; {SETTLE}") from None
     if len(found) > 1:
         scancel(found)
         raise SchedulerError(f"sbatch has made several jobs of one, which were cancelled: {', '.join(sorted(found))}")
-    if refusal and not found:
-        raise refusal
-    found = found or ids            # a site may word comments anew
-    if len(found) != 1:
-        raise Unsettled(f"sbatch has said no job's id that is in the queue: {said}; {SETTLE}")
-    return found.pop()
+    if found and found != ids:
+        note(f"{unclear}; its job was found in the queue: {', '.join(found)}")
+    if len(found := found or ids) == 1:         # a site may word comments anew
+        return found.pop()
+    raise refusal or Unsettled(f"{unclear}, which names no job, and none is in the queue; {SETTLE}")
+
+
+def _quoted(said: str) -> str:
+    words = " ".join(said.split())
+    return repr(words if len(words) <= 200 else f"{words[:200]}…") if words else "nothing"
 
 
 def job_ids(said: str) -> set[str]:

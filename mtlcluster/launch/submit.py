@@ -345,7 +345,7 @@ def _hand_over(
         if cluster.is_local:
             result.job_ids += _submit_local(sweep, submission, array)
         else:
-            result.job_ids += _submit_slurm(sweep, submission, array, cluster, already=len(result.submitted))
+            result.job_ids += _submit_slurm(sweep, submission, array, cluster, result)
         result.submitted += [run for job in array.jobs for run in job]
 
 
@@ -357,9 +357,10 @@ def _submit_local(sweep: Sweep, submission: str, array: Array) -> list[str]:
     return [job]
 
 
-def _submit_slurm(sweep: Sweep, submission: str, array: Array, cluster: Cluster, already: int) -> list[str]:
+def _submit_slurm(sweep: Sweep, submission: str, array: Array, cluster: Cluster, result: Submitted) -> list[str]:
+    already = len(result.submitted)
     try:
-        jobs = slurm.submit(sweep, submission, array, cluster)
+        jobs = slurm.submit(sweep, submission, array, cluster, result.notes.append)
     except slurm.Unsettled:
         raise
     except SchedulerError as error:

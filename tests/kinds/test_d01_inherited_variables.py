@@ -57,7 +57,7 @@ def test_no_inherited_variable_reaches_a_job_and_a_requeued_one_keeps_its_own(
     sweep = submit_to_slurm(make_grid(
         cluster="lab",
         grid={"seed": [0]},
-        set={"epochs": 4, "model.slow": 0.1, "batch_size": 50},
+        set={"epochs": 50, "model.slow": 0.1, "batch_size": 50},
         resources={"time": "10m"},
     ), cluster="lab")  # fmt: skip
     [job] = sweep.submitted.job_ids
@@ -65,11 +65,11 @@ def test_no_inherited_variable_reaches_a_job_and_a_requeued_one_keeps_its_own(
     for said in ("TimeLimit=00:10:00", "Partition=main", "JobName=sweep", "MinMemoryNode=500M", "NumCPUs=1"):
         assert said in asked
     sweep.wait_until_training()
-    before = {where: environment(project / where) for where in ("batch", "step")}
+    before = {where: environment((project / where).rename(project / "seen")) for where in ("batch", "step")}
     slurm.ask("scancel", "-s", "TERM", job)     # the worker asks squeue whether its job still runs, then for a requeue
     sweep.wait(lambda status: status.state == "queued", "the run to be stopped")
     slurm.release(job)
-    sweep.wait_until_done()
+    sweep.wait(lambda status: status.attempt == 2, "the second attempt")
     after = {where: environment(project / where) for where in ("batch", "step")}
     for found in (*before.values(), *after.values()):
         assert found["OF_THE_USER"] == "with blanks"

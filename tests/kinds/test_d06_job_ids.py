@@ -47,12 +47,18 @@ AROUND = {
 }
 
 
+UNCLEAR = {AROUND[name] for name in ("two ids", "another id", "no id", "nothing", "an error afterwards")}
+
+
 @pytest.mark.parametrize("script", AROUND.values(), ids=AROUND.keys())
 def test_a_job_is_known_whatever_stands_around_its_id(site, project, make_grid, script):
     slurm = site(script)
     found = submit(make_grid(grid={"seed": {"range": 2}}, **CLOSED), project / "runs", "slurm", print)
     assert len(found.submitted) == 2
     assert slurm.jobs().keys() == set(found.job_ids)
+    [said] = [note for note in found.notes if "found in the queue" in note] or [""]
+    assert bool(said) == (script in UNCLEAR)
+    assert said.isprintable()
 
 
 def test_what_takes_too_long_is_found_in_the_queue(site, project, make_grid, monkeypatch):
@@ -84,7 +90,7 @@ def test_what_cannot_be_known_is_settled_by_the_next_submit(site, project, make_
     broken.write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
     broken.chmod(0o755)
     grid = make_grid(grid={"seed": [0]}, **CLOSED)
-    with pytest.raises(SchedulerError, match=r"it is done.*Unable to contact.*submit again"):
+    with pytest.raises(SchedulerError, match=r"it is done.*submit again"):
         submit(grid, project / "runs", "slurm", print)
     [left] = slurm.jobs()
     broken.unlink()
