@@ -1,5 +1,7 @@
 """From pydantic's findings to one sentence: where, what was found, what was expected and the nearest right name."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pydantic
@@ -27,12 +29,17 @@ PLAIN_WORDS = {
 }
 
 
+# How pydantic calls the types of which a value may be one, where it was none of them.
+TYPE = re.compile(r"(constrained-)?(int|float|str|bool|none)|(list|dict|tuple|literal|nullable|function-\w+)\[.*\]")
+
+
 def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> tuple[Key, str]:
     """The place (the keys that lead to it) and the wording of the first mistake."""
     mistakes = error.errors()
     # A misspelt key is often also a missing one: the misspelling is the better news.
     mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    key: Key = tuple(mistake["loc"])
+    key = _without_types(mistake["loc"], [m["loc"] for m in mistakes])
+    alike = [m for m in mistakes if m["loc"][:-1] == key] if key == mistake["loc"][:-1] else [mistake]
     if mistake["type"] == "extra_forbidden":
         return key, f"unknown key '{key[-1]}'{nearest(str(key[-1]), known_keys(model, key[:-1]))}"
     if mistake["type"] == "missing":
@@ -41,14 +48,30 @@ def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseMode
         key = key[:-1]
     if mistake["type"] == "invalid_key" or (is_key and mistake["type"] == "string_type"):
         return key, f"{dotted(key)}: a key should be a word here; a number as one stands in quotes"
-    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if mistake["type"] in PLAIN_WORDS:
-        message = PLAIN_WORDS[mistake["type"]].format(**mistake.get("ctx", {}))
+    first, *more = dict.fromkeys(map(_wording, alike))
+    message = " or ".join([first, *(words.removeprefix("should be ") for words in more)])
     found = "" if isinstance(mistake["input"], dict) else f", found {shown(mistake['input'])}"
     if mistake["type"] == "value_error":
         found = ""
     found += meant(mistake["type"], mistake["input"])
     return key, f"{dotted(key)} {message}{found}" if key and message.startswith("should") else message
+
+
+def _wording(mistake: Any) -> str:
+    if mistake["type"] in PLAIN_WORDS:
+        return PLAIN_WORDS[mistake["type"]].format(**mistake.get("ctx", {}))
+    message: str = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message
+
+
+def _without_types(place: Key, all_places: Sequence[Key]) -> Key:
+    """`place` without the types that stand in it for a value that is of none of several."""
+    kept: list[str | int] = []
+    for i, part in enumerate(place):
+        tried = {str(other[i]) for other in all_places if other[:i] == place[:i] and len(other) > i}
+        if len(tried) == 1 or not all(map(TYPE.fullmatch, tried)):
+            kept.append(part)
+    return tuple(kept)
 
 
 def meant(kind: str, found: Any) -> str:

@@ -63,7 +63,8 @@ def _find_cluster(name: str, grid_folder: Path | None, chosen: bool = True) -> C
     if cluster.is_local:
         slots.refuse_unsafe_folder()
     if chosen and not cluster.is_local and not cluster.is_remote and not slurm.answers():
-        raise UserError(f"cluster '{name}': Slurm does not answer here (is sbatch installed, and its controller up?)")
+        away = "Slurm does not answer here (is sbatch installed, and its controller up?)"
+        raise UserError(f"cluster '{name}': {away}; --cluster local trains on this machine")
     return cluster
 
 

@@ -191,6 +191,35 @@ def test_a_key_that_is_no_word_is_refused_wherever_it_stands(write, key):
 
 
 NAN, INFINITE = float("nan"), float("inf")
+OWN_METHOD = """from typing import Literal
+from mtlcluster import gradient
+@gradient
+class Mine:
+    def __init__(
+        self, context, *, a: float | str = 1.0, b: dict[str, int | list[int]] | None = None, c: Literal["x"] | int = 1
+    ): ...
+    def weights(self, gramian, active): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("a: [1]", "a should be a valid number or a valid string, found [1]"),
+        ("b: {k: x}", "b.k should be a valid integer or a valid list, found 'x'"),
+        ("b: 5", "b should be keys and values, found 5"),
+        ("b: {1: 1}", "b.1: a key should be a word here"),
+        ("c: y", "c should be 'x' or a valid integer, found 'y'"),
+    ],
+)
+def test_options_of_methods_of_ones_own_are_refused_in_such_words(write, project, option, words):
+    (project / "mine.py").write_text(OWN_METHOD)
+    path = write(f"name: g\njob: tiny\ngrid:\n  method: [{{gradient: {{name: mine.py:Mine, {option}}}}}]\n")
+    with pytest.raises(UserError, match=re.escape(f"gradient 'Mine': {words}")) as told:
+        read_grid(path)
+    assert str(told.value).startswith(f"{path}:4: ")
+
+
 VALUES = [None, True, -1, 0, 10**30, 1.5, INFINITE, NAN, "x", "", [], [1], ["a"], [[]], {}, {"a": 1}, {1: 2}]
 INTERNAL = re.compile(
     r"\[any\]|\[key\]|dict\[|list\[|str\b|\bint\b|function-|union|instance of|validation|pydantic|Keys|NoneType|Range"
