@@ -27,8 +27,8 @@ DEFAULTS = {name: f"SBATCH_{name.upper()}" for name in ("account", "partition", 
 
 # The code of a run may be of an older version: it has this function, with these arguments.
 WORK = (
-    "import os, sys; from mtlcluster.launch.worker import work_in_slurm; "
-    "work_in_slurm(sys.argv[1], sys.argv[2], int(os.environ.get('SLURM_ARRAY_TASK_ID', 0)), int(sys.argv[3]))"
+    'import os, sys; from mtlcluster.launch.worker import work_in_slurm; '
+    'work_in_slurm(sys.argv[1], sys.argv[2], int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)), int(sys.argv[3]))'
 )
 
 SETTLE = "submit again: what there may be of it is cancelled first"
@@ -86,7 +86,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         stderr_to_stdout=True,
         wckey=None,
         setup=[*offered.setup, f"export PYTHONPATH={shlex.quote(str(code))}"],
-        use_srun=False,         # but in words of our own
+        use_srun=False,         # but see `script`: submitit's takes a % in a path for the beginning of a pattern
         additional_parameters={key: value for key, value in additional.items() if value is not None},
     )
     return slurm
@@ -101,6 +101,11 @@ def defaults_for(wanted: Resources, cluster: Cluster) -> dict[str, str]:
     if broken := sorted(DEFAULTS[name] for name, value in found.items() if not value.isprintable()):
         raise UserError(f"{', '.join(broken)}: holds a line break or another character that is no text; unset it")
     return {name: found[name] for name in DEFAULTS if found.get(name)}
+
+
+def in_words(defaults: dict[str, str]) -> str:
+    """'SBATCH_ACCOUNT=lab, SBATCH_QOS=long'."""
+    return ", ".join(f"{DEFAULTS[name]}={value}" for name, value in defaults.items())
 
 
 def output(sweep: Sweep, submission: str, array: Array) -> str:
@@ -158,7 +163,13 @@ def submit(
     path = sweep.submission_folder(submission) / "batch.sh"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script(sweep, submission, array, cluster), "utf-8")
-    job = _sbatch(path, mark(sweep, submission), note)
+    try:
+        job = _sbatch(path, mark(sweep, submission), note)
+    except Unsettled:
+        raise
+    except SchedulerError as error:
+        added = in_words(defaults_for(array.resources, cluster))
+        raise SchedulerError(f"{error}; from the environment: {added}" if added else str(error)) from None
     return [f"{job}_{i}" for i in range(len(array.jobs))] if len(array.jobs) > 1 else [job]
 
 

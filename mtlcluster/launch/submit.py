@@ -111,6 +111,7 @@ def submit_arrived(
     """Gives every run of `names` a job that has none: their folders and code came from another machine. To be called
     with the sweep locked. Raises SchedulerError when Slurm refuses.
     """
+    slurm.refuse_folder(sweep)
     _close_interrupted(sweep)
     waiting = set(runs.without_job(sweep, submissions.read(sweep.submissions)))
     result = Submitted(sweep, cluster.name)
@@ -163,12 +164,11 @@ def _from_environment(cluster: Cluster, units: list[Unit]) -> list[str]:
     """Lines about what sbatch finds in the user's environment: what counts for the jobs of `units`, and what not."""
     if cluster.is_local or not units:
         return []
-    of_each = [slurm.defaults_for(unit.resources, cluster) for unit in units]
+    of_each = [slurm.defaults_for(resources, cluster) for resources in {unit.resources for unit in units}]
     found = {name: value for defaults in of_each for name, value in defaults.items()}
-    added = {slurm.DEFAULTS[name]: value for name, value in found.items()}
-    options = (name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS")
-    unused = sorted(set(options) - added.keys())
-    lines = [f"from the environment: {', '.join(f'{name}={value}' for name, value in added.items())}"] if added else []
+    options = {name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS"}
+    unused = sorted(options - {slurm.DEFAULTS[name] for name in found})
+    lines = [f"from the environment: {slurm.in_words(found)}"] if found else []
     return lines + ([f"not taken from the environment: {', '.join(unused)}"] if unused else [])
 
 
@@ -280,6 +280,8 @@ def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any],
         wanted.setdefault(config.origin.cluster, []).append(runs.present_resources(config, grid))
     for cluster, of_each in wanted.items():
         chosen = _find_cluster(cluster, grid_folder)
+        if not chosen.is_local:
+            slurm.refuse_folder(sweep)
         refuse_ruled_out(chosen, of_each, grid.get("runs_per_job", 1), grid.get("at_once", 1), sweep.grid)
 
 

@@ -6,7 +6,8 @@ import pytest
 from slurm_cluster import wait_for
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.submit import preview, submit
+from mtlcluster.launch.submit import preview, resubmit, submit
+from mtlcluster.sweep.folder import Sweep
 
 ODD = ["%j", "%A_%a-%t", "100%", "%%", "%5j %x%u%N", "two  words", "it's", 'a "b"', "x #y", "$HOME `id` &;(*)", "-é日"]
 EARLY = "lab:\n  setup: [echo it has begun, exit 0]\n"
@@ -44,4 +45,15 @@ def test_a_folder_that_slurm_cannot_write_into_is_refused(slurm, project, make_g
             command(grid, project / name, "slurm")
         assert str(told.value).isprintable()
     assert not (project / name).exists()
+    assert slurm.jobs() == {}
+
+
+def test_a_sweep_that_was_moved_there_is_not_retried_there(slurm, project, make_grid, submit_to_slurm):
+    sweep = submit_to_slurm(make_grid(grid={"seed": [0]}, resources={"partition": "closed"})).sweep
+    slurm.clear()
+    moved = Sweep(sweep.folder.rename(project / "a\\b"))
+    before = {path: path.read_bytes() for path in moved.folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="Slurm can't write into a folder with a backslash"):
+        resubmit(moved, [run.name for run in moved.runs()], restart=True, notify=print)
+    assert {path: path.read_bytes() for path in moved.folder.rglob("*") if path.is_file()} == before
     assert slurm.jobs() == {}

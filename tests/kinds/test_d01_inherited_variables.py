@@ -4,6 +4,7 @@ the cluster file say holds, and no job takes an option from them.
 
 import pytest
 
+from mtlcluster.errors import SchedulerError
 from mtlcluster.launch.scheduler import run_slurm
 from mtlcluster.launch.submit import preview
 
@@ -108,6 +109,12 @@ def test_what_the_grid_leaves_open_may_come_from_the_environment_and_is_shown(
     assert "from the environment: SBATCH" not in stated.replace("not taken from the environment", "")
     assert "#SBATCH --account=ours\n#SBATCH --array" not in stated
     assert "#SBATCH --partition=main\n" in stated
+
+
+def test_a_refusal_names_what_came_from_the_environment(slurm, project, make_grid, submit_to_slurm, monkeypatch):
+    monkeypatch.setenv("SBATCH_CONSTRAINT", "theirs")
+    with pytest.raises(SchedulerError, match=r"Invalid feature.*; from the environment: SBATCH_CONSTRAINT=theirs"):
+        submit_to_slurm(make_grid(grid={"seed": [0]}))
 
 
 def test_queue_and_cancel_see_every_job(slurm, project, make_grid, submit_to_slurm, hostile):
