@@ -118,7 +118,7 @@ def train(config: Path, folder: Path | None) -> None:
 @app.command()
 @click.argument("grid", type=FILE)
 @click.option(
-    "--cluster", metavar="NAME", help="local, slurm, or a name from clusters.yaml; by default Slurm where it answers."
+    "--cluster", metavar="NAME", help="local, slurm, or a name from clusters.yaml; by default Slurm where it is there."
 )
 @click.option("--split", metavar="NAME,NAME", help="Deal the runs out over clusters.")
 @runs_folder

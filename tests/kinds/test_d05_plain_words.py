@@ -5,7 +5,7 @@ import re
 import pydantic
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtlcluster.checked import first_mistake
@@ -45,6 +45,7 @@ NUMBERS = st.booleans() | st.integers() | st.floats(allow_nan=False)
 LEAVES = st.none() | NUMBERS | st.sampled_from(list(READ)) | st.text()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])     # other work may go on beside
 @given(st.dictionaries(st.text(min_size=1), st.recursive(LEAVES, st.lists, max_leaves=5), max_size=5))
 def test_what_is_written_reads_back_the_same(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "round.yaml"
