@@ -1,5 +1,6 @@
 """From pydantic's findings to one sentence: where, what was found, what was expected and the nearest right name."""
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -91,7 +92,8 @@ def dotted(key: Key) -> str:
 
 
 def shown(value: Any) -> str:
-    text = repr(value)
+    """As it stands in a file, and not too long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 

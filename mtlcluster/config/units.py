@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import pydantic
 
+from mtlcluster.checked import shown
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 CLOCK = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
@@ -28,9 +30,9 @@ def seconds(value: Any) -> float:
     elif re.fullmatch(r"(?:[0-9]{1,9}(?:\.[0-9]+)?[smhd])+", text):
         found = sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([0-9.]+)([smhd])", text))
     else:
-        raise ValueError(f"should be a duration such as 90s, 1h30m, 01:30:00 or 1-12:00, found {value!r}")
+        raise ValueError(f"should be a duration such as 90s, 1h30m, 01:30:00 or 1-12:00, found {shown(value)}")
     if not 0 < found <= LONGEST:
-        raise ValueError(f"should be longer than zero and at most {LONGEST // 86400:,} days, found {value!r}")
+        raise ValueError(f"should be longer than zero and at most {LONGEST // 86400:,} days, found {shown(value)}")
     return found
 
 
@@ -38,22 +40,22 @@ def memory_bytes(value: Any) -> int:
     """'500M' or '2G' in bytes, in powers of 1024 as Slurm counts; a number alone is of megabytes, as there."""
     parts = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)(?:([KMGT])(?:i?B)?)?", str(value).strip(), re.IGNORECASE)
     if not parts or isinstance(value, float):
-        raise ValueError(f"should be a size such as 500M or 2G, found {value!r}")
+        raise ValueError(f"should be a size such as 500M or 2G, found {shown(value)}")
     if not (found := math.ceil(float(parts[1]) * BYTES[(parts[2] or "M").upper()])):
-        raise ValueError(f"should be more than zero, which Slurm reads as all the memory of a node, found {value!r}")
+        raise ValueError(f"should be more than zero, which to Slurm is all the memory of a node, found {shown(value)}")
     return found
 
 
 def gpu_type(value: Any) -> None:
     """'a100', 'nvidia_a100_80gb', '3g.20gb'; and 4090, which YAML reads as a number. Nothing else that gres has."""
     if type(value) not in (str, int) or not re.fullmatch(r"[\w.+-]+", str(value)):
-        raise ValueError(f"should be a type of GPU such as a100, found {value!r}")
+        raise ValueError(f"should be a type of GPU such as a100, found {shown(value)}")
 
 
 def one_line(value: str) -> str:
     """What goes into a line of a batch script, or of a command."""
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
-        raise ValueError(f"should be a single line, found {value!r}")
+        raise ValueError(f"should be a single line, found {shown(value)}")
     return value
 
 

@@ -133,13 +133,13 @@ WRONG = [
     ("model.width: [1:30]", "model.width should be a valid integer, unable to parse string as an integer, found "),
     ("model.width: [1.5]", "model.width should be a valid integer, got a number with a fractional part, found 1.5"),
     ("model.slow: [2024-01-01]", "model.slow should be a valid number, unable to parse string as a number, found"),
-    ("model.slow: [~]", "model.slow should be a valid number, found None"),
+    ("model.slow: [~]", "model.slow should be a valid number, found null"),
     ("data.noisy: [perhaps]", "data.noisy should be a valid boolean, unable to interpret input, found 'perhaps'"),
     ("data.path: [010]", "data.path should be a valid string, found 10"),
     ("model.width: [8, '8']", "model.width: 8 and '8' read alike; write both in the same way"),
     ("model.width: [1000, 1_000]", "model.width: 1000 and '1_000' read alike; write both in the same way"),
-    ("data.noisy: [no, false]", "data.noisy: 'no' and False read alike; write both in the same way"),
-    ("data.noisy: [1, true]", "data.noisy: 1 and True read alike; write both in the same way"),
+    ("data.noisy: [no, false]", "data.noisy: 'no' and false read alike; write both in the same way"),
+    ("data.noisy: [1, true]", "data.noisy: 1 and true read alike; write both in the same way"),
 ]  # fmt: skip
 
 
