@@ -9,7 +9,7 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
-from mtlcluster.launch.snapshot import OWN_METHODS
+from mtlcluster.launch.project import OWN_METHODS
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
@@ -109,7 +109,7 @@ def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluste
 def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
     """config.yaml. pieces: the text of key and value that were met before, for most runs of a grid are mostly alike."""
     origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
-    values: dict[str, Any] = {**_values(run.config), "origin": origin.model_dump()}
+    values: dict[str, Any] = {**values_of(run.config), "origin": origin.model_dump()}
     text = []
     for key, value in values.items():
         piece = f"{key}: {value!r}"
@@ -127,10 +127,10 @@ def read_config(run: Run) -> SweepRunConfig:
 
 
 def write_config(run: Run, config: RunConfig) -> None:
-    replace_text(run.config, dump(_values(config)))
+    replace_text(run.config, dump(values_of(config)))
 
 
-def _values(config: RunConfig) -> dict[str, Any]:
+def values_of(config: RunConfig) -> dict[str, Any]:
     """As config.yaml has them: methods of one's own are those of the code snapshot."""
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 
@@ -169,11 +169,24 @@ def take_over_resources(run: Run, resources: Resources) -> bool:
     return True
 
 
+def take_over_code(run: Run, code: str) -> bool:
+    """Gives a run that has ended other code. Returns whether it was another."""
+    config = read_config(run)
+    if config.origin.code == code:
+        return False
+    write_config(run, _with_code(config, code))
+    return True
+
+
+def _with_code(config: SweepRunConfig, code: str) -> SweepRunConfig:
+    return config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})})
+
+
 def start_over(run: Run, code: str) -> None:
     """Removes what a run has computed, and gives it other code."""
     config = read_config(run)
     forget_results(run)
-    write_config(run, config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})}))
+    write_config(run, _with_code(config, code))
 
 
 def source(sweep: Sweep) -> tuple[dict[str, Any], Path, Path]:

@@ -65,7 +65,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         mail_type="END,FAIL" if offered.mail else None,
         stderr_to_stdout=True,
         wckey=None,
-        setup=[*offered.setup, UNSET, f"export PYTHONPATH={shlex.quote(str(code))}"],
+        setup=[*offered.setup, UNSET, f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"],
         srun_args=[f"--cpus-per-task={array.cpus}"],
         additional_parameters={"requeue": True, "chdir": str(code)},
     )

@@ -6,19 +6,19 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mtlcluster
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
-from mtlcluster.config.job_file import parse_job
 from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch import local, runs, slurm, snapshot
+from mtlcluster.launch import local, present, runs, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.scheduler import local_job_id
@@ -29,6 +29,7 @@ from mtlcluster.sweep.files import locked, try_lock
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
+LISTED = 100                # files of the code that a dry run names
 INTERRUPTED = "submit was killed before it was completed"
 
 
@@ -76,10 +77,11 @@ def submit(
             raise UserError(f"another submit of {sweep.name} has begun meanwhile; type it again")
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
-        code = snapshot.take(grid.job, grid.methods)
+        code = snapshot.take(grid.job, grid.methods, grid.code)
         result = Submitted(sweep, chosen.name, new=list(found.new))
+        present.mend(sweep, {runs.read_config(sweep.run(name)).origin.code for name in found.interrupted})
         if found.new or found.unsent:
-            snapshot.keep(code, sweep.code)
+            tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
         runs.write_grid(sweep, grid)
         runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
         for name in found.unsent:       # a `cancel` while it had no job
@@ -121,12 +123,15 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     runs.refuse_other_job(sweep, grid.job.reference)
     refuse_too_much(chosen, grid)
     found = runs.sort(sweep, grid)
-    units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
+    code = snapshot.take(grid.job, grid.methods, grid.code)
+    units = _units(found, sweep, code.hash)
     units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
     there = len(grid.runs) - sum(run.hash not in elsewhere for run in found.new.values())
     ending = ":" if units else ""
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}{ending}"]
     lines += [f"  {unit.name}" for unit in units]
+    if units:
+        lines += _shown(code)
     if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows
         sweep = Sweep(Path(chosen.root, "runs", sweep.name))
         arrays = pack(units, grid.file.runs_per_job, grid.file.at_once, len(units))
@@ -152,22 +157,34 @@ def _ranks(wanted: Resources) -> str:
     return f"; a run is trained by {wanted.ranks} processes (ranks){nodes}"
 
 
-def keep_present_code(sweep: Sweep, names: list[str]) -> str:
-    """Keeps the code of these runs as it is now; returns its hash. Raises UserError for what is gone."""
-    grid, _, root = runs.source(sweep)
-    place, _, function = grid["job"].partition(":")
-    code = snapshot.take(parse_job(root, Path(place), function), runs.present_methods(sweep, names, grid))
-    snapshot.keep(code, sweep.code)
-    return code.hash
+def _shown(code: snapshot.Snapshot) -> list[str]:
+    """What would be taken of the project, and what the user should know of it."""
+    library = f"{mtlcluster.__name__}/"
+    names = sorted(name for name in code.files if not name.startswith(library))
+    more = [f"  … and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
+    head = f"their code, beside mtlcluster itself: {len(names):,} files"
+    return ["", head, *(f"  {name}" for name in names[:LISTED]), *more, *code.remarks]
+
+
+def tell(notify: Notify, remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        notify(remark)
 
 
 def resubmit(
-    sweep: Sweep, names: list[str], restart: bool | str, notify: Notify, here: Cluster | None = None
+    sweep: Sweep,
+    names: list[str],
+    restart: bool | str,
+    notify: Notify,
+    here: Cluster | None = None,
+    fresh: str | None = None,
 ) -> Submitted:
-    """Gives the runs a job again: they go on from their checkpoints with the code they have, or, with `restart`, begin
-    anew with the code as it is now, or with that of this hash. Both with the resources that the grid asks for now.
+    """Gives the runs a job again: they go on from their checkpoints with the code they have, those that have saved none
+    with the code as it is now. With `restart` all begin anew with the code as it is now, or with that of this hash. All
+    with the resources that the grid asks for now.
 
     here: the cluster that this machine is, where another machine has sent the runs; else their own configurations say.
+    fresh: the hash of the code as it is now, where that other machine may have the project: "" if it has not.
 
     Raises UserError for a run that a job has, be it since the caller looked.
     """
@@ -180,14 +197,22 @@ def resubmit(
             _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
+        result = Submitted(sweep, "", there=list(names))
         if restart:
-            code = restart if isinstance(restart, str) else keep_present_code(sweep, names)
+            code = restart if isinstance(restart, str) else _keep_present(sweep, names, notify)
+            present.mend(sweep, [code])
             for name in names:
                 runs.start_over(sweep.run(name), code)
-        result = Submitted(sweep, "", there=list(names))
+        else:
+            unsaved = {name for name in names if not sweep.run(name).has_saved}
+            _take_over_code(sweep, unsaved, fresh, result, notify)
+        configs = {name: runs.read_config(sweep.run(name)) for name in names}
+        present.mend(sweep, {config.origin.code for config in configs.values()})
+        if not restart and here is None:
+            saved = [name for name in names if name not in unsaved]
+            result.notes += present.remark(sweep, {configs[name].origin.code for name in saved}, 0, len(saved))
         by_cluster: dict[str, list[Unit]] = {}
-        for name in names:
-            config = runs.read_config(sweep.run(name))
+        for name, config in configs.items():
             resources = runs.present_resources(config, grid)
             runs.take_over_resources(sweep.run(name), resources)
             cluster = here.name if here else config.origin.cluster
@@ -198,6 +223,22 @@ def resubmit(
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
         result.cluster = ", ".join(by_cluster)
     return result
+
+
+def _keep_present(sweep: Sweep, names: list[str], notify: Notify) -> str:
+    """Keeps the code of these runs as it is now, and says what is to be known of it. Returns its hash."""
+    code, remarks = present.Present(sweep).keep(names)
+    tell(notify, remarks)
+    return code
+
+
+def _take_over_code(sweep: Sweep, names: Collection[str], fresh: str | None, result: Submitted, notify: Notify) -> None:
+    """Gives runs that have saved nothing yet the code as it is now: what has stopped them may have been mended."""
+    if fresh is None and names and present.Present(sweep).is_here:
+        fresh = _keep_present(sweep, sorted(names), notify)
+    if fresh and (taken := sum(runs.take_over_code(sweep.run(name), fresh) for name in names)):
+        them = "1 of them has" if taken == 1 else f"{taken:,} of them have"
+        result.notes.append(f"{them} saved nothing yet: with the code as it is now")
 
 
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
