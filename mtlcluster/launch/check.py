@@ -11,9 +11,9 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch import snapshot
+from mtlcluster.launch.project import OWN_METHODS
 from mtlcluster.launch.pythonpath import behind
-from mtlcluster.launch.runs import values_of
-from mtlcluster.methods.catalog import method_label
+from mtlcluster.methods.catalog import method_label, moved_method
 from mtlcluster.progress import progress
 
 
@@ -29,7 +29,8 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
         paths = []
         for number, run in enumerate(firsts.values()):
             path = Path(folder, f"{number}.yaml")
-            path.write_text(dump(values_of(run.config)), "utf-8")
+            method = moved_method(run.config.method, str(code / OWN_METHODS))
+            path.write_text(dump({**run.config.model_dump(), "method": method}), "utf-8")
             paths.append(str(path))
         errors = Path(folder, "errors.txt")
         process = _one_step_each(paths, code, grid.job.root, errors)
@@ -39,23 +40,30 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
                 advance()
                 if verdict != "ok":
                     process.kill()      # the other methods have the time of the next check
-                    error = verdict.removeprefix("failed: ").replace(f"{code}/", f"{grid.job.root}/")
+                    error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
                     raise UserError(f"{grid.path}: method {label}: {error}")
         if process.returncode != 0:
             words = errors.read_text(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
             raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
 
 
+def _as_in_project(words: str, code: Path, grid: Grid) -> str:
+    """An error that names files of the copy, with the user's own."""
+    for path in grid.methods:
+        words = words.replace(str(code / OWN_METHODS / path.name), str(path))
+    return words.replace(f"{code}/", f"{grid.job.root}/")
+
+
 def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> "subprocess.Popen[str]":
-    """The check's process, as a run's is started. root: the project's, which is not on its path."""
+    """The check's process, as a run's is started. root: the project's."""
     with errors.open("w") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "mtlcluster.training.check", *configs],
+            [sys.executable, "-m", "mtlcluster.training.check", str(root), *configs],
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
             cwd=code,
-            env={**os.environ, "PYTHONPATH": behind(code, but_below=root)},
+            env={**os.environ, "PYTHONPATH": behind(code)},
         )
 
 

@@ -13,7 +13,5 @@ def users() -> list[str]:
     return list(dict.fromkeys(os.path.abspath(entry) for entry in given if entry))      # noqa: PTH100
 
 
-def behind(code: Path, but_below: Path | None = None) -> str:
-    """but_below: a folder whose own folders are left out."""
-    more = [entry for entry in users() if but_below is None or not Path(entry).is_relative_to(but_below)]
-    return os.pathsep.join(dict.fromkeys([str(code), *more]))
+def behind(code: Path) -> str:
+    return os.pathsep.join(dict.fromkeys([str(code), *users()]))

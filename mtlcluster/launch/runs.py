@@ -109,7 +109,7 @@ def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluste
 def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
     """config.yaml. pieces: the text of key and value that were met before, for most runs of a grid are mostly alike."""
     origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
-    values: dict[str, Any] = {**values_of(run.config), "origin": origin.model_dump()}
+    values: dict[str, Any] = {**_values(run.config), "origin": origin.model_dump()}
     text = []
     for key, value in values.items():
         piece = f"{key}: {value!r}"
@@ -127,10 +127,10 @@ def read_config(run: Run) -> SweepRunConfig:
 
 
 def write_config(run: Run, config: RunConfig) -> None:
-    replace_text(run.config, dump(values_of(config)))
+    replace_text(run.config, dump(_values(config)))
 
 
-def values_of(config: RunConfig) -> dict[str, Any]:
+def _values(config: RunConfig) -> dict[str, Any]:
     """As config.yaml has them: methods of one's own are those of the code snapshot."""
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 

@@ -1,0 +1,213 @@
+"""Settings of the user's git: commit and patch are those of the code all the same; what git can't do is said."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import mtlcluster
+from mtlcluster.launch import git
+from mtlcluster.sweep.folder import Sweep
+
+SETTINGS = {
+    "an external diff": {"diff.external": "echo X"},
+    "colours": {"color.ui": "always", "color.diff": "always", "color.status": "always"},
+    "a pager": {"core.pager": "less -R; false", "pager.diff": "true"},
+    "other prefixes": {"diff.noprefix": "true"},
+    "mnemonic prefixes": {"diff.mnemonicPrefix": "true"},
+    "paths from the folder": {"diff.relative": "true"},
+    "no context": {"diff.context": "0", "diff.interHunkContext": "0"},
+    "words": {"diff.wordRegex": ".", "diff.wsErrorHighlight": "all", "diff.colorMoved": "zebra"},
+    "copies": {"diff.renames": "copies", "diff.algorithm": "patience", "diff.suppressBlankEmpty": "true"},
+    "submodules in words": {"diff.submodule": "log", "status.submoduleSummary": "true"},
+    "no untracked files": {"status.showUntrackedFiles": "no", "status.short": "true", "status.branch": "true"},
+    "a file system monitor": {"core.fsmonitor": "false; sleep 600"},
+    "signatures": {"log.showSignature": "true", "gpg.program": "false", "log.follow": "true", "log.date": "relative"},
+    "aliases": {"alias.diff": "!false", "alias.status": "!false"},
+}
+VARIABLES = {
+    "another repository": {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/nowhere"},
+    "another index": {"GIT_INDEX_FILE": "/nowhere/index"},
+    "an external diff": {"GIT_EXTERNAL_DIFF": "echo X"},
+    "a pager": {"GIT_PAGER": "false", "PAGER": "false", "LESS": "X"},
+    "options": {"GIT_DIFF_OPTS": "--unified=0", "GIT_LITERAL_PATHSPECS": "0", "GIT_ICASE_PATHSPECS": "1"},
+    "settings": {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "diff.external", "GIT_CONFIG_VALUE_0": "echo X"},
+    "another language": {"LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de"},
+    "traces": {"GIT_TRACE": "1", "GIT_TRACE2": "1"},
+}
+
+
+def run(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder), *arguments]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "LC_"))}
+    environment = {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(project) -> Path:
+    """A project under git, of which texts, a binary file and a file in another encoding have been changed."""
+    (project / "jobs" / "picture.bin").write_bytes(bytes(range(256)))
+    (project / "jobs" / "latin.txt").write_bytes(b"caf\xe9\nwith two lines\n")
+    (project / "jobs" / "crlf.txt").write_bytes(b"one\r\ntwo\r\n")
+    (project / "jobs" / "ends.txt").write_bytes(b"no line break")
+    (project / "jobs" / "moved.txt").write_text("many lines\n" * 20)
+    (project / ".gitattributes").write_text("*.bin diff=picture\n*.py diff=python\n")
+    run(project, "init", "-q", "-b", "trunk")
+    run(project, "add", ".")
+    run(project, "commit", "-qm", "first")
+    change(project)
+    return project
+
+
+def change(project: Path) -> None:
+    for name in ("tiny.py", "crlf.txt", "ends.txt", "picture.bin", "latin.txt"):
+        path = project / "jobs" / name
+        path.write_bytes(("# changed é\n".encode("latin-1" if name == "latin.txt" else "utf-8")) + path.read_bytes())
+    (project / "jobs" / "moved.txt").rename(project / "jobs" / "there.txt")
+
+
+def assert_is_patch(recorded: git.Record, project: Path) -> None:
+    """Applied to the commit that is named, it makes what is there."""
+    commit = run(project, "rev-parse", "HEAD")
+    assert f"commit: {commit}\nbranch: trunk\nstate: changed\n" in recorded.commits
+    assert recorded.failures == []
+    clean = project.parent / "clean"
+    run(project.parent, "clone", "-q", str(project), str(clean))
+    patch = project.parent / "kept.patch"
+    patch.write_bytes(recorded.patches["diff.patch"].encode("utf-8", "surrogateescape"))
+    run(clean, "apply", "--check", str(patch))
+    run(clean, "apply", str(patch))
+    for name in ("tiny.py", "crlf.txt", "ends.txt", "picture.bin", "latin.txt"):
+        assert (clean / "jobs" / name).read_bytes() == (project / "jobs" / name).read_bytes(), name
+    assert not (clean / "jobs" / "moved.txt").exists()
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_whatever_is_set_for_git_the_patch_applies(repository, setting):
+    for key, value in SETTINGS[setting].items():
+        subprocess.run(["git", "config", "--global", key, value], check=True)
+    assert_is_patch(git.record([repository / "jobs"]), repository)
+
+
+@pytest.mark.parametrize("variables", VARIABLES)
+def test_whatever_the_environment_says_the_patch_applies(repository, monkeypatch, variables):
+    for name, value in VARIABLES[variables].items():
+        monkeypatch.setenv(name, value)
+    assert_is_patch(git.record([repository / "jobs"]), repository)
+
+
+def test_drivers_that_turn_files_into_text_have_no_part_in_it(repository):
+    for key, value in {"diff.picture.textconv": "od -c", "diff.python.command": "echo X"}.items():
+        subprocess.run(["git", "config", "--global", key, value], check=True)
+    assert_is_patch(git.record([repository / "jobs"]), repository)
+
+
+def test_every_place_counts_once_and_by_its_own_repository(repository, tmp_path):
+    """Modules beside the job are of the same repository; a submodule, or a link elsewhere, is another one."""
+    other = tmp_path / "other"
+    (other / "lib").mkdir(parents=True)
+    (other / "lib" / "a.py").write_text("1\n")
+    run(other, "init", "-q", "-b", "main")
+    run(other, "add", ".")
+    run(other, "commit", "-qm", "first")
+    (other / "lib" / "a.py").write_text("2\n")
+    (repository / "linked").symlink_to(other / "lib")
+    (repository / "helper.py").write_text("not tracked")
+    recorded = git.record([repository / "jobs", repository / "helper.py", repository / "linked", tmp_path / "HOME"])
+    assert recorded.failures == []
+    assert recorded.patches.keys() == {"diff.patch", "diff-2.patch"}
+    assert "a/lib/a.py" in recorded.patches["diff-2.patch"]
+    assert f"folder: {tmp_path / 'HOME'}\ncommit: unknown\nbranch: unknown\nstate: not under git" in recorded.commits
+    assert recorded.commits.count("commit: ") == 3
+
+
+def no_commit(project: Path) -> str:
+    run(project, "update-ref", "-d", "HEAD")
+    return "does not have any commits yet"
+
+
+def gone_worktree(project: Path) -> str:
+    (project / ".git").rename(project / "moved")
+    (project / ".git").write_text("gitdir: /nowhere/.git/worktrees/x\n")
+    return "not a git repository: /nowhere"
+
+
+def broken_config(project: Path) -> str:
+    (project / ".git" / "config").write_text("[core\n")
+    return "bad config line 1"
+
+
+def broken_index(project: Path) -> str:
+    (project / ".git" / "index").write_bytes(b"DIRC garbage")
+    return "index file"
+
+
+def missing_objects(project: Path) -> str:
+    for path in (project / ".git" / "objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    return "bad object HEAD"
+
+
+def somebody_elses(project: Path) -> str:
+    for path in (project, project / ".git"):
+        os.chown(path, 12345, 12345)
+    return "dubious ownership"
+
+
+def bare(project: Path) -> str:
+    run(project, "config", "core.bare", "true")
+    return "must be run in a work tree"
+
+
+def huge(project: Path) -> str:
+    (project / "jobs" / "tiny.py").write_text("".join(f"# {n:0100}\n" for n in range(110_000)))
+    return "git diff prints more than 10 MB"
+
+
+FAILURES = [no_commit, gone_worktree, broken_config, broken_index, missing_objects, bare, huge]
+if os.getuid() == 0:
+    FAILURES.append(somebody_elses)
+
+
+@pytest.mark.parametrize("damage", FAILURES)
+def test_what_git_cannot_do_is_in_its_own_words(repository, damage):
+    words = damage(repository)
+    recorded = git.record([repository / "jobs"])
+    assert [words in failure for failure in recorded.failures] == [True]
+    assert words in recorded.commits
+
+
+def test_a_git_that_hangs_is_not_waited_for(repository, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nsleep 600 &\nsleep 600\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(git, "PATIENCE", 0.5)
+    recorded = git.record([repository / "jobs"])
+    assert "took longer than" in recorded.failures[0]
+
+
+def test_without_git_it_is_said_where_there_is_a_repository(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "HOME"))
+    recorded = git.record([repository / "jobs", tmp_path / "HOME"])
+    assert recorded.failures == [f"{repository / 'jobs'}: git: No such file or directory"]
+    assert "state: not under git" in recorded.commits
+
+
+def test_submit_says_what_git_said_and_keeps_it(repository, make_grid, fake_child, submit_locally, capsys, monkeypatch):
+    library = Path(mtlcluster.__file__).parent
+    real = git.record
+    monkeypatch.setattr(git, "record", lambda places: real(place for place in places if place != library))
+    (repository / ".git" / "config").write_text("[core\n")
+    sweep: Sweep = submit_locally(make_grid(grid={"data.path": ["fine"]})).sweep
+    said = capsys.readouterr().out
+    assert "commit and changes of the code are not all known: " in said
+    assert "bad config line 1" in said
+    [code] = sweep.code.iterdir()
+    assert "state: fatal: bad config line 1" in (code / "commit.txt").read_text()
+    assert (code / "diff.patch").read_text() == ""
