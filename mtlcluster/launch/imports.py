@@ -69,7 +69,7 @@ class Imports:
         waiting = list(files)
         while waiting:
             file = waiting.pop()
-            if file in self.followed:
+            if file in self.followed or file.suffix != ".py":
                 continue
             self.followed.add(file)
             for level, module, names in _statements(file):
@@ -102,9 +102,10 @@ class Imports:
                 return [folder / "__init__.py", *self._below(folder, inner, names)]
             self.packages[folder] = None
             return [file for file in walk(folder) if file.suffix == ".py"]
-        if (file := place / f"{name}.py").is_file():
-            self.modules[file] = None
-            return [file]
+        for suffix in (*importlib.machinery.EXTENSION_SUFFIXES, ".py"):
+            if (file := place / f"{name}{suffix}").is_file():
+                self.modules[file] = None
+                return [file]
         return []
 
     def _below(self, folder: Path, module: list[str], names: list[str]) -> list[Path]:

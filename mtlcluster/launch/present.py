@@ -19,7 +19,7 @@ class Present:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.grid, _, self.root = runs.source(sweep)
-        self.place, _, self.function = str(self.grid["job"]).partition(":")
+        self.place, _, self.function = str(self.grid.get("job", "")).partition(":")
 
     @property
     def is_here(self) -> bool:

@@ -15,6 +15,7 @@ SOURCES = {".py", ".yaml", ".yml", ".json", ".txt", ".toml", ".sh", ".cfg"}
 LARGEST = 2**20             # bytes of a file; what is larger is data, not code
 MOST = 20 * 2**20           # bytes of all of a project together
 OWN_METHODS = "own_methods"     # where methods of one's own are kept, wherever they came from
+NOT_MISSED = {"", ".md", ".rst", ".ipynb", ".pyc", ".pyi"}      # files that no program reads
 NAMED = 5                   # files in one sentence
 
 
@@ -45,7 +46,8 @@ def collect(job: JobFile, methods: Iterable[Path] = (), asked: Sequence[Path] = 
         found.setdefault(file, "")
     found |= dict.fromkeys(imports.modules, "")
     found |= dict.fromkeys(also, "asked")
-    project = Project(places=[job.root / "jobs" if in_jobs else folder, *imports.packages, *imports.modules, *asked])
+    places = [job.root / "jobs" if in_jobs else folder, *imports.packages, *imports.modules, *asked]
+    project = Project(places=[place for place in places if not {*place.parents} & {*places}])
     contents = _read(job.root, found, project.remarks)
     apart = {top for top in {file.relative_to(job.root).parts[0] for file in contents} if _is_apart(job, top, imports)}
     for file, content in contents.items():
@@ -77,9 +79,11 @@ def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, 
     # What can't be done without comes first.
     for file, kind in sorted(found.items(), key=lambda item: (item[1] != "asked", item[0].suffix != ".py", item[0])):
         name, size = str(file.relative_to(root)), _size(file)
-        if kind != "asked" and file.suffix not in SOURCES:
+        if kind != "asked" and file.suffix in NOT_MISSED:
             continue
-        if kind == "jobs" and file.suffix == ".json":
+        if kind != "asked" and file.suffix not in SOURCES:
+            left.setdefault("for it is neither Python nor text", []).append(name)
+        elif kind == "jobs" and file.suffix == ".json":
             left.setdefault("as .json may be data or credentials", []).append(name)
         elif kind != "asked" and size > LARGEST:
             left.setdefault("for it is larger than 1 MB", []).append(name)
@@ -117,11 +121,11 @@ def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
 def _used_in_place(imports: Imports) -> list[str]:
     """Sentences about code that the runs use and that no snapshot holds."""
     said = [
-        f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run"
+        f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run, where they run"
         for name, place in sorted(imports.editable.items())
     ]
     library = Path(mtlcluster.__file__).parents[1]      # of which the runs have a copy
     if entries := [entry for entry in users() if Path(entry) != library]:
         where = os.pathsep.join(entries)
-        said.append(f"PYTHONPATH is kept behind the code of the runs, which use it as it is when they run: {where}")
+        said.append(f"PYTHONPATH is kept behind the code of runs here, which use it as it is when they run: {where}")
     return said

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mtlcluster
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
@@ -198,18 +198,14 @@ def resubmit(
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
         result = Submitted(sweep, "", there=list(names))
+        saved = {name for name in names if not restart and sweep.run(name).has_saved}
         if restart:
-            code = restart if isinstance(restart, str) else _keep_present(sweep, names, notify)
-            present.mend(sweep, [code])
-            for name in names:
-                runs.start_over(sweep.run(name), code)
+            _start_over(sweep, names, restart, notify)
         else:
-            unsaved = {name for name in names if not sweep.run(name).has_saved}
-            _take_over_code(sweep, unsaved, fresh, result, notify)
+            _take_over_code(sweep, [name for name in names if name not in saved], fresh, result)
         configs = {name: runs.read_config(sweep.run(name)) for name in names}
         present.mend(sweep, {config.origin.code for config in configs.values()})
-        if not restart and here is None:
-            saved = [name for name in names if name not in unsaved]
+        if here is None:
             result.notes += present.remark(sweep, {configs[name].origin.code for name in saved}, 0, len(saved))
         by_cluster: dict[str, list[Unit]] = {}
         for name, config in configs.items():
@@ -225,20 +221,23 @@ def resubmit(
     return result
 
 
-def _keep_present(sweep: Sweep, names: list[str], notify: Notify) -> str:
-    """Keeps the code of these runs as it is now, and says what is to be known of it. Returns its hash."""
-    code, remarks = present.Present(sweep).keep(names)
-    tell(notify, remarks)
-    return code
+def _start_over(sweep: Sweep, names: list[str], code: Literal[True] | str, notify: Notify) -> None:
+    """Removes what the runs have computed, once their code is there: as it is now, or with this hash."""
+    if isinstance(code, bool):
+        code, remarks = present.Present(sweep).keep(names)
+        tell(notify, remarks)
+    present.mend(sweep, [code])
+    for name in names:
+        runs.start_over(sweep.run(name), code)
 
 
-def _take_over_code(sweep: Sweep, names: Collection[str], fresh: str | None, result: Submitted, notify: Notify) -> None:
+def _take_over_code(sweep: Sweep, names: list[str], fresh: str | None, result: Submitted) -> None:
     """Gives runs that have saved nothing yet the code as it is now: what has stopped them may have been mended."""
+    remarks: list[str] = []
     if fresh is None and names and present.Present(sweep).is_here:
-        fresh = _keep_present(sweep, sorted(names), notify)
+        fresh, remarks = present.Present(sweep).keep(names)
     if fresh and (taken := sum(runs.take_over_code(sweep.run(name), fresh) for name in names)):
-        them = "1 of them has" if taken == 1 else f"{taken:,} of them have"
-        result.notes.append(f"{them} saved nothing yet: with the code as it is now")
+        result.notes += [f"{taken:,} of them with the code as it is now, for nothing had been saved", *remarks]
 
 
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
