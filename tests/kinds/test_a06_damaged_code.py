@@ -7,7 +7,7 @@ import pytest
 
 from mtlcluster.config.run import read_run_config
 from mtlcluster.errors import UserError
-from mtlcluster.launch import present, runs, snapshot
+from mtlcluster.launch import runs, snapshot
 from mtlcluster.launch.foreground import run_module
 from mtlcluster.launch.submit import resubmit, submit
 from mtlcluster.remote import there
@@ -61,6 +61,13 @@ def kept(project, make_grid) -> tuple[Sweep, Path]:
     return sweep, sweep.code / code.hash
 
 
+def mend(sweep: Sweep, code: Path) -> None:
+    """As retry, evaluate and replay do before they use it."""
+    from mtlcluster.launch import present
+
+    present.mend(sweep, [code.name])
+
+
 def contents(code: Path) -> dict[str, bytes]:
     notes = {"commit.txt", "diff.patch"}
     found = {str(p.relative_to(code)): p.read_bytes() for p in code.rglob("*") if p.is_file() and p.suffix != ".pyc"}
@@ -73,7 +80,7 @@ def test_what_the_project_still_has_is_written_again(kept, damage):
     before = contents(code)
     (code / "out.txt").write_text("the job wrote this")
     DAMAGES[damage](code)
-    present.mend(sweep, [code.name])
+    mend(sweep, code)
     after = contents(code)
     after.pop("out.txt", None)
     assert after == before
@@ -84,7 +91,7 @@ def test_what_is_whole_is_neither_written_nor_taken_for_damaged(kept, project):
     (code / "out.txt").write_text("the job wrote this")
     (project / "jobs" / "tiny.py").write_text("def build(): 0")
     times = {path: path.stat().st_mtime_ns for path in code.rglob("*") if path.is_file()}
-    present.mend(sweep, [code.name])
+    mend(sweep, code)
     assert {path: path.stat().st_mtime_ns for path in code.rglob("*") if path.is_file()} == times
 
 
@@ -95,10 +102,10 @@ def test_what_the_project_no_longer_has_is_named(kept, project, damage):
         (project / name).write_text((project / name).read_text() + "\n# mended\n")
     DAMAGES[damage](code)
     if damage == "a folder is gone":        # which this library has as it was
-        present.mend(sweep, [code.name])
+        mend(sweep, code)
         return
     with pytest.raises(UserError, match=rf"{code} is damaged: .*can't be written again.*retry sweep RUN --restart"):
-        present.mend(sweep, [code.name])
+        mend(sweep, code)
 
 
 @pytest.fixture

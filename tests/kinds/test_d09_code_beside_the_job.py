@@ -172,9 +172,12 @@ def test_what_is_no_code_or_too_much_is_left_out_and_said(project):
         take(find_job("tiny", project))
 
 
-def test_a_huge_folder_is_not_searched(project):
+def test_a_huge_folder_is_not_searched(project, monkeypatch):
     """A folder that an import may mean is not walked through, and one that is code is up to a bound."""
-    for number in range(20_001):
+    import mtlcluster.launch.imports
+
+    monkeypatch.setattr(mtlcluster.launch.imports, "MOST", 200)
+    for number in range(201):
         (project / f"{number}.bin").touch()
     (project / "src").mkdir()
     import_in_job(project, "import scratch.mine\n")

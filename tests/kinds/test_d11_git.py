@@ -3,11 +3,13 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import mtlcluster
-from mtlcluster.launch import git
+from mtlcluster.config.job_file import find_job
+from mtlcluster.launch import snapshot
 from mtlcluster.sweep.folder import Sweep
 
 SETTINGS = {
@@ -63,6 +65,30 @@ def repository(project) -> Path:
     return project
 
 
+class Kept(NamedTuple):
+    """What a code/<hash>/ says of its commit, and what was said of that at submit."""
+
+    commits: str
+    patches: dict[str, bytes]
+    said: list[str]
+
+
+@pytest.fixture
+def keep(project, tmp_path, monkeypatch):
+    """Keeps the code of the project's job. The library is a small one, not under git."""
+    (tmp_path / "installed" / "mtlcluster").mkdir(parents=True)
+    monkeypatch.setattr(mtlcluster, "__file__", str(tmp_path / "installed" / "mtlcluster" / "__init__.py"))
+
+    def keep_it() -> Kept:
+        code = snapshot.take(find_job("tiny", project))
+        said = snapshot.keep(code, tmp_path / "code")
+        folder = tmp_path / "code" / code.hash
+        patches = {path.name: path.read_bytes() for path in folder.glob("*.patch")}
+        return Kept((folder / "commit.txt").read_text(), patches, said or [])
+
+    return keep_it
+
+
 def change(project: Path) -> None:
     for name in ("tiny.py", "crlf.txt", "ends.txt", "picture.bin", "latin.txt"):
         path = project / "jobs" / name
@@ -70,15 +96,15 @@ def change(project: Path) -> None:
     (project / "jobs" / "moved.txt").rename(project / "jobs" / "there.txt")
 
 
-def assert_is_patch(recorded: git.Record, project: Path) -> None:
+def assert_is_patch(recorded: Kept, project: Path) -> None:
     """Applied to the commit that is named, it makes what is there."""
     commit = run(project, "rev-parse", "HEAD")
     assert f"commit: {commit}\nbranch: trunk\nstate: changed\n" in recorded.commits
-    assert recorded.failures == []
+    assert recorded.said == []
     clean = project.parent / "clean"
     run(project.parent, "clone", "-q", str(project), str(clean))
     patch = project.parent / "kept.patch"
-    patch.write_bytes(recorded.patches["diff.patch"].encode("utf-8", "surrogateescape"))
+    patch.write_bytes(recorded.patches["diff.patch"])
     run(clean, "apply", "--check", str(patch))
     run(clean, "apply", str(patch))
     for name in ("tiny.py", "crlf.txt", "ends.txt", "picture.bin", "latin.txt"):
@@ -87,41 +113,43 @@ def assert_is_patch(recorded: git.Record, project: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_whatever_is_set_for_git_the_patch_applies(repository, setting):
+def test_whatever_is_set_for_git_the_patch_applies(repository, keep, setting):
     for key, value in SETTINGS[setting].items():
         subprocess.run(["git", "config", "--global", key, value], check=True)
-    assert_is_patch(git.record([repository / "jobs"]), repository)
+    assert_is_patch(keep(), repository)
 
 
 @pytest.mark.parametrize("variables", VARIABLES)
-def test_whatever_the_environment_says_the_patch_applies(repository, monkeypatch, variables):
+def test_whatever_the_environment_says_the_patch_applies(repository, keep, monkeypatch, variables):
     for name, value in VARIABLES[variables].items():
         monkeypatch.setenv(name, value)
-    assert_is_patch(git.record([repository / "jobs"]), repository)
+    assert_is_patch(keep(), repository)
 
 
-def test_drivers_that_turn_files_into_text_have_no_part_in_it(repository):
+def test_drivers_that_turn_files_into_text_have_no_part_in_it(repository, keep):
     for key, value in {"diff.picture.textconv": "od -c", "diff.python.command": "echo X"}.items():
         subprocess.run(["git", "config", "--global", key, value], check=True)
-    assert_is_patch(git.record([repository / "jobs"]), repository)
+    assert_is_patch(keep(), repository)
 
 
-def test_every_place_counts_once_and_by_its_own_repository(repository, tmp_path):
-    """Modules beside the job are of the same repository; a submodule, or a link elsewhere, is another one."""
+def test_every_repository_has_a_patch_of_its_own(repository, keep, tmp_path):
+    """Modules beside the job are of the same repository; what a link leads to may be another one."""
     other = tmp_path / "other"
     (other / "lib").mkdir(parents=True)
-    (other / "lib" / "a.py").write_text("1\n")
+    (other / "lib" / "__init__.py").write_text("A = 1\n")
     run(other, "init", "-q", "-b", "main")
     run(other, "add", ".")
     run(other, "commit", "-qm", "first")
-    (other / "lib" / "a.py").write_text("2\n")
+    (other / "lib" / "__init__.py").write_text("A = 2\n")
     (repository / "linked").symlink_to(other / "lib")
-    (repository / "helper.py").write_text("not tracked")
-    recorded = git.record([repository / "jobs", repository / "helper.py", repository / "linked", tmp_path / "HOME"])
-    assert recorded.failures == []
+    (repository / "helper.py").write_text("")
+    with open(repository / "jobs" / "tiny.py", "a") as job:
+        job.write("import linked, helper\n")
+    recorded = keep()
+    assert recorded.said == []
     assert recorded.patches.keys() == {"diff.patch", "diff-2.patch"}
-    assert "a/lib/a.py" in recorded.patches["diff-2.patch"]
-    assert f"folder: {tmp_path / 'HOME'}\ncommit: unknown\nbranch: unknown\nstate: not under git" in recorded.commits
+    assert b"a/lib/__init__.py" in recorded.patches["diff-2.patch"]
+    assert b"linked" in recorded.patches["diff.patch"]
     assert recorded.commits.count("commit: ") == 3
 
 
@@ -165,7 +193,7 @@ def bare(project: Path) -> str:
 
 
 def huge(project: Path) -> str:
-    (project / "jobs" / "tiny.py").write_text("".join(f"# {n:0100}\n" for n in range(110_000)))
+    (project / "jobs" / "latin.txt").write_text("".join(f"# {n:0100}\n" for n in range(110_000)))
     return "git diff prints more than 10 MB"
 
 
@@ -175,34 +203,33 @@ if os.getuid() == 0:
 
 
 @pytest.mark.parametrize("damage", FAILURES)
-def test_what_git_cannot_do_is_in_its_own_words(repository, damage):
+def test_what_git_cannot_do_is_in_its_own_words(repository, keep, damage):
     words = damage(repository)
-    recorded = git.record([repository / "jobs"])
-    assert [words in failure for failure in recorded.failures] == [True]
+    recorded = keep()
+    assert [words in said for said in recorded.said] == [True]
     assert words in recorded.commits
 
 
-def test_a_git_that_hangs_is_not_waited_for(repository, tmp_path, monkeypatch):
+def test_a_git_that_hangs_is_not_waited_for(repository, keep, tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "git").write_text("#!/bin/sh\nsleep 600 &\nsleep 600\n")
     (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    from mtlcluster.launch import git
+
     monkeypatch.setattr(git, "PATIENCE", 0.5)
-    recorded = git.record([repository / "jobs"])
-    assert "took longer than" in recorded.failures[0]
+    assert "took longer than" in keep().said[0]
 
 
-def test_without_git_it_is_said_where_there_is_a_repository(repository, tmp_path, monkeypatch):
+def test_without_git_it_is_said_where_there_is_a_repository(repository, keep, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "HOME"))
-    recorded = git.record([repository / "jobs", tmp_path / "HOME"])
-    assert recorded.failures == [f"{repository / 'jobs'}: git: No such file or directory"]
-    assert "state: not under git" in recorded.commits
+    recorded = keep()
+    assert recorded.said[0].endswith(f"{repository / 'jobs'}: git: No such file or directory")
+    assert recorded.commits.count("state: git: No such file or directory") == 1
+    assert recorded.commits.count("state: not under git") == 1          # the library
 
 
-def test_submit_says_what_git_said_and_keeps_it(repository, make_grid, fake_child, submit_locally, capsys, monkeypatch):
-    library = Path(mtlcluster.__file__).parent
-    real = git.record
-    monkeypatch.setattr(git, "record", lambda places: real(place for place in places if place != library))
+def test_submit_says_what_git_said_and_keeps_it(repository, make_grid, fake_child, submit_locally, capsys):
     (repository / ".git" / "config").write_text("[core\n")
     sweep: Sweep = submit_locally(make_grid(grid={"data.path": ["fine"]})).sweep
     said = capsys.readouterr().out
@@ -210,4 +237,3 @@ def test_submit_says_what_git_said_and_keeps_it(repository, make_grid, fake_chil
     assert "bad config line 1" in said
     [code] = sweep.code.iterdir()
     assert "state: fatal: bad config line 1" in (code / "commit.txt").read_text()
-    assert (code / "diff.patch").read_text() == ""
