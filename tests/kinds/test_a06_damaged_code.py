@@ -55,7 +55,7 @@ def kept(project, make_grid) -> tuple[Sweep, Path]:
     (project / "jobs" / "tiny.py").write_text("import helper\n" + (project / "jobs" / "tiny.py").read_text())
     grid = make_grid(grid={"seed": [0]})
     sweep = Sweep(project / "runs" / "sweep")
-    code = snapshot.take(grid.job, grid.methods, grid.code)
+    code = snapshot.take(grid.job, grid.methods)
     snapshot.keep(code, sweep.code)
     runs.write_grid(sweep, grid)
     return sweep, sweep.code / code.hash

@@ -51,7 +51,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(project) -> Path:
-    """A project under git, of which texts, a binary file and a file in another encoding have been changed."""
+    """A project under git, in which texts have been changed and moved."""
     (project / "jobs" / "picture.bin").write_bytes(bytes(range(256)))
     (project / "jobs" / "latin.txt").write_bytes(b"caf\xe9\nwith two lines\n")
     (project / "jobs" / "crlf.txt").write_bytes(b"one\r\ntwo\r\n")
@@ -61,7 +61,8 @@ def repository(project) -> Path:
     run(project, "init", "-q", "-b", "trunk")
     run(project, "add", ".")
     run(project, "commit", "-qm", "first")
-    change(project)
+    change(project, "tiny.py", "crlf.txt", "ends.txt")
+    (project / "jobs" / "moved.txt").rename(project / "jobs" / "there.txt")
     return project
 
 
@@ -89,11 +90,10 @@ def keep(project, tmp_path, monkeypatch):
     return keep_it
 
 
-def change(project: Path) -> None:
-    for name in ("tiny.py", "crlf.txt", "ends.txt", "picture.bin", "latin.txt"):
+def change(project: Path, *names: str) -> None:
+    for name in names:
         path = project / "jobs" / name
         path.write_bytes(("# changed é\n".encode("latin-1" if name == "latin.txt" else "utf-8")) + path.read_bytes())
-    (project / "jobs" / "moved.txt").rename(project / "jobs" / "there.txt")
 
 
 def assert_is_patch(recorded: Kept, project: Path) -> None:
@@ -129,6 +129,12 @@ def test_whatever_the_environment_says_the_patch_applies(repository, keep, monke
 def test_drivers_that_turn_files_into_text_have_no_part_in_it(repository, keep):
     for key, value in {"diff.picture.textconv": "od -c", "diff.python.command": "echo X"}.items():
         subprocess.run(["git", "config", "--global", key, value], check=True)
+    change(repository, "picture.bin")
+    assert_is_patch(keep(), repository)
+
+
+def test_a_text_in_another_encoding_stays_as_it_is(repository, keep):
+    change(repository, "latin.txt")
     assert_is_patch(keep(), repository)
 
 
