@@ -121,7 +121,7 @@ def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
 def _used_in_place(imports: Imports) -> list[str]:
     """Sentences about code that the runs use and that no snapshot holds."""
     said = [
-        f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run, where they run"
+        f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run"
         for name, place in sorted(imports.editable.items())
     ]
     library = Path(mtlcluster.__file__).parents[1]      # of which the runs have a copy

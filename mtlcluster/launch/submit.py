@@ -163,7 +163,7 @@ def _shown(code: snapshot.Snapshot) -> list[str]:
     names = sorted(name for name in code.files if not name.startswith(library))
     more = [f"  … and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
     head = f"their code, beside mtlcluster itself: {len(names):,} files"
-    return ["", head, *(f"  {name}" for name in names[:LISTED]), *more, *code.remarks]
+    return ["", head, *(f"  {name}" for name in names[:LISTED]), *more, *[""] * bool(code.remarks), *code.remarks]
 
 
 def tell(notify: Notify, remarks: Iterable[str]) -> None:
