@@ -78,27 +78,43 @@ def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, 
     room = MOST
     # What can't be done without comes first.
     for file, kind in sorted(found.items(), key=lambda item: (item[1] != "asked", item[0].suffix != ".py", item[0])):
-        name, size = str(file.relative_to(root)), _size(file)
+        name, size = shown(file.relative_to(root)), _size(file)
         if kind != "asked" and file.suffix in NOT_MISSED:
             continue
-        if kind != "asked" and file.suffix not in SOURCES:
-            left.setdefault("for it is neither Python nor text", []).append(name)
-        elif kind == "jobs" and file.suffix == ".json":
-            left.setdefault("as .json may be data or credentials", []).append(name)
-        elif kind != "asked" and size > LARGEST:
-            left.setdefault("for it is larger than 1 MB", []).append(name)
-        elif size <= room:
+        if why := _why_not(file, kind, size, room):
+            left.setdefault(why, []).append(name)
+            continue
+        try:
             contents[file] = file.read_bytes()
             room -= size
-        elif kind == "asked" or file.suffix == ".py":
-            raise UserError(f"{file}: with it the code comes to more than {MOST // 2**20} MB; keep data apart")
-        else:
-            left.setdefault(f"for all together would be more than {MOST // 2**20} MB", []).append(name)
+        except OSError as error:
+            left.setdefault(f"for it can't be read ({error.strerror or error})", []).append(name)
     for why, names in left.items():
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        take = f"`code: [{names[0]}]` in the grid takes it"
-        remarks.append(f"not in the code of the runs, {why}: {', '.join(names[:NAMED])}{more}; {take}")
+        take = f"; `code: [{names[0]}]` in the grid takes it"
+        remarks.append(f"not in the code of the runs, {why}: {', '.join(names[:NAMED])}{more}{take}")
     return contents
+
+
+def _why_not(file: Path, kind: str, size: int, room: int) -> str:
+    """Why a file is left out; "" for one that is taken. Raises UserError for one that can't be left out."""
+    if kind != "asked":
+        if file.suffix not in SOURCES:
+            return "for it is neither Python nor text"
+        if kind == "jobs" and file.suffix == ".json":
+            return "as .json may be data or credentials"
+        if size > LARGEST:
+            return "for it is larger than 1 MB"
+        if size > room and file.suffix != ".py":
+            return f"for all together would be more than {MOST // 2**20} MB"
+    if size > room:
+        raise UserError(f"{file}: with it the code comes to more than {MOST // 2**20} MB; keep data apart")
+    return ""
+
+
+def shown(name: str | Path) -> str:
+    """A file's name in a sentence, whatever bytes it is made of."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _size(file: Path) -> int:

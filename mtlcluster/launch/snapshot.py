@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def library_hash() -> str:
 def _digest(files: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
     for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+        digest.update(os.fsencode(f"{name}\0{len(files[name])}\0") + files[name])
     return digest.hexdigest()[:12]
 
 
@@ -117,7 +118,7 @@ def _put(content: bytes, file: BinaryIO) -> None:
 
 
 def _list(files: Mapping[str, bytes]) -> bytes:
-    return "".join(f"{checksum(files[name])}  {name}\n" for name in sorted(files)).encode()
+    return os.fsencode("".join(f"{checksum(files[name])}  {name}\n" for name in sorted(files)))
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -130,8 +131,8 @@ def checksums(folder: Path) -> dict[str, str]:
 def _listed(folder: Path) -> dict[str, str] | None:
     """The checksums of a snapshot's files; None where there is no list, or it is damaged itself."""
     try:
-        text = (folder / LIST).read_text("utf-8") if (folder / LIST).is_file() else ""
-    except (OSError, UnicodeDecodeError):
+        text = os.fsdecode((folder / LIST).read_bytes()) if (folder / LIST).is_file() else ""
+    except OSError:
         return None
     lines = (line.partition("  ") for line in text.removesuffix("\n").split("\n"))
     found = {name: was for was, _, name in lines}

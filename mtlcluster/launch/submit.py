@@ -21,6 +21,7 @@ from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, present, runs, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
+from mtlcluster.launch.project import shown
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
@@ -163,7 +164,7 @@ def _shown(code: snapshot.Snapshot) -> list[str]:
     names = sorted(name for name in code.files if not name.startswith(library))
     more = [f"  … and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
     head = f"their code, beside mtlcluster itself: {len(names):,} files"
-    return ["", head, *(f"  {name}" for name in names[:LISTED]), *more, *[""] * bool(code.remarks), *code.remarks]
+    return ["", head, *(f"  {shown(name)}" for name in names[:LISTED]), *more, *[""] * bool(code.remarks), *code.remarks]
 
 
 def tell(notify: Notify, remarks: Iterable[str]) -> None:

@@ -59,6 +59,8 @@ def test_of_very_many_files_a_few_are_named(project, make_grid):
 def test_what_is_no_file_is_passed_over(project, make_grid):
     (project / "jobs" / "gone.txt").symlink_to(project / "nowhere")
     os.mkfifo(project / "jobs" / "pipe.py")
+    (project / "jobs" / os.fsdecode(b"caf\xe9.txt")).write_text("")
     submitted = preview(make_grid(grid={"seed": [0]}), project / "runs", "local")
     assert "pipe.py" not in submitted
     assert "gone.txt" not in submitted
+    assert "caf\N{REPLACEMENT CHARACTER}.txt" in submitted

@@ -12,7 +12,7 @@ from mtlcluster.config.grid import read_grid
 from mtlcluster.config.job_file import find_job
 from mtlcluster.errors import UserError
 from mtlcluster.launch.check import check
-from mtlcluster.launch.snapshot import take
+from mtlcluster.launch.snapshot import keep, take
 from mtlcluster.launch.submit import preview
 
 # Everything of a project that a job may import, and what is none of its business.
@@ -95,6 +95,16 @@ def test_train_check_and_every_job_find_what_the_job_imports(project, make_grid,
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
+def test_on_slurm_too(slurm, project, make_grid, tmp_path, monkeypatch, submit_to_slurm):
+    """With a PYTHONPATH that a module sets, as in a cluster's `setup`."""
+    add(project, FILES)
+    add(tmp_path / "shared", {"of_path.py": "", "alone.py": "raise RuntimeError('not this one')"})
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}:{tmp_path / 'shared'}")
+    import_in_job(project, IMPORTS + "import statistics, yaml, of_path\n")
+    submit_to_slurm(make_grid(grid={"seed": [0]}, set={"epochs": 1})).wait_until_done()
+
+
 def test_the_check_sees_nothing_of_the_project_that_the_jobs_will_not(project, make_grid, monkeypatch):
     add(project, {"hidden.py": "WIDTH = 8", "src/shy.py": ""})
     import_in_job(project, "import importlib\nimportlib.import_module('hid' + 'den')\n__import__('s' + 'hy')\n")
@@ -154,6 +164,7 @@ def test_what_is_no_code_or_too_much_is_left_out_and_said(project):
     (project / "elsewhere").mkdir()
     (project / "elsewhere" / "__init__.py").write_text("")
     (project / "linked").symlink_to(project / "elsewhere")
+    (project / os.fsdecode(b"helper/caf\xe9.txt")).write_text("")
     (project / "compiled.abi3.so").write_text("")
     import_in_job(project, "import helper, linked, compiled\n")
     snapshot = take(find_job("tiny", project))
@@ -161,7 +172,8 @@ def test_what_is_no_code_or_too_much_is_left_out_and_said(project):
     assert "helper/__init__.py" in names
     assert "linked/__init__.py" in snapshot.files
     assert not [name for name in names if ".secret" in name or "pycache" in name or "big" in name or ".bin" in name]
-    assert 15 <= len(names) <= 20
+    assert 15 <= len(names) <= 21
+    assert not keep(snapshot, project / "kept")
     for words, name in [("larger than 1 MB", "helper/big.txt"), ("more than 20 MB", "helper/table-"),
                         ("neither Python nor text", "helper/data.bin"), ("neither", "compiled.abi3.so")]:  # fmt: skip
         assert any(words in remark and name in remark for remark in snapshot.remarks), words
