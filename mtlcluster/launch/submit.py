@@ -164,7 +164,8 @@ def _shown(code: snapshot.Snapshot) -> list[str]:
     names = sorted(name for name in code.files if not name.startswith(library))
     more = [f"  … and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
     head = f"their code, beside mtlcluster itself: {len(names):,} files"
-    return ["", head, *(f"  {shown(name)}" for name in names[:LISTED]), *more, *[""] * bool(code.remarks), *code.remarks]
+    files = ["", head, *(f"  {shown(name)}" for name in names[:LISTED]), *more]
+    return [*files, "", *code.remarks] if code.remarks else files
 
 
 def tell(notify: Notify, remarks: Iterable[str]) -> None:
