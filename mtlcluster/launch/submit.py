@@ -5,6 +5,7 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 """
 
 import errno
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
