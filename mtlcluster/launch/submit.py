@@ -115,7 +115,6 @@ def submit_arrived(
     """Gives every run of `names` a job that has none: their folders and code came from another machine. To be called
     with the sweep locked. Raises SchedulerError when Slurm refuses.
     """
-    slurm.refuse_folder(sweep)
     _close_interrupted(sweep)
     waiting = set(runs.without_job(sweep, submissions.read(sweep.submissions)))
     result = Submitted(sweep, cluster.name)
