@@ -1,6 +1,5 @@
 """`submit --check`: one training step of every distinct method of a grid, with the user's code as it stands."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import mtlcluster
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
+from mtlcluster.launch.environment import headless
 from mtlcluster.methods.catalog import method_label
 from mtlcluster.progress import progress
 
@@ -36,21 +36,23 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
                     process.kill()      # the other methods have the time of the next check
                     raise UserError(f"{grid.path}: method {label}: {line.removeprefix('failed: ')}")
         if process.returncode != 0:
-            words = errors.read_text(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
+            said = errors.read_text("utf-8", errors="replace").strip()
+            words = said.splitlines() or [f"exit status {process.returncode}"]
             raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
 
 
 def _one_step_each(configs: list[str], root: Path, errors: Path) -> "subprocess.Popen[str]":
     """The check's process, in the job's root."""
     library = str(Path(mtlcluster.__file__).parent.parent)
-    with errors.open("w") as file:
+    with errors.open("wb") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "mtlcluster.training.check", *configs],
             stdout=subprocess.PIPE,
             stderr=file,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd=root,
-            env={**os.environ, "PYTHONPATH": library},
+            env=headless(PYTHONPATH=library),
         )
 
 

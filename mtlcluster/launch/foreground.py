@@ -10,6 +10,7 @@ import mtlcluster
 from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
+from mtlcluster.launch.environment import headless
 from mtlcluster.sweep.folder import Run, find_sweep, meant_by, sweeps
 
 # Ctrl-C while the module is still being imported should not show where.
@@ -60,7 +61,8 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
         code = folder.parent / "code" / config.origin.code
         if not (code / Path(*module.split(".")).with_suffix(".py")).is_file():
             raise UserError(f"{folder} began with a version of mtlcluster that cannot do this yet")
-    environment = {**os.environ, "PYTHONPATH": str(code or library)}
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]     # of this terminal
+    environment = headless(PYTHONPATH=str(code or library), PYTHONIOENCODING=f"{encoding}:replace")
     command = [sys.executable, "-c", QUIET, module, str(folder), *arguments]
     status = subprocess.run(command, cwd=code, env=environment).returncode
     if status < 0:

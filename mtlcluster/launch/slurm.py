@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch import worker
+from mtlcluster.launch import environment, worker
 from mtlcluster.launch.pack import Array
 from mtlcluster.launch.scheduler import run_slurm, scancel
 from mtlcluster.sweep.folder import Sweep
@@ -65,7 +65,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         mail_type="END,FAIL" if offered.mail else None,
         stderr_to_stdout=True,
         wckey=None,
-        setup=[*offered.setup, UNSET, f"export PYTHONPATH={shlex.quote(str(code))}"],
+        setup=[environment.SHELL, *offered.setup, UNSET, f"export PYTHONPATH={shlex.quote(str(code))}"],
         srun_args=[f"--cpus-per-task={array.cpus}"],
         additional_parameters={"requeue": True, "chdir": str(code)},
     )
