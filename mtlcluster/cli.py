@@ -19,6 +19,7 @@ import click
 from click.exceptions import Exit
 
 from mtlcluster.errors import ClusterError, SchedulerError, UserError
+from mtlcluster.terminal import can_redraw, say, standard_streams
 
 if TYPE_CHECKING:
     from mtlcluster.launch.submit import Submitted
@@ -157,7 +158,7 @@ def submit(
             click.echo(shown)
         return
     with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, click.echo)
+        submitted = submit_to(planned, runs, targets, fleet, say)
         _tell_there(submitted, runs)
         _tell(submitted, runs)
         if wait:
@@ -185,7 +186,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
             found = everywhere.observe()
             click.echo(view.as_json(found, everywhere.unreachable))
         elif watch:
-            if not sys.stdout.isatty():
+            if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
             with suppress(KeyboardInterrupt):       # how one stops watching
                 live.watch(everywhere.observe, False, lambda: everywhere.unreachable)
@@ -214,11 +215,11 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen, failed = fetch(runs, sweep, checkpoints, click.echo)
+    chosen, failed = fetch(runs, sweep, checkpoints, say)
     early = []
     for one in chosen:
         try:
-            click.echo(collect_sweep(one, click.echo))
+            click.echo(collect_sweep(one, say))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
     if not chosen and failed is None:
@@ -249,7 +250,7 @@ def setup(cluster: str) -> None:
     """
     from mtlcluster.remote.setup import set_up
 
-    set_up(cluster, click.echo)
+    set_up(cluster, say)
 
 
 @app.command()
@@ -272,7 +273,7 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
             click.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, click.echo)
+        after = everywhere.cancel(stopping, say)
     if ended := sum(run.ended for run in after):
         click.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
@@ -302,7 +303,7 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
             return
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        _tell(everywhere.retry(again, restart, click.echo), runs)
+        _tell(everywhere.retry(again, restart, say), runs)
 
 
 @app.command()
@@ -395,7 +396,7 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
     from mtlcluster.features.pack import pack
     from mtlcluster.features.source import read_sums
 
-    pack(source, target, force, click.echo, read_sums(add))
+    pack(source, target, force, say, read_sums(add))
 
 
 @app.command()
@@ -493,7 +494,7 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
     name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
     with Everywhere(submitted.sweep.folder.parent, name, fleet=fleet) as everywhere:
         try:
-            if sys.stdout.isatty():
+            if can_redraw():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
                 ended = live.wait_plainly(lambda: everywhere.observe(names), click.echo, lambda: everywhere.unreachable)
@@ -506,7 +507,8 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
 
 def main() -> None:
     atexit.register(gc.freeze)      # else the interpreter would search all that it is about to drop for cycles: 0.1 s
-    app(prog_name="mtlcluster")
+    with standard_streams():
+        app(prog_name="mtlcluster")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,6 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
     environment = headless(PYTHONPATH=str(code or library), PYTHONIOENCODING=f"{encoding}:replace")
     command = [sys.executable, "-c", QUIET, module, str(folder), *arguments]
     status = subprocess.run(command, cwd=code, env=environment).returncode
-    if status < 0:
+    if status < 0 and -status != signal.SIGPIPE:
         print(f"mtlcluster: killed by {signal.Signals(-status).name}; is there too little memory?", file=sys.stderr)
     return status if status >= 0 else 128 - status

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from mtlcluster.problem import Task
 from mtlcluster.progress import progress
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import read_history
+from mtlcluster.terminal import console, standard_streams
 from mtlcluster.training.control import Control
 from mtlcluster.training.train import load_run, prepare
 from mtlcluster.training.trainer import Trainer
@@ -45,7 +45,7 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     replace_text(out, _csv({"id": _ids(dataset), **columns}))
     chosen = f"epoch {best['epoch']}, the best by {best['value']} ({best['number']:.4g})"
     print(f"{folder.name} on {split} data, after {chosen}")
-    Console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
+    console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
     print(", ".join(f"{name} {number:.4g}" for name, number in found.values.items() if "/" not in name))
     print(f"{len(dataset):,} predictions: {out}")
     return found
@@ -154,8 +154,9 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
-    try:
-        main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
-    except (UserError, ValueError) as error:
-        print(f"mtlcluster: {error}", file=sys.stderr)
-        sys.exit(2)
+    with standard_streams():
+        try:
+            main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
+        except (UserError, ValueError) as error:
+            print(f"mtlcluster: {error}", file=sys.stderr)
+            sys.exit(2)
