@@ -7,14 +7,13 @@ import math
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
-from mtlcluster.collect.style import COLOURS, DPI, PAGE, RC, new_figure
+from mtlcluster.collect.style import COLOURS, DPI, PAGE, new_figure, settings
 from mtlcluster.sweep.folder import Sweep
 
 from . import loss
@@ -33,7 +32,7 @@ def draw(paths: Paths, to: Path) -> None:
     rows = math.ceil(len(paths) / ACROSS)
     axis_of = np.linspace(-LIMIT, LIMIT, CELLS)
     losses = [SCALE[task] * surface(task, axis_of) for task in (0, 1)]
-    with matplotlib.rc_context(RC):
+    with settings():
         figure, axes = new_figure(PAGE, 2.35 * rows, rows, ACROSS, sharex=True, sharey=True)
         for axis, (method, of_method) in zip(axes, paths.items(), strict=False):
             _contours(axis, axis_of, losses)

@@ -3,8 +3,6 @@
 """
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from mtlcluster.csv_text import csv_text
 from mtlcluster.errors import UserError
 from mtlcluster.problem import Task
 from mtlcluster.progress import progress
@@ -42,7 +41,8 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
         raise UserError(f"the job of {folder.name} has no {split} data (known: {known})")
     trainer.model.load_state_dict(trainer.checkpoints.load_best(best["step"]))
     found, columns = predict(trainer, dataset, best.get("thresholds", {}), f"evaluating {split} data")
-    replace_text(out, _csv({"id": _ids(dataset), **columns}))
+    columns = {"id": _ids(dataset), **columns}
+    replace_text(out, csv_text([columns, *zip(*columns.values(), strict=True)]))
     chosen = f"epoch {best['epoch']}, the best by {best['value']} ({best['number']:.4g})"
     print(f"{folder.name} on {split} data, after {chosen}")
     console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
@@ -122,14 +122,6 @@ def _text(value: float) -> str:
 
 def _ids(dataset: Any) -> list[str]:
     return list(map(str, getattr(dataset, "ids", range(len(dataset)))))
-
-
-def _csv(columns: Columns) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
 
 
 def _table(found: Evaluation, tasks: list[Task]) -> Table:
