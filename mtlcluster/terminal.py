@@ -64,6 +64,13 @@ def console(**options: Any) -> "Console":
     return Console(markup=False, emoji=False, **options)
 
 
+def breadth(text: str) -> int:
+    """How many columns the text takes: a Chinese character, say, as many as two Latin ones."""
+    if text.isascii():
+        return len(text)
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") - bool(unicodedata.combining(c)) for c in text)
+
+
 def can_redraw() -> bool:
     """Whether standard output is a terminal on which lines can be drawn over."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

@@ -30,6 +30,7 @@ thead tr.groups th[colspan] { box-shadow: inset 0 -1px 0 var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back);
   padding-left: 0; }
 thead tr.groups th[colspan]:not([colspan="1"]) { text-align: left; }
+table thead tr.groups th.long { white-space: normal; min-width: 12rem; max-width: 20rem; overflow-wrap: anywhere; }
 table.dense { font-size: .8rem; }
 table.dense th, table.dense td { padding: .3rem .35rem; }
 table.dense th:first-child { padding-left: 0; }

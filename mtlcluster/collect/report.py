@@ -26,6 +26,7 @@ from mtlcluster.collect.tables import (
 PIXELS = 120            # of the page to an inch of a figure: a little larger than in print
 LISTED = 20             # names that are listed openly; more are folded away
 RUNS_LISTED = 200       # on the page; runs.csv has all
+LONG = 40               # characters; longer names may break anywhere
 DENSE = 7               # columns; more stand closer together
 TUNED = (
     "Thresholds: where a task's is chosen, it is the one of the best F1 on the validation data of each epoch. What is "
@@ -113,11 +114,17 @@ def _part(table: Table, name: str) -> str:
 
 def _head(columns: list[Column]) -> str:
     groups = [(name, len(list(found))) for name, found in groupby(columns, key=lambda column: column.group)]
-    above = "".join(f"<th colspan={n}>{in_html(name)}</th>" if name else "<th></th>" * n for name, n in groups)
+    above = "".join(_above(name, n) for name, n in groups)
     # Long names may break, but not before their arrow.
     headings = [re.sub(" ([↑↓])$", r"&nbsp;\1", in_html(c.heading)).replace("_", "_<wbr>") for c in columns]
     below = "".join(f"<th>{heading}</th>" for heading in headings)
     return f'<tr class="groups"><th></th><th></th>{above}</tr><tr><th>setting</th><th>n</th>{below}</tr>'
+
+
+def _above(name: str, columns: int) -> str:
+    if not name:
+        return "<th></th>" * columns
+    return f"<th colspan={columns}{' class=long' if len(name) > LONG else ''}>{in_html(name)}</th>"
 
 
 def _caption(table: Table) -> str:

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from mtlcluster.collect.fonts import FAMILY
 from mtlcluster.collect.names import legible
 from mtlcluster.collect.settings import Setting
+from mtlcluster.terminal import breadth
 
 COLUMN, PAGE = 3.3, 6.9         # inches: one column of a paper and its whole width
 DPI = 250
@@ -149,6 +150,7 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
 def wrapped(text: str, room: int, lines: int = 2) -> str:
     """`text` in at most that many lines of `room` characters; what is too long loses its middle, since ends differ."""
     text = legible(text)
+    room = max(1, room * len(text) // max(1, breadth(text)))
     if len(text) > room * lines:
         tail = room * lines // 2
         text = f"{text[: room * lines - tail - 1]}…{text[-tail:]}"
@@ -199,7 +201,7 @@ def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn
         handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
         labels.append(f"{behind} other settings")
     lines = [label.split("\n") for label in labels]
-    longest = max(len(line) for label in lines for line in label)
+    longest = max(breadth(line) for label in lines for line in label)
     across = max(1, int(figure.get_figwidth() / (CHARACTER * longest + 0.5)))
     rows = math.ceil(len(labels) / across)
     columns = math.ceil(len(labels) / rows)
