@@ -19,7 +19,7 @@ import click
 from click.exceptions import Exit
 
 from mtlcluster.errors import ClusterError, SchedulerError, UserError
-from mtlcluster.terminal import can_redraw, say, standard_streams
+from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
 if TYPE_CHECKING:
     from mtlcluster.launch.submit import Submitted
@@ -69,7 +69,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"mtlcluster: {message}", err=True)
+    print(f"mtlcluster: {message}", file=sys.stderr)
     raise Exit(code)
 
 
@@ -77,7 +77,7 @@ def _version(context: click.Context, option: click.Parameter, wanted: bool) -> N
     if wanted:
         from mtlcluster import __version__
 
-        click.echo(f"mtlcluster {__version__}")
+        echo(f"mtlcluster {__version__}")
         context.exit()
 
 
@@ -148,14 +148,14 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        click.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
+        echo(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
         from mtlcluster.launch.check import check as check_methods
 
-        check_methods(planned, click.echo)
+        check_methods(planned, echo)
     if dry_run:
         for shown in previews(planned, runs, targets):
-            click.echo(shown)
+            echo(shown)
         return
     with fleet_of([planned.path.parent]) as fleet:
         submitted = submit_to(planned, runs, targets, fleet, say)
@@ -184,7 +184,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
-            click.echo(view.as_json(found, everywhere.unreachable))
+            echo(view.as_json(found, everywhere.unreachable))
         elif watch:
             if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
@@ -194,7 +194,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
             _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
         else:
             _print(view.remarks([], everywhere.unreachable))
-            click.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+            echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
@@ -219,7 +219,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     early = []
     for one in chosen:
         try:
-            click.echo(collect_sweep(one, say))
+            echo(collect_sweep(one, say))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
     if not chosen and failed is None:
@@ -227,7 +227,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     if failed is None and len(early) == len(chosen):
         raise UserError("\n".join(early))
     for words in early:
-        click.echo(words)
+        echo(words)
     if failed is not None:
         raise failed
 
@@ -270,14 +270,14 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     with Everywhere(runs, sweep) as everywhere:
         stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
-            click.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
         after = everywhere.cancel(stopping, say)
     if ended := sum(run.ended for run in after):
-        click.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+        echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
-        click.echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
+        echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()
@@ -299,7 +299,7 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
         again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
             named = "; --restart trains those that are done only where they are named" if restart else ""
-            click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
+            echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
@@ -359,7 +359,7 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     if follow:
         reading.follow(chosen, run.run, position, _write)
     elif not log.exists():
-        click.echo(reading.no_log(chosen, run))
+        echo(reading.no_log(chosen, run))
 
 
 @app.command()
@@ -407,7 +407,7 @@ def methods(name: str | None) -> None:
 
     width = min(_width() or 100, 100)
     for line in listing.one_method(name, width) if name else listing.all_methods(width):
-        click.echo(line)
+        echo(line)
 
 
 def _targets(cluster: str | None, split: str | None) -> list[str | None]:
@@ -446,7 +446,7 @@ def _print(lines: Any) -> None:
         live.print_lines(list(lines))
     else:
         for line in lines:
-            click.echo(view.plain(line))
+            echo(view.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -455,7 +455,7 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
     if not click.confirm(question):
-        click.echo("nothing was changed")
+        echo("nothing was changed")
         raise Exit(1)
 
 
@@ -464,12 +464,12 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     name, again = submitted.sweep.name, _again(runs)
     if submitted.submitted:
         jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
-        click.echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+        echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
-        click.echo(note)
-    click.echo("next:")
+        echo(note)
+    echo("next:")
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
-        click.echo(f"  mtlcluster {command}{again}")
+        echo(f"  mtlcluster {command}{again}")
 
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
@@ -479,11 +479,11 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if not submitted.there:
         return
     there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
-    click.echo(f"{there:,} of {total:,} runs are already there")
+    echo(f"{there:,} of {total:,} runs are already there")
     unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
-        click.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+        echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
@@ -497,9 +497,9 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
             if can_redraw():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
-                ended = live.wait_plainly(lambda: everywhere.observe(names), click.echo, lambda: everywhere.unreachable)
+                ended = live.wait_plainly(lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
-            click.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
     raise Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
@@ -507,6 +507,7 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
 
 def main() -> None:
     atexit.register(gc.freeze)      # else the interpreter would search all that it is about to drop for cycles: 0.1 s
+    os.environ["MPLBACKEND"] = "Agg"        # what a notebook says is for its own process: here, figures are files
     with standard_streams():
         app(prog_name="mtlcluster")
 

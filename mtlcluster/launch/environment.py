@@ -27,6 +27,8 @@ INSTEAD = {
 SHELL = "; ".join(
     [f"unset {' '.join(sorted(LEFT_OUT))}", *(f"export {name}={value}" for name, value in INSTEAD.items())]
 )
+# For the Python of an environment, in a shell that others have set up: it finds its own packages.
+OF_AN_ENVIRONMENT = f"unset PYTHONHOME {' '.join(INTERPRETER)}; "
 
 
 def headless(**more: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.places import cluster_files
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
+from mtlcluster.launch.environment import OF_AN_ENVIRONMENT
 from mtlcluster.progress import PATIENCE
 from mtlcluster.remote.connection import Connection, folder_there
 
@@ -62,7 +63,7 @@ class Remote:
         python = folder_there(f"{self.cluster.environment}/bin/python")
         missing = f"[ -x {python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
         # -P: not from the folder it starts in, the home, where ~/mtlcluster would pass for the package.
-        return f"{self.prelude}{missing}exec {python} -P {words}"
+        return f"{self.prelude}{missing}{OF_AN_ENVIRONMENT}exec {python} -P {words}"
 
     def call(self, verb: str, **request: Any) -> Reply:
         """What `there` answers. Raises ClusterError, also for what it refuses."""
