@@ -24,7 +24,10 @@ PYTHONS = ["python3", "python3.13", "python3.12", "python3.11", "python3.14", "p
 PYTHON_VERSION = "import sys; print(*sys.version_info[:2])"
 LIBRARY_VERSION = "from mtlcluster.launch.snapshot import library_hash; print(library_hash())"
 # Into the environment and nowhere else, whatever pip.conf and variables say; where packages come from is theirs to say.
-PIP_VARIABLES = "env -u PIP_PYTHON -u PIP_PREFIX -u PIP_ROOT PIP_REQUIRE_VIRTUALENV=0 PIP_REQUIRE_HASHES=0 PIP_NO_DEPS=0 PIP_DRY_RUN=0"
+PIP_VARIABLES = (
+    "env -u PIP_PYTHON -u PIP_PREFIX -u PIP_ROOT "
+    "PIP_REQUIRE_VIRTUALENV=0 PIP_REQUIRE_HASHES=0 PIP_NO_DEPS=0 PIP_DRY_RUN=0"
+)
 PIP_OPTIONS = "--disable-pip-version-check --no-user --target="
 
 
