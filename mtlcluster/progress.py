@@ -19,7 +19,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
     """Gives what is to be called after each of `total` parts. A bar on stderr appears once it takes longer."""
     from rich.progress import Progress
 
-    bar = Progress(console=console(stderr=True), transient=True)
+    screen = console(stderr=True)
+    bar = Progress(console=screen, transient=True, disable=not screen.is_interactive)
     task = bar.add_task(description, total=total)
     start = time.monotonic()
 

@@ -27,8 +27,9 @@ INSTEAD = {
 SHELL = "; ".join(
     [f"unset {' '.join(sorted(LEFT_OUT))}", *(f"export {name}={value}" for name, value in INSTEAD.items())]
 )
-# For the Python of an environment, in a shell that others have set up: it finds its own packages.
-OF_AN_ENVIRONMENT = f"unset PYTHONHOME {' '.join(INTERPRETER)}; "
+# For Python in a shell that others have set up; an environment's own, besides, finds its packages by itself.
+PLAIN_PYTHON = f"unset {' '.join(INTERPRETER)}; "
+OF_AN_ENVIRONMENT = "unset PYTHONHOME; "
 
 
 def headless(**more: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.places import cluster_files
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
-from mtlcluster.launch.environment import OF_AN_ENVIRONMENT
+from mtlcluster.launch.environment import OF_AN_ENVIRONMENT, PLAIN_PYTHON
 from mtlcluster.progress import PATIENCE
 from mtlcluster.remote.connection import Connection, folder_there
 
@@ -55,7 +55,7 @@ class Remote:
     @cached_property
     def prelude(self) -> str:
         """The cluster's own lines, such as modules to load; what they print is not part of an answer."""
-        return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup)
+        return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup) + PLAIN_PYTHON
 
     def python(self, *arguments: str) -> str:
         """A script that runs the environment's Python over there; words that begin with ~ are folders."""

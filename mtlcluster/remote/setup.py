@@ -25,10 +25,10 @@ PYTHON_VERSION = "import sys; print(*sys.version_info[:2])"
 LIBRARY_VERSION = "from mtlcluster.launch.snapshot import library_hash; print(library_hash())"
 # Into the environment and nowhere else, whatever pip.conf and variables say; where packages come from is theirs to say.
 PIP_VARIABLES = (
-    "env -u PIP_PYTHON -u PIP_PREFIX -u PIP_ROOT "
-    "PIP_REQUIRE_VIRTUALENV=0 PIP_REQUIRE_HASHES=0 PIP_NO_DEPS=0 PIP_DRY_RUN=0"
+    "unset PIP_PYTHON PIP_PREFIX PIP_ROOT PIP_TARGET; "
+    "export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_REQUIRE_HASHES=0 PIP_NO_DEPS=0 PIP_DRY_RUN=0; "
 )
-PIP_OPTIONS = "--disable-pip-version-check --no-user --target="
+PIP_OPTIONS = "--disable-pip-version-check --target="
 
 
 @dataclass
@@ -110,14 +110,15 @@ def _steps(remote: Remote, found: Found, wheel: str) -> Iterator[tuple[str, str]
         words = f"make a virtual environment with {python} ({_dotted(found.pythons[python])})"
         yield words, f"{remote.prelude}{python} -m venv {environment}"
     # Not by `activate`, which only environments of venv have.
-    activate = f"{remote.prelude}{OF_AN_ENVIRONMENT}export VIRTUAL_ENV={environment} PATH={environment}/bin:$PATH; "
+    activate = f"{remote.prelude}{OF_AN_ENVIRONMENT}{PIP_VARIABLES}"
+    activate += f"export VIRTUAL_ENV={environment} PATH={environment}/bin:$PATH; "
     lines = hashlib.sha256("\n".join(install).encode()).hexdigest()[:12]
     if not found.environment or found.installed != lines:
         for number, line in enumerate(install, 1):
             done = f"echo {lines} > {environment}/mtlcluster-install" if number == len(install) else "true"
             yield f"run: {line}", f"{activate}{{ {line}\n}} && {done}"
     if found.version != library_hash():
-        pip = f"{PIP_VARIABLES} {environment}/bin/python -m pip install {PIP_OPTIONS}"
+        pip = f"{environment}/bin/python -m pip install {PIP_OPTIONS}"
         words = "bring mtlcluster up to this version" if found.version else "install mtlcluster, and what it needs"
         # What it needs comes first: broken off before the end, it still counts as missing.
         yield words, f"{activate}{pip} {wheel} && {pip} --quiet --force-reinstall --no-deps {wheel} && rm {wheel}"
