@@ -69,7 +69,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"mtlcluster: {message}", file=sys.stderr)
+    _say(f"mtlcluster: {message}", err=True)
     raise Exit(code)
 
 
@@ -77,7 +77,7 @@ def _version(context: click.Context, option: click.Parameter, wanted: bool) -> N
     if wanted:
         from mtlcluster import __version__
 
-        echo(f"mtlcluster {__version__}")
+        _say(f"mtlcluster {__version__}")
         context.exit()
 
 
@@ -148,17 +148,17 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        echo(f"{planned.repeated:,} points of the grid are the same run as another point")
+        _say(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
         from mtlcluster.launch.check import check as check_methods
 
-        check_methods(planned, echo)
+        check_methods(planned, _say)
     if dry_run:
         for shown in previews(planned, runs, targets):
-            echo(shown)
+            _say(shown)
         return
     with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, say)
+        submitted = submit_to(planned, runs, targets, fleet, _say)
         _tell_there(submitted, runs)
         _tell(submitted, runs)
         if wait:
@@ -184,7 +184,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
-            echo(view.as_json(found, everywhere.unreachable))
+            _say(view.as_json(found, everywhere.unreachable))
         elif watch:
             if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
@@ -194,7 +194,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
             _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
         else:
             _print(view.remarks([], everywhere.unreachable))
-            echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+            _say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
@@ -215,11 +215,11 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen, failed = fetch(runs, sweep, checkpoints, say)
+    chosen, failed = fetch(runs, sweep, checkpoints, _say)
     early = []
     for one in chosen:
         try:
-            echo(collect_sweep(one, say))
+            _say(str(collect_sweep(one, _say)))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
     if not chosen and failed is None:
@@ -227,7 +227,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     if failed is None and len(early) == len(chosen):
         raise UserError("\n".join(early))
     for words in early:
-        echo(words)
+        _say(words)
     if failed is not None:
         raise failed
 
@@ -250,7 +250,7 @@ def setup(cluster: str) -> None:
     """
     from mtlcluster.remote.setup import set_up
 
-    set_up(cluster, say)
+    set_up(cluster, _say)
 
 
 @app.command()
@@ -270,14 +270,14 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     with Everywhere(runs, sweep) as everywhere:
         stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
-            echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            _say(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, say)
+        after = everywhere.cancel(stopping, _say)
     if ended := sum(run.ended for run in after):
-        echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+        _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
-        echo(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
+        _say(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()
@@ -299,11 +299,11 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
         again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
             named = "; --restart trains those that are done only where they are named" if restart else ""
-            echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
+            _say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        _tell(everywhere.retry(again, restart, say), runs)
+        _tell(everywhere.retry(again, restart, _say), runs)
 
 
 @app.command()
@@ -359,7 +359,7 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     if follow:
         reading.follow(chosen, run.run, position, _write)
     elif not log.exists():
-        echo(reading.no_log(chosen, run))
+        _say(reading.no_log(chosen, run))
 
 
 @app.command()
@@ -396,7 +396,7 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
     from mtlcluster.features.pack import pack
     from mtlcluster.features.source import read_sums
 
-    pack(source, target, force, say, read_sums(add))
+    pack(source, target, force, _say, read_sums(add))
 
 
 @app.command()
@@ -407,7 +407,7 @@ def methods(name: str | None) -> None:
 
     width = min(_width() or 100, 100)
     for line in listing.one_method(name, width) if name else listing.all_methods(width):
-        echo(line)
+        _say(line)
 
 
 def _targets(cluster: str | None, split: str | None) -> list[str | None]:
@@ -434,6 +434,11 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _say(words: str, err: bool = False) -> None:
+    """Prints what the user is to know, but does not leave work half done where nobody reads it any more."""
+    say(words, err)
+
+
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -446,7 +451,7 @@ def _print(lines: Any) -> None:
         live.print_lines(list(lines))
     else:
         for line in lines:
-            echo(view.plain(line))
+            _say(view.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -455,7 +460,7 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
     if not click.confirm(question):
-        echo("nothing was changed")
+        _say("nothing was changed")
         raise Exit(1)
 
 
@@ -464,12 +469,12 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     name, again = submitted.sweep.name, _again(runs)
     if submitted.submitted:
         jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
-        echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+        _say(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
-        echo(note)
-    echo("next:")
+        _say(note)
+    _say("next:")
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
-        echo(f"  mtlcluster {command}{again}")
+        _say(f"  mtlcluster {command}{again}")
 
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
@@ -479,11 +484,11 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if not submitted.there:
         return
     there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
-    echo(f"{there:,} of {total:,} runs are already there")
+    _say(f"{there:,} of {total:,} runs are already there")
     unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
-        echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+        _say(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
@@ -499,7 +504,7 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
             else:
                 ended = live.wait_plainly(lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
-            echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            _say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
     raise Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)

@@ -51,10 +51,10 @@ def echo(text: object = "") -> None:
     print(text, flush=True)
 
 
-def say(text: object) -> None:
+def say(text: object, err: bool = False) -> None:
     """As `echo`, in the midst of work that must not be left half done because nobody listens any more."""
     with suppress(OutputLost):
-        echo(text)
+        print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def console(**options: Any) -> "Console":

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mtlcluster.launch import environment
-
 ROOT = Path(__file__).parents[2]
 # As a notebook on a desktop, or somebody who debugs, has them.
 FRONT_END = {
@@ -112,6 +110,8 @@ def test_train_in_a_notebooks_terminal_draws_into_files(project, sketch):
 
 def test_a_batch_script_leaves_the_front_end_behind_before_the_clusters_own_lines():
     """Which may start a screen, or say how Python behaves."""
+    from mtlcluster.launch import environment
+
     script = f"{environment.SHELL}\nexport DISPLAY=:99\nenv -0"
     done = subprocess.run(["bash", "-c", script], env={**os.environ, **FRONT_END, "KEPT": "yes"}, capture_output=True)
     seen = dict(entry.split("=", 1) for entry in done.stdout.decode().strip("\0").split("\0"))

@@ -16,9 +16,8 @@ import pytest
 from matplotlib import font_manager
 from PIL import Image
 
-from mtlcluster.collect import figures, fonts, style
+from mtlcluster.collect import figures, style
 from mtlcluster.collect.collect import collect
-from mtlcluster.csv_text import csv_text
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.status import Status, write_status
 from mtlcluster.training.console import train_file
@@ -159,6 +158,8 @@ def test_the_page_shows_every_name_as_text(report):
 
 def picture(name: str, folder: Path) -> np.ndarray:
     """A figure's title of that name."""
+    from mtlcluster.collect import fonts
+
     with style.settings(fonts.families(name)[0]):
         figure, _, _ = style.grid_of_panels([name])
         figure.savefig(folder / "title.png")
@@ -171,6 +172,8 @@ has_cjk = "CJK" in "".join(entry.name for entry in font_manager.fontManager.ttfl
 
 @pytest.mark.skipif(not has_cjk, reason="no CJK font is here (Debian package fonts-noto-cjk)")
 def test_figures_show_names_in_the_fonts_that_are_here(tmp_path, report):
+    from mtlcluster.collect import fonts
+
     with warnings.catch_warnings():
         warnings.simplefilter("error")      # of glyphs that are missing
         for name in CJK:
@@ -198,6 +201,8 @@ def test_without_such_a_font_it_is_said_once_in_words(trained, monkeypatch, capf
 
 
 def test_a_number_stays_a_number_and_a_text_is_none():
+    from mtlcluster.csv_text import csv_text
+
     written = ["-1", "+1.5", "-1e-9", "-.5", "-inf", "nan", -2.5, "-1-1", "+a", "=1", "--1", "-", "-1,5", "1=1", ""]
     [row] = csv.reader(csv_text([written]).splitlines())
     assert row == ["-1", "+1.5", "-1e-9", "-.5", "-inf", "nan", "-2.5", "'-1-1", "'+a", "'=1", "'--1", "'-", "'-1,5",
