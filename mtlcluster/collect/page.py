@@ -30,12 +30,12 @@ thead tr.groups th[colspan] { box-shadow: inset 0 -1px 0 var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back);
   padding-left: 0; }
 thead tr.groups th[colspan]:not([colspan="1"]) { text-align: left; }
-table thead tr.groups th.long { white-space: normal; min-width: 12rem; max-width: 20rem; overflow-wrap: anywhere; }
 table.dense { font-size: .8rem; }
 table.dense th, table.dense td { padding: .3rem .35rem; }
 table.dense th:first-child { padding-left: 0; }
 table.dense thead th { white-space: normal; }
 table.dense thead tr.groups th { white-space: nowrap; }
+table thead tr.groups th.long { white-space: normal; min-width: 12rem; max-width: 20rem; overflow-wrap: anywhere; }
 tbody th { font-weight: 400; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: break-word; }
 tbody tr:hover > * { background: var(--raised); }
 td.best { font-weight: 700; color: var(--best); }
