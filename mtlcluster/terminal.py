@@ -97,11 +97,10 @@ def _tolerant(stream: Any, kind: type[io.FileIO]) -> Any:
         return stream
     raw = kind(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        io.BufferedWriter(raw),         # always: what is lost stays in it, so that the end of the process knows
         encoding=stream.encoding,
         errors="simpler",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=stream.line_buffering or stream.write_through,       # the latter is `python -u`
     )
 
 

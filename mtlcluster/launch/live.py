@@ -95,7 +95,8 @@ def _frame(runs: list[RunStatus], unreachable: dict[str, str], console: "Console
     from rich.text import Text
 
     overall = Table.grid(padding=(0, 2))
-    overall.add_row("overall", ProgressBar(max(1, len(runs)), sum(1.0 if run.ended else run.share for run in runs), 40))
+    share, width = sum(1.0 if run.ended else run.share for run in runs), max(1, min(40, console.width - 10))
+    overall.add_row("overall", ProgressBar(max(1, len(runs)), share, width))
     sweeps = by_sweep(runs)
     lines = [line for sweep in sweeps.items() for line in summary(*sweep)]
     room = max(3, console.height - len(lines) - 5)

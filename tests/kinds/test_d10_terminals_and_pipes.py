@@ -97,7 +97,9 @@ def test_a_reader_that_leaves_is_no_error(sweep, verb):
     assert b"Exception ignored" not in done.stderr
 
 
-def test_a_full_disk_under_standard_output_is_named_once(sweep):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output_is_named_once(sweep, monkeypatch, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     for verb in LOOKS:
         with open("/dev/full", "wb") as full:
             done = subprocess.run([*COMMAND, *shlex.split(verb)], stdout=full, stderr=subprocess.PIPE, timeout=60)
