@@ -46,6 +46,8 @@ class Task:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(f"a task's name must not be empty nor contain '/', found {self.name!r}")
+        if any("\ud800" <= character <= "\udfff" for character in self.name):
+            raise ValueError(f"a task's name must be text, which halves of characters are not, found {self.name!r}")
         for name, metric in self.metrics.items():
             if metric.higher_is_better is None:
                 raise ValueError(f"metric '{name}' of task '{self.name}' does not say whether higher is better")

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import font_manager
 from PIL import Image
 
+from mtlcluster import Task
 from mtlcluster.collect import figures, style
 from mtlcluster.collect.collect import collect
 from mtlcluster.sweep.folder import Sweep
@@ -26,9 +28,10 @@ from mtlcluster.training.predict import main as evaluate
 NAMES = [
     "情感分類 (任务)", "データ分類", "감정", '=HYPERLINK("x","y")', "+1+cmd|' C calc'!A0", "-2+3", "@SUM(A1)", "\t=1",
     "$x_1$ and \\frac{1}{0} {", "a|b `c` *d* <script>alert(1) &lt;", "  leading", "new\nline", "n\0ul \x1b[31m",
-    "שלום עולם", "\u202egnirts", "😀 👩\u200d👧", "x" * 300, "[b] [red] :key:", "a.b", "type", "_under_", "half \ud800",
+    "שלום עולם", "\u202egnirts", "😀 👩\u200d👧", "x" * 300, "[b] [red] :key:", "a.b", "type", "_under_", "Ünïcödé ∞",
 ]  # fmt: skip
-IDS = ["=1+1", "+2", "-3", "-dQw4w9WgXcQ", "@x", "\t=4", "\r=5", "plain", "-0.5e3", "任务,\"q\"", "a\nb", "＝6", " =7"]
+IDS = ["=1+1", "+2", "-3", "-dQw4w9WgXcQ", "@x", "\t=4", "\r=5", "plain", "-0.5e3", '任务,"q"', "a\nb", "＝6", " =7"]
+IDS += ["half \udcff"]
 JOB = f'''
 import torch
 from torch import nn
@@ -61,6 +64,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert train_file(project / "odd.yaml", project / "run") == 0
     evaluate(project / "run", "test", project / "predictions.csv")
     return project
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "half \ud800"])
+def test_what_is_no_name_is_refused_with_the_reason(name):
+    with pytest.raises(ValueError, match=r"a task's name must (not be empty nor contain '/'|be text)"):
+        Task(name, torch.nn.functional.mse_loss, "regression")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +114,7 @@ def test_samples_of_any_name_are_predicted_and_no_formula(trained):
     assert len(rows) == len(IDS), "a row is a sample"
     assert all(is_harmless(cell) for row in [heads, *rows] for cell in row)
     shown = ["'=1+1", "+2", "-3", "'-dQw4w9WgXcQ", "'@x", "' =4", "' =5", "plain", "-0.5e3", '任务,"q"', "a b", "'＝6"]
-    assert [row[0] for row in rows] == [*shown, "' =7"]
+    assert [row[0] for row in rows] == [*shown, "' =7", "half \\udcff"]
     numbers = np.array([[float(cell) for cell in row[1:]] for row in rows])
     assert (numbers < 0).any(), "negative numbers are numbers"
     assert len((trained / "predictions.csv").read_text("utf-8").splitlines()) == 1 + len(IDS)
