@@ -35,9 +35,12 @@ def _import() -> None:
     assert found is not None
     assert found.origin is not None
     here = os.open(".", os.O_PATH)      # which may have been removed, or must not be read
+    backend = os.environ.pop("MPLBACKEND", None)        # a notebook's, which need not be here
     try:
         os.chdir(Path(found.origin).parent / "mpl-data")
         importlib.import_module("matplotlib")
     finally:
         os.fchdir(here)
         os.close(here)
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
