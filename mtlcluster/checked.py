@@ -1,5 +1,8 @@
 """From pydantic's findings to one sentence: where, what was found, what was expected and the nearest right name."""
 
+import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pydantic
@@ -10,9 +13,25 @@ Key = tuple[str | int, ...]         # the keys that lead to a value in nested ma
 
 
 class Checked(pydantic.BaseModel):
-    """Base of everything that a user writes: no unknown keys, no silent conversions, no changes afterwards."""
+    """Base of everything that a user writes: no unknown keys, no silent conversions, no changes afterwards. Numbers are
+    finite.
+    """
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+# What pydantic says in words of Python's.
+PLAIN_WORDS = {
+    "dict_type": "should be keys and values",
+    "model_type": "should be keys and values",
+    "too_short": "should have at least {min_length} of them",
+    "too_long": "should have at most {max_length} of them",
+    "string_too_short": "should not be empty",
+}
+
+
+# How pydantic calls the types of which a value may be one, where it was none of them.
+TYPE = re.compile(r"(constrained-)?(int|float|str|bool|none)|(list|dict|tuple|literal|nullable|function-\w+)\[.*\]")
 
 
 def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> tuple[Key, str]:
@@ -20,16 +39,52 @@ def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseMode
     mistakes = error.errors()
     # A misspelt key is often also a missing one: the misspelling is the better news.
     mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    key: Key = tuple(mistake["loc"])
+    key = _without_types(mistake["loc"], [m["loc"] for m in mistakes])
+    alike = [m for m in mistakes if m["loc"][:-1] == key] if key == mistake["loc"][:-1] else [mistake]
     if mistake["type"] == "extra_forbidden":
         return key, f"unknown key '{key[-1]}'{nearest(str(key[-1]), known_keys(model, key[:-1]))}"
     if mistake["type"] == "missing":
         return key, f"missing key '{dotted(key)}'"
-    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if is_key := key[-1:] == ("[key]",):
+        key = key[:-1]
+    if mistake["type"] == "invalid_key" or (is_key and mistake["type"] == "string_type"):
+        return key, f"{dotted(key)}: a key should be a word here; a number as one stands in quotes"
+    first, *more = dict.fromkeys(map(_wording, alike))
+    message = " or ".join([first, *(words.removeprefix("should be ") for words in more)])
     found = "" if isinstance(mistake["input"], dict) else f", found {shown(mistake['input'])}"
     if mistake["type"] == "value_error":
         found = ""
+    found += meant(mistake["type"], mistake["input"])
     return key, f"{dotted(key)} {message}{found}" if key and message.startswith("should") else message
+
+
+def _wording(mistake: Any) -> str:
+    if mistake["type"] in PLAIN_WORDS:
+        return PLAIN_WORDS[mistake["type"]].format(**mistake.get("ctx", {}))
+    message: str = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message
+
+
+def _without_types(place: Key, all_places: Sequence[Key]) -> Key:
+    """`place` without the types that stand in it for a value that is of none of several."""
+    kept: list[str | int] = []
+    for i, part in enumerate(place):
+        tried = {str(other[i]) for other in all_places if other[:i] == place[:i] and len(other) > i}
+        if len(tried) == 1 or not all(map(TYPE.fullmatch, tried)):
+            kept.append(part)
+    return tuple(kept)
+
+
+def meant(kind: str, found: Any) -> str:
+    """'; write true' for a word that other versions of YAML, or a programming language, read as such."""
+    if not isinstance(found, str):
+        return ""
+    if kind == "bool_type" and found.lower() in ("yes", "on", "no", "off"):
+        return f"; write {'true' if found.lower() in ('yes', 'on') else 'false'}"
+    try:
+        return f"; write {int(found, 0)}" if kind in ("int_type", "float_type") else ""
+    except ValueError:
+        return ""
 
 
 def dotted(key: Key) -> str:
@@ -37,7 +92,8 @@ def dotted(key: Key) -> str:
 
 
 def shown(value: Any) -> str:
-    text = repr(value)
+    """As it stands in a file, and not too long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 from click.exceptions import Exit
 
+from mtlcluster import printable
 from mtlcluster.errors import ClusterError, SchedulerError, UserError
 from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
@@ -69,7 +70,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _say(f"mtlcluster: {message}", err=True)
+    _say(f"mtlcluster: {printable.text(message)}", err=True)
     raise Exit(code)
 
 
@@ -118,7 +119,7 @@ def train(config: Path, folder: Path | None) -> None:
 @app.command()
 @click.argument("grid", type=FILE)
 @click.option(
-    "--cluster", metavar="NAME", help="local, slurm, or a name from clusters.yaml; by default Slurm where it answers."
+    "--cluster", metavar="NAME", help="local, slurm, or a name from clusters.yaml; by default Slurm where it is there."
 )
 @click.option("--split", metavar="NAME,NAME", help="Deal the runs out over clusters.")
 @runs_folder
@@ -126,6 +127,7 @@ def train(config: Path, folder: Path | None) -> None:
 @click.option("--wait", is_flag=True, help="Show progress until every run has ended.")
 @click.option("--check", is_flag=True, help="First make one training step of every method, here.")
 @click.option("--max-runs", metavar="N", type=click.IntRange(1), default=10_000, help="Refuse a grid of more points.")
+@dont_ask
 def submit(
     grid: Path,
     cluster: str | None,
@@ -135,6 +137,7 @@ def submit(
     wait: bool,
     check: bool,
     max_runs: int,
+    yes: bool,
 ) -> None:
     """Train every run of a grid that is not there yet.
 
@@ -157,6 +160,8 @@ def submit(
         for shown in previews(planned, runs, targets):
             _say(shown)
         return
+    if any(not path.name.startswith(".") for path in (runs / planned.file.name).glob("*")):
+        _confirm_code(runs / planned.file.name, "submit", yes)
     with fleet_of([planned.path.parent]) as fleet:
         submitted = submit_to(planned, runs, targets, fleet, _say)
         _tell_there(submitted, runs)
@@ -277,7 +282,8 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     if ended := sum(run.ended for run in after):
         _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
-        _say(f"{_runs(len(after) - ended)} will end soon; to see it: mtlcluster status {sweep}{_again(runs)}")
+        soon = "will end within a minute, or when it has saved, or be killed"
+        _say(f"{_runs(len(after) - ended)} {soon}; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()
@@ -301,6 +307,8 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
             named = "; --restart trains those that are done only where they are named" if restart else ""
             _say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
+        if everywhere.sweep.folder.exists() and (restart or "" in everywhere.by_cluster(again)):
+            _confirm_code(everywhere.sweep.folder, "retry", yes)
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
         _tell(everywhere.retry(again, restart, _say), runs)
@@ -308,16 +316,19 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
 
 @app.command()
 @click.argument("run")
+@dont_ask
 @runs_folder
-def replay(run: str, runs: Path) -> None:
+def replay(run: str, yes: bool, runs: Path) -> None:
     """Repeat the step at which a run stopped being finite.
 
     Where its loss or gradient began to be NaN or infinite, and what every module gave out there, over which range.
-    Nothing is changed. RUN is a run's folder, SWEEP/RUN, or a part of its name.
+    Nothing is changed. With the code that the run began with. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
-    from mtlcluster.launch.foreground import find_run, run_module
+    from mtlcluster.launch.foreground import find_run, run_module, sweep_of
 
-    raise Exit(run_module("mtlcluster.training.replay", find_run(runs, run)))
+    folder = find_run(runs, run)
+    _confirm_code(sweep_of(folder), "replay", yes)
+    raise Exit(run_module("mtlcluster.training.replay", folder))
 
 
 @app.command()
@@ -368,17 +379,20 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     "--split", type=click.Choice(["train", "validation", "test"]), default="test", help="Which part of the data."
 )
 @click.option("--out", metavar="FILE", type=FILE, help="By default predictions-<split>.csv in the run's folder.")
+@dont_ask
 @runs_folder
-def evaluate(run: str, split: str, out: Path | None, runs: Path) -> None:
+def evaluate(run: str, split: str, out: Path | None, yes: bool, runs: Path) -> None:
     """Evaluate a run's best checkpoint; write predictions.
 
     With the code that the run began with. The predictions are a CSV file, one row a sample: label, and probability and
     decision, of every task. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
-    from mtlcluster.launch.foreground import find_run, run_module
+    from mtlcluster.launch.foreground import find_run, run_module, sweep_of
 
+    folder = find_run(runs, run)
+    _confirm_code(sweep_of(folder), "evaluate", yes)
     options = ["--split", split, *(["--out", str(out.absolute())] if out else [])]
-    raise Exit(run_module("mtlcluster.training.predict", find_run(runs, run), *options))
+    raise Exit(run_module("mtlcluster.training.predict", folder, *options))
 
 
 @app.command("pack-features")
@@ -440,7 +454,7 @@ def _say(words: str, err: bool = False) -> None:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(printable.text(text))
     sys.stdout.flush()
 
 
@@ -459,9 +473,18 @@ def _confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
-    if not click.confirm(question):
+    if not click.confirm(printable.line(question)):
         _say("nothing was changed")
         raise Exit(1)
+
+
+def _confirm_code(folder: Path | None, verb: str, yes: bool) -> None:
+    """Asks before code is run that lies in a sweep's folder which somebody else may have made."""
+    from mtlcluster.config import memory
+
+    if folder and not yes and not memory.is_mine(folder):
+        words = f"{folder} was not made by a submit of yours from here, and {verb} runs the code that lies in it."
+        _confirm(f"{words} Do you trust who made it?", yes)
 
 
 def _tell(submitted: "Submitted", runs: Path) -> None:

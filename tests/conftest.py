@@ -38,7 +38,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT.parents[1]))
-    monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
+    for variable in ("MTLCLUSTER_RUNS", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
     shutil.copytree(PROJECT, tmp_path / "project")
     return tmp_path / "project"
 

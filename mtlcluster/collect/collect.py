@@ -3,19 +3,19 @@
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlcluster import __version__
+from mtlcluster import __version__, printable
 from mtlcluster.collect.plain_matplotlib import plain_matplotlib
 from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
-from mtlcluster.sweep.files import locked, replace_text
+from mtlcluster.sweep.files import locked, make_folder, read_regular, remove, replace_text
 from mtlcluster.sweep.folder import Sweep
 
 if TYPE_CHECKING:               # needs numpy, which a collect of nothing new need not pay for
@@ -24,6 +24,8 @@ if TYPE_CHECKING:               # needs numpy, which a collect of nothing new ne
 PAGE = "index.html"
 PARTS = ("figures", "tables")
 MADE = ".made.json"             # what the report was made of, and which files belong to it
+LARGEST = 2**26                 # bytes of it
+OF_A_REPORT = re.compile(r"index\.html|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tables/[a-z][a-z0-9_]*\.(?:csv|md)")
 NAMED = 10                      # runs, or characters, that are named in a message
 BOXES = "no font here has {}: the figures have boxes there; to mend that, install one and remove report/"
 
@@ -71,12 +73,17 @@ def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
 
 
 def _read_made(sweep: Sweep) -> Made | None:
-    """None where no report is there, or none that is whole."""
+    """None where no report is there, or none that is whole. Who sent the folder may have written it: only names that a
+    report's files and a sweep's runs can have count.
+    """
     try:
-        entry = json.loads((sweep.report / MADE).read_bytes())
-        seen = [Seen(sweep.run(name), *found) for name, *found in entry.pop("seen")]
-        return Made(seen=seen, **entry)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if sweep.report.is_symlink():
+            return None
+        entry = json.loads(read_regular(sweep.report / MADE, LARGEST))
+        files = [name for name in entry["files"] if OF_A_REPORT.fullmatch(name)]
+        seen = [Seen(sweep.run(name), *found) for name, *found in entry["seen"] if Path(name).name == name]
+        return Made(str(entry["code"]), seen, [printable.line(line) for line in entry["lines"]], files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -117,12 +124,12 @@ def _make_plainly(sweep: Sweep, seen: list[Seen], former: list[str]) -> list[str
         if not finished:
             raise UserError(f"sweep '{sweep.name}': no history can be read; {'; '.join(lines[1:])}")
         beside = sweep.folder / ".report.new"
-        shutil.rmtree(beside, ignore_errors=True)
+        remove(beside)
         try:
             lines += _write(sweep.name, finished, absent, beside, advance)
             files = _put_in_place(beside, sweep.report, former)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            remove(beside)
     _write_made(sweep.report, Made(_code(), seen, lines, files))
     return lines
 
@@ -139,8 +146,9 @@ def _write(
     from mtlcluster.collect import figures, report, tables
     from mtlcluster.collect.settings import settings, tasks_of
 
+    folder.mkdir()
     for part in PARTS:
-        (folder / part).mkdir(parents=True)
+        (folder / part).mkdir()
     found, tasks = settings(finished), tasks_of(finished)
     made = tables.tables(found, tasks)
     drawing = figures.Figures(found, tasks, made[0])
@@ -161,13 +169,14 @@ def _put_in_place(beside: Path, report: Path, former: list[str]) -> list[str]:
     all of it again.
     """
     names = sorted(str(path.relative_to(beside)) for path in beside.rglob("*") if path.is_file() and path.name != PAGE)
-    for part in PARTS:
-        (report / part).mkdir(parents=True, exist_ok=True)
+    for folder in (report, *(report / part for part in PARTS)):
+        make_folder(folder)
     _write_made(report, Made("", [], [], sorted({*former, *names, PAGE})))
     for name in [*names, PAGE]:
         with open(beside / name, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside / name, report / name)
     for name in {*former} - {*names, PAGE}:
-        (report / name).unlink(missing_ok=True)
+        if not (report / name).is_symlink():
+            (report / name).unlink(missing_ok=True)
     return [*names, PAGE]

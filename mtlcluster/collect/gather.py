@@ -1,5 +1,6 @@
 """Of the histories that runs have left what figures and tables need."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlcluster import printable
 from mtlcluster.collect.survey import Seen
 from mtlcluster.sweep.history import UnsafePickle, read_history
 
@@ -27,6 +29,9 @@ class Absent:
     name: str
     state: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable.line(self.reason))      # be it out of a file of somebody else's
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +91,23 @@ def _finished_or_absent(seen: Seen) -> FinishedRun | Absent:
     if seen.history is None:
         return Absent(name, "unreadable", "is done, but has no history.pkl")
     try:
-        history = read_history(seen.run.history)
+        history = _printable(read_history(seen.run.history))
         if not history["info"]["finished"]:
             return Absent(name, "unfinished", "is done by its status, but its history has no end")
         return finished_run(name, history)
     except (UnsafePickle, ValueError, OSError) as error:
         return Absent(name, "unreadable", str(error).removeprefix(f"{seen.run.history}: "))
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         return Absent(name, "unreadable", f"history.pkl lacks what a history has ({type(error).__name__}: {error})")
+
+
+def _printable(value: Any) -> Any:
+    """With texts that fit into a line of a table, names of tasks and series among them."""
+    if isinstance(value, str):
+        return printable.line(value)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
@@ -108,13 +122,15 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         tasks = [task for task in tasks if task.name == single]
         series = {k: s for k, s in series.items() if k not in ACROSS_TASKS and not others & set(k.split("/"))}
     epoch = _selected_epoch(best, series)
+    given = [dict(info["config"]), dict(info["varied"])]
+    config, varied = json.loads(json.dumps(given, default=str))     # plain values, whatever they were
     return FinishedRun(
         name=name,
         seed=int(info["seed"]),
         method=str(info["method"]),
         single_task=single,
-        config=dict(info["config"]),
-        varied=dict(info["varied"]),
+        config=config,
+        varied=varied,
         tasks=tasks,
         best=best,
         epoch=epoch,

@@ -10,8 +10,8 @@ import pydantic
 from pydantic import Field
 
 from mtlcluster.checked import Checked, first_mistake
-from mtlcluster.config.places import FILE_NAME, cluster_files
-from mtlcluster.config.units import Duration, GpuType, Size
+from mtlcluster.config.places import FILE_NAME, cluster_files, passed_over
+from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 
@@ -41,19 +41,19 @@ class ClusterOptions(Checked):
     """One entry of a cluster file."""
 
     host: str | None = None                     # as in ~/.ssh/config; left out: this machine
-    root: str = "~/mtlcluster"                  # the folder over there that holds all of mtlcluster's
-    install: list[str] = []                     # shell lines that `setup` runs in a new environment: torch, for one
+    root: Line = "~/mtlcluster"                 # the folder over there that holds all of mtlcluster's
+    install: list[Line] = []                    # shell lines that `setup` runs in a new environment: torch, for one
     data: dict[str, dict[str, Any]] = {}        # by job: options of its data that are others over there
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
     gpus_as: Literal["per_node", "gres"] = "per_node"       # --gpus-per-node=a100:2 or --gres=gpu:a100:2
     gpu_types: dict[GpuType, GpuType] = {}      # by the names that grids use; left out: any, by Slurm's own names
     limits: Limits = Limits()
-    mail: str | None = None                     # an address to which Slurm writes when an array has ended or failed
-    setup: list[str] = []                       # shell lines that a job runs first
-    environment: str | None = None              # a virtual environment; left out: this one, or that of `setup`
+    mail: Line | None = None                    # an address to which Slurm writes when an array has ended or failed
+    setup: list[Line] = []                      # shell lines that a job runs first
+    environment: Line | None = None             # a virtual environment; left out: this one, or that of `setup`
 
     @pydantic.field_validator("host")
     @classmethod
@@ -68,13 +68,6 @@ class ClusterOptions(Checked):
         if folder is not None and info.data.get("host") and not FOLDER.fullmatch(folder):
             raise ValueError(f"{info.field_name} should begin with / or ~/, found {folder!r}")
         return folder
-
-    @pydantic.field_validator("setup", "install")
-    @classmethod
-    def _single_lines(cls, lines: list[str], info: pydantic.ValidationInfo) -> list[str]:
-        if any("\n" in line for line in lines):
-            raise ValueError(f"{info.field_name} should be a list of single lines; write one item a line")
-        return lines
 
 
 @dataclass(frozen=True)
@@ -124,7 +117,7 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
     if not NAME.fullmatch(str(name)):
         file.refuse((name,), f"a cluster's name should be letters, digits, '.', '_' and '-', found {str(name)!r}")
     try:
-        found = ClusterOptions(**options)
+        found = ClusterOptions.model_validate(options)
     except pydantic.ValidationError as error:
         key_inside, message = first_mistake(error, ClusterOptions)
         file.refuse((name, *key_inside), message)
@@ -137,12 +130,16 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:
-    """The cluster called `name`. Raises UserError with the nearest name."""
+    """The cluster called `name`. grid_folder: see cluster_files. Raises UserError with the nearest name."""
+    return cluster_among(name, cluster_files(grid_folder))
+
+
+def cluster_among(name: str, files: list[Path]) -> Cluster:
     if name == LOCAL:
         return Cluster(LOCAL)
-    files = cluster_files(grid_folder)
     clusters = read_clusters(files)
     if name not in clusters and name != SLURM:
         where = f" in {', '.join(map(str, files))}" if files else f": no {FILE_NAME} names it"
-        raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}")
+        hint = f"; {words}" if (words := passed_over()) else ""
+        raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}{hint}")
     return clusters.get(name, Cluster(SLURM))

@@ -4,9 +4,10 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import pydantic
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic import Field
 from mtlcluster.checked import Checked, Key, first_mistake, shown
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
-from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.config.yaml_file import YamlFile, unquoted
 from mtlcluster.errors import UserError
 from mtlcluster.methods.catalog import OWN, by_slot, method_label, own_file, placed_method, sparse_method
 
@@ -25,12 +26,29 @@ LONGEST_NAME = 100
 class Range(Checked):
     range: int | list[int]
 
+    @pydantic.field_validator("range", mode="wrap")
+    @classmethod
+    def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | list[int]:
+        with suppress(pydantic.ValidationError):        # which has one mistake for either form
+            bounds: int | list[int] = check(value)
+            if isinstance(bounds, int) or (2 <= len(bounds) <= 3 and bounds[2:] != [0]) or len(bounds) == 1:
+                return bounds
+        raise ValueError(f"should be a count or [start, stop] or [start, stop, step], found {shown(value)}")
+
     def values(self) -> Sequence[int]:
         """As Python's range: a count, or start and stop and possibly step."""
-        bounds = [self.range] if isinstance(self.range, int) else self.range
-        if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] == 0):
-            raise ValueError(f"range should be a count or [start, stop] or [start, stop, step], found {self.range}")
-        return range(*bounds)
+        return range(*([self.range] if isinstance(self.range, int) else self.range))
+
+
+def _list_or_range(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> list[Any] | Range:
+    if isinstance(value, dict):
+        return Range.model_validate(value)
+    if isinstance(value, list | Range):
+        return value
+    raise ValueError(f"should be a list of values, or {{range: …}}, found {shown(value)}")
+
+
+Values = Annotated[list[Any] | Range, pydantic.WrapValidator(_list_or_range)]
 
 
 class GridFile(Checked):
@@ -38,7 +56,7 @@ class GridFile(Checked):
     job: str | None = None
     base: str | None = None
     set: dict[str, Any] = {}
-    grid: dict[str, list[Any] | Range] = {}
+    grid: dict[str, Values] = {}
     zip: list[dict[str, list[Any]]] = []
     include: list[dict[str, Any]] = []
     exclude: list[dict[str, Any]] = []
@@ -100,7 +118,7 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     if "grid" not in yaml_file.data and "name" not in yaml_file.data and "job" in yaml_file.data:
         raise UserError(f"{path}: this is the configuration of one run, not a grid; train it by `mtlcluster train`")
     try:
-        file = GridFile(**yaml_file.data)
+        file = GridFile.model_validate(yaml_file.data)
     except pydantic.ValidationError as error:
         yaml_file.refuse(*first_mistake(error, GridFile))
     base = _read_base(yaml_file, file)
@@ -117,6 +135,7 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     runs: dict[str, PlannedRun] = {}
     own: dict[str, Path] = {}
     repeated = 0
+    written: dict[Any, PlannedRun] = {}
     for point in _without_excluded(yaml_file, file, points):
         run = _plan(yaml_file, file, base, job, point)
         _note_own(yaml_file, run, own)
@@ -132,6 +151,8 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
                 f"two points are the same run: {shown(same.varied)} and {shown(run.varied)} differ in nothing that "
                 "decides the result (of a path in data only the last part counts)",
             )
+        seen = {key: job.converted(key, value) for key, value in run.varied.items()}
+        _refuse_alike(yaml_file, run, written.setdefault(_alike(seen), run), point)
         repeated += same is not None
         runs.setdefault(run.hash, run)
     if not runs:
@@ -141,6 +162,33 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
         resolved["base"] = base.data
     methods = sorted(set(own.values()))
     return Grid(path, file, job, list(runs.values()), repeated, resolved, methods)
+
+
+def _refuse_alike(grid: YamlFile, run: PlannedRun, other: PlannedRun, point: "Point") -> None:
+    """Two values that differ in their type alone, such as 8 and '8', are two by mistake: the runs are called alike."""
+    if run.hash == other.hash:
+        return
+    for key, value, where in point:
+        before = other.varied.get(key)
+        if repr(value) != repr(before) and _kinds(value) != _kinds(before):
+            grid.refuse(where, f"{key}: {shown(before)} and {shown(value)} read alike; write both in the same way")
+
+
+def _alike(value: Any) -> Any:
+    """The same for all values that read alike, whatever their type."""
+    if isinstance(value, dict):
+        return frozenset((key, _alike(inner)) for key, inner in value.items())
+    if isinstance(value, list):
+        return tuple(map(_alike, value))
+    with suppress(ValueError):
+        value = unquoted(value) if isinstance(value, str) else value
+    return ("truth", value) if isinstance(value, bool) else value
+
+
+def _kinds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _kinds(inner) for key, inner in value.items()}
+    return [_kinds(inner) for inner in value] if isinstance(value, list) else type(value)
 
 
 def _note_own(grid: YamlFile, run: PlannedRun, found: dict[str, Path]) -> None:
@@ -171,9 +219,9 @@ def _points(grid: YamlFile, file: GridFile, max_runs: int) -> tuple[Iterator[Poi
     """Every combination of `grid` and of the groups of `zip`, then the points of `include`; and how many they are."""
     axes: list[Iterable[Point]] = []
     given = {key: _values(grid, key, value) for key, value in file.grid.items()}
-    count = math.prod(len(values) for values in given.values())
+    count = math.prod(map(_length, given.values()))
     if count > max_runs:        # before anything of that size is made
-        grid.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
+        grid.refuse(("grid",), f"{_many(count)} points; the limit is {max_runs:,} (--max-runs changes it)")
     for key, values in given.items():
         where: Key = ("grid", key)
         in_list = not isinstance(file.grid[key], Range)
@@ -196,13 +244,21 @@ def _points(grid: YamlFile, file: GridFile, max_runs: int) -> tuple[Iterator[Poi
 
 
 def _values(grid: YamlFile, key: str, given: list[Any] | Range) -> Sequence[Any]:
-    try:
-        values = given.values() if isinstance(given, Range) else given
-    except ValueError as error:
-        grid.refuse(("grid", key), str(error))
+    values = given.values() if isinstance(given, Range) else given
     if not values:
         grid.refuse(("grid", key), f"grid.{key} has no values")
     return values
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else "more than 10^15"
+
+
+def _length(values: Sequence[Any]) -> int:
+    """Also of ranges for which `len` is too small."""
+    if not isinstance(values, range):
+        return len(values)
+    return (values[-1] - values[0]) // values.step + 1
 
 
 def _without_excluded(grid: YamlFile, file: GridFile, points: Iterator[Point]) -> Iterator[Point]:
@@ -234,7 +290,7 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
     sources: dict[Key, _Source] = {}
     settings: list[tuple[str, Any, _Source]] = []
     if base:
-        settings += [(key, value, _Source(base, (key,))) for key, value in base.data.items()]
+        settings += [(str(key), value, _Source(base, (key,))) for key, value in base.data.items()]
     settings += [(key, value, _Source(grid, ("set", key))) for key, value in file.set.items()]
     if "resources" in file.model_fields_set:
         settings.append(("resources", file.resources.model_dump(exclude_unset=True), _Source(grid, ("resources",))))

@@ -1,11 +1,18 @@
 """Job files (`jobs/digits.py`): found and parsed, never imported, so that a grid is checked without torch."""
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
+from mtlcluster.checked import first_mistake, shown
 from mtlcluster.errors import UserError, nearest
+
+# Of which type an option may be for a grid to be told what the job would make of it, and what it would refuse.
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 @dataclass(frozen=True)
@@ -13,13 +20,14 @@ class JobFile:
     """Where a job is, and which options its data and its model take.
 
     root: the folder that is snapshotted and that `file` is relative to. options: for `data` and `model` the names that
-    the dataclass in `build`'s signature admits; None where the signature does not tell.
+    the dataclass in `build`'s signature admits, each with its type as it is written there; None where the signature
+    does not tell.
     """
 
     root: Path
     file: Path
     function: str
-    options: dict[str, list[str] | None]
+    options: dict[str, dict[str, str] | None]
 
     @property
     def reference(self) -> str:
@@ -27,13 +35,25 @@ class JobFile:
         return f"{self.file.as_posix()}:{self.function}"
 
     def check(self, section: str, values: dict[str, Any]) -> tuple[str, str] | None:
-        """The first option of `data` or `model` that the job does not know, and a sentence about it."""
+        """The first option of `data` or `model` that the job does not know or would refuse, and a sentence about it."""
         known = self.options[section]
-        for key in values:
-            if known is not None and key not in known:
+        if known is None:
+            return None
+        for key, value in values.items():
+            if key not in known:
                 where = f"the {section} of {self.file}"
                 return key, f"unknown option '{key}' of {where}{nearest(key, known) or ', which takes none'}"
+            try:
+                _converted(known[key], value)
+            except ValueError as error:
+                return key, f"{section}.{key} {error}, found {shown(value)}"
         return None
+
+    def converted(self, dotted_key: str, value: Any) -> Any:
+        """What the job makes of an option's value: 8 of '8', where it says that this is an `int`."""
+        section, _, key = dotted_key.partition(".")
+        annotation = (self.options.get(section) or {}).get(key)
+        return value if annotation is None else _converted(annotation, value)
 
 
 def find_job(job: str, beside: Path) -> JobFile:
@@ -87,11 +107,37 @@ def parse_job(root: Path, file: Path, function: str) -> JobFile:
 
 def _option_names(
     section: str, parameters: dict[str, ast.expr | None], classes: dict[str, ast.ClassDef]
-) -> list[str] | None:
+) -> dict[str, str] | None:
     if section not in parameters:
-        return []
+        return {}
     annotation = parameters[section]
     if not isinstance(annotation, ast.Name) or annotation.id not in classes or classes[annotation.id].bases:
         return None
     body = classes[annotation.id].body
-    return [node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    fields = [node for node in body if isinstance(node, ast.AnnAssign)]
+    return {node.target.id: ast.unparse(node.annotation) for node in fields if isinstance(node.target, ast.Name)}
+
+
+def _converted(annotation: str, value: Any) -> Any:
+    """`value` as the job will see it, of an option that is `int`, `float | None` or the like; of every other, as it is.
+
+    Raises ValueError with what it should be.
+    """
+    names = [name.strip() for name in annotation.split("|")]
+    types = [TYPES[name] for name in names if name in TYPES]
+    if len(types) + names.count("None") < len(names) or (value is None and "None" in names) or type(value) in types:
+        return value
+    if isinstance(value, str) and value.startswith(("~", "$")):     # which the job replaces, where it runs
+        return value
+    words = "should be null"
+    for kind in reversed(types):
+        try:
+            return _reader(kind).validate_python(value)
+        except pydantic.ValidationError as error:
+            words = first_mistake(error, pydantic.BaseModel)[1]
+    raise ValueError(words)
+
+
+@functools.cache
+def _reader(kind: type) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)

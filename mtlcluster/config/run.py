@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from mtlcluster.checked import Checked, first_mistake, shown
-from mtlcluster.config.units import Duration, GpuType, Size
+from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
@@ -80,10 +80,10 @@ class Resources(Checked):
     cpus: int = Field(default=1, ge=1)
     memory: Size = "2G"
     time: Duration = "1h"
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
 
     @pydantic.field_validator("gpus", mode="wrap")
     @classmethod
@@ -241,6 +241,6 @@ def read_run_config(path: Path) -> RunConfig:
         home = path.parent if code is None else path.parent.parent / "code" / str(code)
         sections["method"] = placed_method(file.data["method"], home)
     try:
-        return model(**file.data | sections)
+        return model.model_validate(file.data | sections)
     except pydantic.ValidationError as error:
         file.refuse(*first_mistake(error, model))

@@ -1,37 +1,62 @@
 """Durations, sizes and types of GPU as people and Slurm write them."""
 
+import math
+import operator
 import re
 from typing import Annotated, Any
 
 import pydantic
 
+from mtlcluster.checked import shown
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+CLOCK = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
+LONGEST = 10_000 * 86400        # seconds
 
 
 def seconds(value: Any) -> float:
-    """'90s', '10m', '1h30m', '2d', or Slurm's 'MM:SS', 'HH:MM:SS', 'D-HH:MM:SS', in seconds."""
+    """'90s', '1h30m', '2d', or Slurm's 'M', 'M:S', 'H:M:S', 'D-H', 'D-H:M', 'D-H:M:S', in seconds.
+
+    Nothing without an end: Slurm takes zero for no limit, and what is too long for it for another time.
+    """
     text = str(value).strip()
-    if parts := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text):
-        days, hours, minutes, rest = (int(part or 0) for part in parts.groups())
-        return float(days * 86400 + hours * 3600 + minutes * 60 + rest)
-    if re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])+", text):
-        return sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", text))
-    raise ValueError(f"should be a duration such as 90s, 30m, 1h30m or 01:30:00, found {value!r}")
+    if parts := CLOCK.fullmatch(text):
+        days, *rest = parts.groups()
+        numbers = [int(number) for number in rest if number]
+        # After days come hours; without them one number alone is of minutes, and the last of two of seconds.
+        units = (3600, 60, 1) if days or len(numbers) == 3 else (60, 1)
+        found = float(int(days or 0) * 86400 + sum(map(operator.mul, numbers, units)))
+    elif re.fullmatch(r"(?:[0-9]{1,9}(?:\.[0-9]+)?[smhd])+", text):
+        found = sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([0-9.]+)([smhd])", text))
+    else:
+        raise ValueError(f"should be a duration such as 90s, 1h30m, 01:30:00 or 1-12:00, found {shown(value)}")
+    if not 0 < found <= LONGEST:
+        raise ValueError(f"should be longer than zero and at most {LONGEST // 86400:,} days, found {shown(value)}")
+    return found
 
 
 def memory_bytes(value: Any) -> int:
-    """'500M' or '2G' in bytes, in powers of 1024 as Slurm counts."""
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])i?B?", str(value).strip(), re.IGNORECASE)
-    if not parts:
-        raise ValueError(f"should be a size such as 500M or 2G, found {value!r}")
-    return int(float(parts[1]) * BYTES[parts[2].upper()])
+    """'500M' or '2G' in bytes, in powers of 1024 as Slurm counts; a number alone is of megabytes, as there."""
+    parts = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)(?:([KMGT])(?:i?B)?)?", str(value).strip(), re.IGNORECASE)
+    if not parts or isinstance(value, float):
+        raise ValueError(f"should be a size such as 500M or 2G, found {shown(value)}")
+    if not (found := math.ceil(float(parts[1]) * BYTES[(parts[2] or "M").upper()])):
+        raise ValueError(f"should be more than zero, which to Slurm is all the memory of a node, found {shown(value)}")
+    return found
 
 
 def gpu_type(value: Any) -> None:
     """'a100', 'nvidia_a100_80gb', '3g.20gb'; and 4090, which YAML reads as a number. Nothing else that gres has."""
     if type(value) not in (str, int) or not re.fullmatch(r"[\w.+-]+", str(value)):
-        raise ValueError(f"should be a type of GPU such as a100, found {value!r}")
+        raise ValueError(f"should be a type of GPU such as a100, found {shown(value)}")
+
+
+def one_line(value: str) -> str:
+    """What goes into a line of a batch script, or of a command."""
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
+        raise ValueError(f"should be a single line, found {shown(value)}")
+    return value
 
 
 def _checked_by(parse: Any) -> Any:
@@ -42,6 +67,7 @@ def _checked_by(parse: Any) -> Any:
     return pydantic.BeforeValidator(check)
 
 
+Line = Annotated[str, pydantic.AfterValidator(one_line)]
 Duration = Annotated[str, _checked_by(seconds)]
 Size = Annotated[str, _checked_by(memory_bytes)]
 GpuType = Annotated[str, _checked_by(gpu_type)]

@@ -1,28 +1,63 @@
 """YAML read together with its line numbers, so that a mistake is reported where it stands."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from mtlcluster.checked import Key
+from mtlcluster.checked import Key, shown
 from mtlcluster.errors import UserError
+
+CORE = "tag:yaml.org,2002:"
+MOST_VALUES = 200_000       # in a file, aliases written out: a few lines of them can stand for more than fits anywhere
+DEEPEST = 50                # levels of keys and lists
+
+# YAML 1.2's reading of plain words: `1e-3` is a number, 010 is ten, `on`, `1_000`, `1:30` and `2024-01-01` are texts.
+PLAIN = {
+    CORE + "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    CORE + "int": re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+    CORE + "float": re.compile(
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+    CORE + "null": re.compile(r"~|null|Null|NULL|"),
+    CORE + "merge": re.compile(r"<<"),
+}
+STARTS = {"bool": "tTfF", "int": "-+0123456789", "float": "-+.0123456789", "null": ["~", "n", "N", ""], "merge": "<"}
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's reading of plain words: `1e-3` is a number, `on` and `1:30:00` are texts."""
+    """Tells which plain words are no texts, see PLAIN."""
 
 
 Loader.yaml_implicit_resolvers = {}
-for tag, pattern, first in [
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-]:
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first))
+for tag, pattern in PLAIN.items():
+    Loader.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern.pattern})$"), list(STARTS[tag.removeprefix(CORE)]))
+
+
+def unquoted(text: str) -> Any:
+    """What a text would be if it stood without quotes: 8 for '8'. Raises ValueError for what is too large."""
+    tag = next((tag for tag, pattern in PLAIN.items() if pattern.fullmatch(text)), CORE + "str")
+    return _value(tag, text)
+
+
+def _value(tag: str, text: str) -> Any:
+    """Raises ValueError for what is too large."""
+    word = text.lower()
+    match tag.removeprefix(CORE):
+        case "null":
+            return None
+        case "bool":
+            return word == "true"
+        case "int":
+            return int(word, 0 if word[:2] in ("0o", "0x") else 10)
+        case "float":
+            value = float(word.replace(".inf", "inf").replace(".nan", "nan"))
+            if math.isinf(value) and "inf" not in word:
+                raise ValueError(text)
+            return value
+    return text
 
 
 class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -52,49 +87,93 @@ class YamlFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[Key, int] = {}
+        self.values = 0
         try:
-            text = path.read_text("utf-8")
+            text = path.read_text("utf-8-sig")
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not a text file ({error})") from None
+            raise UserError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from None
         try:
-            loader = Loader(text)
-            node = loader.get_single_node()
-            self.data = {} if node is None else self._construct(loader, node, ())
+            node = Loader(text).get_single_node()
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}:1: not valid YAML: {error}") from None
+        except (yaml.YAMLError, ValueError) as error:       # a character that no text has
+            line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+            raise UserError(f"{path}:{line}: not valid YAML: {getattr(error, 'reason', error)}") from None
+        except RecursionError:
+            raise UserError(f"{path}:1: nested too deeply") from None
+        self.data = {} if node is None else self._construct(node, (), 0)
         if not isinstance(self.data, dict):
-            raise UserError(f"{path}:1: expected keys and values, found a {type(self.data).__name__}")
+            found = "a list" if isinstance(self.data, list) else shown(self.data)
+            raise UserError(f"{path}:1: expected keys and values, found {found}")
 
-    def _construct(self, loader: Any, node: yaml.Node, key: Key) -> Any:
+    def _construct(self, node: yaml.Node, key: Key, depth: int) -> Any:
         self.lines[key] = node.start_mark.line + 1
-        if isinstance(node, yaml.SequenceNode):
-            return [self._construct(loader, child, (*key, i)) for i, child in enumerate(node.value)]
-        if not isinstance(node, yaml.MappingNode):
-            return loader.construct_object(node)
-        self._refuse_duplicates(loader, node, key)
-        loader.flatten_mapping(node)
-        mapping = {}
-        for key_node, value_node in node.value:
-            name = loader.construct_object(key_node)
-            if not isinstance(name, str | int):
-                raise UserError(f"{self.path}:{key_node.start_mark.line + 1}: a key must be a plain word")
-            mapping[name] = self._construct(loader, value_node, (*key, name))
-            self.lines[(*key, name)] = key_node.start_mark.line + 1
-        return mapping
+        self.values += 1
+        if self.values > MOST_VALUES:
+            self.refuse(key[:1], f"more than {MOST_VALUES:,} values, with what aliases repeat")
+        if depth > DEEPEST:
+            self._refuse_node(node, f"nested more than {DEEPEST} levels deep; does an alias stand inside of itself?")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, yaml.SequenceNode) and node.tag == CORE + "seq":
+            return [self._construct(child, (*key, i), depth + 1) for i, child in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode) and node.tag == CORE + "map":
+            return self._mapping(node, key, depth)
+        return self._refuse_tag(node)
 
-    def _refuse_duplicates(self, loader: Any, node: yaml.MappingNode, key: Key) -> None:
-        seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            name, line = key_node.value, key_node.start_mark.line + 1
-            if isinstance(name, str) and name != "<<" and name in seen:
-                raise UserError(f"{self.path}:{line}: key '{name}' stands already in line {seen[name]}")
-            if isinstance(name, str):
-                seen[name] = line
+    def _mapping(self, node: yaml.MappingNode, key: Key, depth: int) -> dict[str | int, Any]:
+        """Its keys and values; what it merges (`<<: *alias`) counts where it says nothing itself."""
+        merged: dict[str | int, Any] = {}
+        own: dict[str | int, yaml.Node] = {}
+        lines: dict[str | int, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            merges = key_node.tag == CORE + "merge"
+            name = "<<" if merges else self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(name, str | int) or isinstance(name, bool):
+                self._refuse_node(key_node, "a key must be a plain word")
+            if str(name) in lines:
+                self._refuse_node(key_node, f"key '{name}' stands already in line {lines[str(name)]}")
+            lines[str(name)] = line
+            if merges:
+                merged = self._merged(value_node, key, depth)
+            else:
+                own[name] = value_node
+        for name, value_node in own.items():
+            merged[name] = self._construct(value_node, (*key, name), depth + 1)
+            self.lines[(*key, name)] = lines[str(name)]
+        return merged
+
+    def _merged(self, node: yaml.Node, key: Key, depth: int) -> dict[str | int, Any]:
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        found: dict[str | int, Any] = {}
+        for source in reversed(sources):        # the first wins
+            if not isinstance(source, yaml.MappingNode):
+                self._refuse_node(source, "'<<' should be an alias of keys and values, or a list of such")
+            found |= self._construct(source, key, depth + 1)
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        tag, text = node.tag, node.value
+        if tag == CORE + "str":
+            return text
+        if tag not in PLAIN:
+            self._refuse_tag(node)
+        if not PLAIN[tag].fullmatch(text):
+            self._refuse_node(node, f"{shown(text)} does not fit its tag {tag.replace(CORE, '!!')}")
+        try:
+            return _value(tag, text)
+        except ValueError:
+            self._refuse_node(node, f"too large for a number: {shown(text)}")
+
+    def _refuse_tag(self, node: yaml.Node) -> NoReturn:
+        self._refuse_node(node, f"a tag that means nothing here: {node.tag.replace(CORE, '!!')}")
+
+    def _refuse_node(self, node: yaml.Node, message: str) -> NoReturn:
+        raise UserError(f"{self.path}:{node.start_mark.line + 1}: {message}")
 
     def line(self, key: Key) -> int:
         """The line of the value at `key`, or of the nearest thing around it that the file has."""

@@ -20,12 +20,17 @@ from typing import Any
 from mtlcluster.launch.nodes import Nodes
 from mtlcluster.launch.ranks import GRACE, Crew, command, ignore_signals, kill_group, without_ranks
 from mtlcluster.launch.slots import Share
+from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
 
 HEARTBEAT = 10.0            # seconds between two writings of status.json while nothing happens
+AGAIN = 2.0                 # seconds until it is tried again where it could not be written
 MOMENT = 0.2                # seconds from the end of a process's reports to its own
+PATIENCE = 60.0             # seconds that a cancelled run may take to a step's end, where it stops
+SAVING = 600.0              # and that it may then take to write a checkpoint
 MOST_STOPS = 5              # without progress, in a row; fewer would fail what is only preempted often
+HUNG = "it did not stop when it was cancelled, and was killed; what it had saved is there"
 STOPPED_AT_START = (
     f"stopped {MOST_STOPS} times in a row before anything new was saved: ask for more time (resources.time), "
     "or save more often (checkpoint_every)"
@@ -42,6 +47,21 @@ class Failure:
 
     code: int
     words: str
+
+
+def record(run: Run, status: Status) -> str:
+    """Writes status.json. Returns what was in the way, or ''."""
+    try:
+        write_status(run.status, status)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def say(line: str) -> None:
+    """In the worker's log, which may be on the same full disk."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 class Attempt:
@@ -67,6 +87,10 @@ class Attempt:
         self.node_count: int = resources.get("nodes", 1)
         self.ranks_here: int = max(1, resources["gpus"])
         self.stopping = False
+        self.cancelled: float | None = None     # since when
+        self.cancel_note = ""
+        self.saving = False             # it writes a checkpoint
+        self.turned = 0.0               # when that was said last, or was over
         self.ready = False              # the child has said that it started
         self.end = ""                   # what it said last: done, stopped or failed
         self.first_step = 0
@@ -76,8 +100,8 @@ class Attempt:
         self.deadline: float | None = None      # when the ranks that are left over are killed
         self.crews: list[Crew] = []
         self.keeper: subprocess.Popen[bytes] | None = None
-        self.changed = True
-        self.written = 0.0
+        self.changed = True             # status.json is to be written
+        self.written, self.trouble = 0.0, ""    # when that was tried last, and what was in the way
         self.began, self.elapsed_before = time.time(), status.elapsed
         self._begin_status()
         self.log_start = self._log_header()
@@ -85,9 +109,9 @@ class Attempt:
         os.set_blocking(self.reports, False)
         shared = self._shared_environment(code)
         try:
-            with open(run.log, "ab") as log:
+            with open(run.log, "ab", opener=unfollowed) as log:
                 self.process = subprocess.Popen(
-                    command(str(run.folder), report_end),
+                    command(str(run.folder), report_end, lock, *share.files),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -122,6 +146,7 @@ class Attempt:
         status = self.status
         status.state, status.error, status.seconds_left = "running", "", None
         status.host = os.uname().nodename
+        status.notes = [note for note in status.notes if note != HUNG]
         status.attempt += 1
         status.started = status.started or self.began
         # Taken back as soon as something new is saved. Counted now, for the attempt may end by SIGKILL.
@@ -132,7 +157,7 @@ class Attempt:
     def _log_header(self) -> int:
         """Writes the line that begins this attempt's part of log.txt; returns where that part begins."""
         when = time.strftime("%Y-%m-%d %H:%M:%S")
-        with open(self.run.log, "ab") as log:
+        with open(self.run.log, "ab", opener=unfollowed) as log:
             start = log.tell()
             job = self.status.job_id
             log.write(f"--- attempt {self.status.attempt}, {when}, {self.status.host}, job {job}\n".encode())
@@ -170,7 +195,7 @@ class Attempt:
 
     def _start_keeper(self, code: Path, shared: dict[str, str]) -> Connection:
         ours, theirs = Pipe()
-        with theirs, open(self.run.log, "ab") as log:
+        with theirs, open(self.run.log, "ab", opener=unfollowed) as log:
             self.keeper = subprocess.Popen(
                 [sys.executable, "-m", "mtlcluster.launch.ranks", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -185,7 +210,8 @@ class Attempt:
         return ours
 
     def _log_line(self, rank: int, line: str) -> None:
-        with contextlib.suppress(OSError), open(self.run.log, "ab") as log:     # a full disk must not end the worker
+        # A full disk must not end the worker.
+        with contextlib.suppress(OSError), open(self.run.log, "ab", opener=unfollowed) as log:
             log.write(f"[rank {rank}] {line}\n".encode())
 
     def _rank_ended(self, rank: int, code: int, last_line: str) -> None:
@@ -217,6 +243,9 @@ class Attempt:
             self.deadline = time.monotonic() + GRACE
         if self.deadline is not None and not self.killed and time.monotonic() > self.deadline:
             self._kill()
+        if self._overdue():
+            self.status.notes.append(HUNG)
+            self._kill()
         return code is not None and not any(crew.running for crew in self.crews)
 
     def _kill(self) -> None:
@@ -224,6 +253,24 @@ class Attempt:
         kill_group(self.process)
         for crew in self.crews:
             crew.kill()
+
+    def cancel(self) -> None:
+        """Stops it for good: what hangs is killed. (Of another stop the scheduler sees the end.)"""
+        if self.cancelled is None:
+            self.cancelled = time.monotonic()
+            self.cancel_note = (
+                f"asked to stop at {time.strftime('%H:%M:%S')}; killed {PATIENCE:.0f} seconds later if it goes on, "
+                f"{SAVING / 60:.0f} minutes later if it saves"
+            )
+            self.status.notes.append(self.cancel_note)
+            self.changed = True
+            self.stop()
+
+    def _overdue(self) -> bool:
+        if self.cancelled is None or self.killed:
+            return False
+        return time.monotonic() > max(self.cancelled, self.turned) + (SAVING if self.saving else PATIENCE)
+
 
     def stop(self) -> None:
         """Asks for a checkpoint and an end. Before the child has started there is nothing to save: it is killed."""
@@ -258,6 +305,8 @@ class Attempt:
             if name in report:
                 setattr(status, name, report[name])
         status.notes += [note for note in report.get("notes", []) if note not in status.notes]
+        if self.saving or event == "saving":
+            self.saving, self.turned = event == "saving", time.monotonic()
         if event == "started":
             self.ready, self.first_step = True, status.step
         elif event == "saved" and report["step"] > self.first_step:
@@ -266,23 +315,23 @@ class Attempt:
             self.end = event
             if event == "failed":
                 self._fail_first(1, report["error"])
-        self.changed |= event != "progress"
+        self.changed |= event not in ("progress", "saving")
 
     def tend(self) -> None:
         """Writes status.json if something happened or a heartbeat is due."""
-        if self.changed or time.time() - self.written > HEARTBEAT:
+        due = AGAIN if self.trouble else 0.0 if self.changed else HEARTBEAT
+        if time.time() - self.written >= due:
             self.write()
 
     def write(self) -> None:
         """A full disk must not end the worker: what could not be written is tried again."""
         self.status.heartbeat = time.time()
         self.status.elapsed = self.elapsed_before + self.status.heartbeat - self.began
-        try:
-            write_status(self.run.status, self.status)
-            self.changed = False
-        except OSError as error:
-            print(f"{self.run.status}: {error.strerror or error}", flush=True)
         self.written = self.status.heartbeat
+        trouble = record(self.run, self.status)
+        if trouble and trouble != self.trouble:
+            say(f"{self.run.status}: {trouble}")
+        self.changed, self.trouble = bool(trouble), trouble
 
     def conclude(self) -> None:
         """After all ranks have ended: the run's state, and everything given back."""
@@ -290,6 +339,8 @@ class Attempt:
         deadline = time.monotonic() + 1         # a helper in a session of its own may hold the pipe open for ever
         while self.read() and time.monotonic() < deadline:
             time.sleep(0.01)
+        if self.cancel_note:
+            self.status.notes.remove(self.cancel_note)
         self.status.state, self.status.error = self._verdict()
         self.status.seconds_left = None
         self.write()
@@ -319,7 +370,8 @@ class Attempt:
 
     def _last_words(self, code: int) -> str:
         """Of rank 0."""
-        with open(self.run.log, "rb") as log:
+        lines = []
+        with contextlib.suppress(OSError), open(self.run.log, "rb", opener=unfollowed) as log:
             log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 4096))
             lines = log.read().decode(errors="replace").strip().splitlines()
         return self._words(code, next((line.strip() for line in reversed(lines) if not line.startswith("[rank ")), ""))

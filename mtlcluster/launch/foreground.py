@@ -11,7 +11,7 @@ from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
 from mtlcluster.launch.environment import headless
-from mtlcluster.sweep.folder import Run, find_sweep, meant_by, sweeps
+from mtlcluster.sweep.folder import Run, Sweep, find_sweep, meant_by, sweeps
 
 # Ctrl-C while the module is still being imported should not show where.
 QUIET = """
@@ -49,6 +49,12 @@ def find_run(runs_folder: Path, text: str) -> Path:
     if len(found) > 1:
         raise UserError(f"'{text}' could mean {len(found)} runs:{listing(names)}")
     return found[0].folder.resolve()
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The sweep's folder whose code `run_module` runs; None of a lone run, whose job is found as `train` finds it."""
+    in_sweep = Sweep(folder.parent).grid.exists() or isinstance(read_run_config(Run(folder).config), SweepRunConfig)
+    return folder.parent if in_sweep else None
 
 
 def run_module(module: str, folder: Path, *arguments: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mtlcluster.launch.scheduler import is_local
 from mtlcluster.launch.status import RunStatus
-from mtlcluster.launch.view import Line, by_sweep, is_active, plain, remark, remarks, summary, table
+from mtlcluster.launch.view import Line, by_sweep, is_active, plain, remark, remarks, shown, summary, table
 from mtlcluster.terminal import console
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def print_lines(lines: list[Line]) -> None:
 
     screen = console(highlight=False)
     for line in lines:
-        screen.print(Text.assemble(*line), soft_wrap=True)
+        screen.print(Text.assemble(*shown(line)), soft_wrap=True)
 
 
 def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str]]) -> list[RunStatus]:
@@ -100,8 +100,8 @@ def _frame(runs: list[RunStatus], unreachable: dict[str, str], console: "Console
     sweeps = by_sweep(runs)
     lines = [line for sweep in sweeps.items() for line in summary(*sweep)]
     room = max(3, console.height - len(lines) - 5)
-    shown = runs if len(runs) <= room else [run for run in runs if is_active(run)][:room]
-    for sweep, members in by_sweep(shown).items():
+    chosen = runs if len(runs) <= room else [run for run in runs if is_active(run)][:room]
+    for sweep, members in by_sweep(chosen).items():
         lines += [[], *([[(sweep, "bold")]] if len(sweeps) > 1 else []), *table(members, console.width)]
     lines += remarks(runs, unreachable)
-    return Group(overall, *(Text.assemble(*line, overflow="fold") for line in lines))
+    return Group(overall, *(Text.assemble(*shown(line), overflow="fold") for line in lines))

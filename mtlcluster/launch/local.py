@@ -13,14 +13,16 @@ from mtlcluster.launch.environment import headless
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import Machine
 from mtlcluster.launch.worker import Listener, Worker, accepted
+from mtlcluster.sweep.files import try_lock, unfollowed
 from mtlcluster.sweep.folder import Sweep
 
 
 def start(sweep: Sweep, submission: str, code: str) -> "subprocess.Popen[bytes]":
     """Starts the worker, in a session of its own so that it outlives the terminal; `release` lets it begin."""
-    folder = sweep.submission_folder(submission)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "worker.log", "ab") as log:
+    path = sweep.worker_log(submission)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", opener=unfollowed) as log:
+        try_lock(log.fileno())      # the worker inherits it with the open file, and hands it to none of its children
         return subprocess.Popen(
             [sys.executable, "-m", "mtlcluster.launch.local", str(sweep.folder), submission],
             stdin=subprocess.PIPE,

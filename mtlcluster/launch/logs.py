@@ -2,15 +2,18 @@
 
 import codecs
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mtlcluster import printable
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, meant
 from mtlcluster.launch.live import pause
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Sweep
 
 BLOCK = 2**16
@@ -36,14 +39,15 @@ def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
 
 def tail(path: Path, lines: int) -> tuple[str, int]:
     """The last `lines` lines of a text file, and the position in bytes after them. Reads no more than it needs."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=unfollowed) as file:
         end = start = file.seek(0, os.SEEK_END)
         text = b""
         while start > 0 and text.count(b"\n") <= lines:
             start = max(0, start - BLOCK)
             file.seek(start)
             text = file.read(end - start)
-    return b"".join(text.splitlines(keepends=True)[-lines:] if lines else []).decode(errors="replace"), end
+    last = b"".join(re.findall(rb"[^\n]*\n|[^\n]+", text)[-lines:] if lines else [])
+    return printable.last_of_bars(last.decode(errors="replace")), end
 
 
 def no_log(sweep: Sweep, run: RunStatus) -> str:
@@ -67,11 +71,12 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
         if log.exists():
             if log.stat().st_size < position:       # it was removed, for a fresh start
                 position = 0
-            with open(log, "rb") as file:
+            with open(log, "rb", opener=unfollowed) as file:
                 file.seek(position)
                 added = file.read()
             position += len(added)
-            write(text.decode(added))
+            new = text.decode(added)
+            write("\n" * ("\r" in new.partition("\n")[0]) + printable.last_of_bars(new))
         if ended:
             return ended
         if (now := time.monotonic()) >= next_look:

@@ -122,6 +122,7 @@ def _wait_at_most(caller: socket.socket, seconds: int) -> None:
 def _write_secret(path: Path, text: str) -> None:
     """Whole or absent, and for this user's eyes alone."""
     beside = path.with_suffix(".new")
-    beside.touch(0o600)
-    beside.write_text(text)
+    beside.unlink(missing_ok=True)
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:      # never what others made
+        file.write(text)
     beside.rename(path)

@@ -39,8 +39,9 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADD
 FOREIGN = {*VARIABLES, "TORCHELASTIC_USE_AGENT_STORE"}
 
 
-def command(folder: str, report_fd: int) -> list[str]:
-    return [sys.executable, "-m", "mtlcluster.training.child", folder, str(report_fd)]
+def command(folder: str, report_fd: int, *held: int) -> list[str]:
+    """What starts a rank; see training/child.py."""
+    return [sys.executable, "-m", "mtlcluster.training.child", folder, *map(str, (report_fd, *held))]
 
 
 def without_ranks() -> dict[str, str]:

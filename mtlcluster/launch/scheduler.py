@@ -1,18 +1,30 @@
-"""What became of jobs: asks Slurm (with or without accounting), or this machine's process table for local ones."""
+"""What became of jobs: asks Slurm (with or without accounting); for local ones looks at locks and processes."""
 
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mtlcluster.errors import SchedulerError
+from mtlcluster.sweep.files import is_locked
 
 PATIENCE = 10.0             # seconds; a controller that hangs must not hang `status`
+SILENCE = 120.0             # seconds without a word after which a worker that can't be looked at is dead
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+
+# Every command of Slurm takes options from variables that begin so, and a job or an `salloc` shell sets many of them.
+OPTIONS = (
+    *("SLURM_", "_SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_"),
+    *("SQUEUE_", "SCANCEL_", "SACCT_", "SCONTROL_", "SINFO_"),
+)
+NO_OPTIONS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}       # which Slurm is meant, and who is asking
 
 
 @dataclass(frozen=True)
@@ -26,14 +38,21 @@ class Answer:
     said: str = ""
 
 
-def ask(job_ids: Collection[str], owners: Collection[int] = ()) -> dict[str, Answer]:
+@dataclass(frozen=True)
+class Traces:
+    """What a job leaves in the sweep's folder. log: of a local worker, locked while it lives. heard: its last word."""
+
+    log: Path
+    heard: float
+
+
+def ask(jobs: Mapping[str, Traces], owners: Collection[int] = ()) -> dict[str, Answer]:
     """The answer for each job. Costs one squeue for all jobs of Slurm, and one sacct where squeue has forgotten some.
 
     owners: the user ids that may have submitted them, beside the caller's own.
     """
-    local = {job for job in job_ids if is_local(job)}
-    answers = {job: _ask_this_machine(job) for job in local}
-    if slurm := set(job_ids) - local:
+    answers = {job: _ask_for_local(job, traces) for job, traces in jobs.items() if is_local(job)}
+    if slurm := jobs.keys() - answers.keys():
         answers |= _ask_slurm(slurm, {os.getuid(), *owners})
     return answers
 
@@ -43,23 +62,50 @@ def is_local(job_id: str) -> bool:
 
 
 def local_job_id(pid: int) -> str:
-    """`local:<host>:<pid>:<start time>`; the start time tells apart who had that pid."""
-    return f"local:{os.uname().nodename}:{pid}:{_process(pid)[1]}"
+    """`local:<boot>:<pid>:<start time>`; the start time, in clock ticks, tells apart who had that pid in this boot."""
+    return f"local:{_boot()}:{pid}:{_process(pid)[1]}"
 
 
-def _ask_this_machine(job_id: str) -> Answer:
-    """`local:<host>:<pid>:<starttime>` is alive if that process is still the one that started then (clock ticks)."""
+def _boot() -> str:
+    """What tells this boot of this machine from all others; the host's name, which may change, where that is hidden."""
     try:
-        _, host, pid, start_time = job_id.split(":")
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return os.uname().nodename
+
+
+def _ask_for_local(job_id: str, traces: Traces) -> Answer:
+    """A worker lives if its log is locked, on whichever machine, under whichever name and in whichever container that
+    may be; on a file system that knows no locks, if its process is there. Of another boot's nothing but its word can be
+    had then: it may be another machine's.
+    """
+    if is_locked(traces.log):
+        return Answer("running")
+    try:
+        _, boot, pid, start_time = job_id.split(":")
     except ValueError:
         return Answer("unknown", f"'{job_id}' is no job id")
-    if host != os.uname().nodename:
-        return Answer("unknown", f"a process on {host}")
+    if boot not in (_boot(), os.uname().nodename):          # older versions noted the host's name
+        if time.time() - traces.heard < SILENCE:
+            return Answer("unknown", "its worker is on another machine, or on this one before it was started anew")
+        return Answer("gone")
     try:
         state, started = _process(pid)
     except OSError:
         return Answer("gone")
     return Answer("running") if started == start_time and state not in "ZX" else Answer("gone")
+
+
+def kill_local(job_id: str) -> None:
+    """Ends a worker of this boot. Its training processes notice, save and end."""
+    _, boot, pid, start_time = job_id.split(":")
+    with suppress(OSError):
+        if boot == _boot() and _process(pid)[1] == start_time:
+            os.kill(int(pid), signal.SIGKILL)
+            for _ in range(100):        # until it is gone, or a second
+                if _process(pid)[0] in "ZX":
+                    break
+                time.sleep(0.01)
 
 
 def _process(pid: int | str) -> tuple[str, str]:
@@ -124,21 +170,38 @@ def scancel(job_ids: Iterable[str]) -> None:
         run_slurm("scancel", "--quiet", *ids)
 
 
-def run_slurm(*command: str) -> str:
+def run_slurm(*command: str, patience: float = PATIENCE) -> str:
     """The output of one of Slurm's commands. Raises SchedulerError where it is missing, refuses, or takes too long."""
-    # The user's SQUEUE_PARTITION and the like would hide jobs from us.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SACCT_"))}
+    environment = without_options(os.environ)
     environment["SLURM_BITSTR_LEN"] = "0"       # or long lists of array tasks end in "..."
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=patience,
+            env=environment,
+        )
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: not found on this machine") from None
+    except OSError as error:        # a script of the site's that can't be executed
+        raise SchedulerError(f"{command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]} did not answer within {PATIENCE:.0f} seconds") from None
+        raise SchedulerError(f"{command[0]} did not answer within {patience:.0f} seconds") from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
         raise SchedulerError(f"{' '.join(command)[:200]}: {said}")
     return done.stdout
+
+
+def without_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment from which Slurm's commands, and the jobs that they start, take no options of somebody else's: a
+    time limit for every job (SBATCH_TIMELIMIT), a filter of the queue (SQUEUE_STATES), the size of the job in which
+    one types (SLURM_NTASKS).
+    """
+    return {name: v for name, v in environment.items() if not name.startswith(OPTIONS) or name in NO_OPTIONS}
 
 
 def _joined(values: Iterable[object]) -> str:

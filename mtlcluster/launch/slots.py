@@ -4,17 +4,22 @@ and GPUs that no other run of this user holds, whichever sweep or worker started
 Imported by the worker: nothing heavy here.
 """
 
+import errno
 import fcntl
+import functools
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import try_lock
+
+COUNTED = "the runs of this machine are counted there"
 
 
 @dataclass
@@ -56,43 +61,91 @@ class Machine:
     """This machine's: one lock file a core and a GPU. A run takes all that it needs or nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or Path(tempfile.gettempdir()) / f"mtlcluster-{os.getuid()}"
+        self.folder = folder or slots_folder()
         self.cpus = [f"cpu-{core}" for core in sorted(os.sched_getaffinity(0))]
         self.gpus = visible_gpus()
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: {error.strerror}; the runs of this machine are counted there") from None
-        if self.folder.stat().st_uid != os.getuid():
-            raise UserError(f"{self.folder} belongs to another user; set TMPDIR to a folder of your own")
+        self.taken: set[str] = set()        # by this worker: their files may be removed under it
 
     def take(self, cpus: int, gpus: int) -> Share | None:
+        """Raises UserError where the slots can't be counted safely."""
         if gpus > len(self.gpus):
             raise OSError(f"it asks for {gpus} GPUs, this machine has {len(self.gpus)}")
         wanted = min(cpus, len(self.cpus))
-        with open(self.folder / "master", "w") as master:
-            fcntl.flock(master, fcntl.LOCK_EX)
-            cores = self._hold(self.cpus, wanted)
-            cards = self._hold([f"gpu-{gpu}" for gpu in self.gpus], gpus)
-        held = [*cores.values(), *cards.values()]
-        if len(cores) < wanted or len(cards) < gpus:
-            _close(held)
-            return None
+        with opened(self.folder) as folder, ExitStack() as unused:
+            try:
+                with os.fdopen(_open_slot(folder, "master"), "w") as master:
+                    fcntl.flock(master, fcntl.LOCK_EX)
+                    cores = self._hold(folder, self.cpus, wanted, unused)
+                    cards = self._hold(folder, [f"gpu-{gpu}" for gpu in self.gpus], gpus, unused)
+            except FileNotFoundError:       # the folder is being removed at this very moment
+                return None
+            if len(cores) < wanted or len(cards) < gpus:
+                return None
+            unused.pop_all()
+        held = {**cores, **cards}
+        self.taken |= held.keys()
         note = f"asks for {cpus} cores, more than the {wanted} of this machine" if wanted < cpus else ""
-        return Share([name.removeprefix("gpu-") for name in cards], tuple(held), note, free=lambda: _close(held))
+        free = functools.partial(self._free, held)
+        return Share([name.removeprefix("gpu-") for name in cards], tuple(held.values()), note, free)
 
-    def _hold(self, names: list[str], count: int) -> dict[str, int]:
-        """Up to `count` free slots of `names`, each with the open file whose lock holds it."""
+    def _hold(self, folder: int, names: list[str], count: int, unused: ExitStack) -> dict[str, int]:
+        """Up to `count` free slots of `names`, each with the open file whose lock holds it; `unused` closes it."""
         held: dict[str, int] = {}
         for name in names:
             if len(held) == count:
                 break
-            file = os.open(self.folder / name.replace("/", "_"), os.O_RDWR | os.O_CREAT, 0o600)
+            if name in self.taken:
+                continue
+            file = _open_slot(folder, name.replace("/", "_"))
             if try_lock(file):
                 held[name] = file
+                unused.callback(os.close, file)
             else:
                 os.close(file)
         return held
+
+    def _free(self, held: dict[str, int]) -> None:
+        self.taken -= held.keys()
+        for file in held.values():
+            os.close(file)
+
+
+def slots_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"mtlcluster-{os.getuid()}"
+
+
+def refuse_unsafe_folder() -> None:
+    """What a worker would meet, before it is started. Raises UserError; makes nothing."""
+    path = slots_folder()
+    if os.path.lexists(path):
+        with opened(path):
+            pass
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """The folder of the slots, made where it is missing. Others may write beside it, so it is used only if it is this
+    user's alone and no link. Raises UserError.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        why = "is a link or no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) else error.strerror
+        raise UserError(f"{path}: {why}; {COUNTED}: remove it, or set TMPDIR to a folder of your own") from None
+    try:
+        about = os.fstat(folder)
+        if about.st_uid != os.getuid():
+            raise UserError(f"{path}: belongs to another user; {COUNTED}: set TMPDIR to a folder of your own")
+        if about.st_mode & 0o077:
+            raise UserError(f"{path}: is open to other users; {COUNTED}: chmod 700 {path}")
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _open_slot(folder: int, name: str) -> int:
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=folder)
 
 
 def visible_gpus() -> list[str]:
@@ -106,8 +159,3 @@ def visible_gpus() -> list[str]:
         return []
     count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     return [str(index) for index in range(count)]
-
-
-def _close(files: list[int]) -> None:
-    for file in files:
-        os.close(file)

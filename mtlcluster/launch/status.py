@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtlcluster.launch.scheduler import Answer, ask
+from mtlcluster import printable
+from mtlcluster.launch.scheduler import Answer, Traces, ask
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
@@ -51,6 +52,12 @@ class RunStatus:
     notes: list[str] = field(default_factory=list)
     age: float = 0.0                # how long ago this was so, where the run's cluster can't be reached
 
+    def __post_init__(self) -> None:
+        """Whoever has sent the folder, and whatever a cluster or a scheduler says, each text is one plain line."""
+        for name in ("cluster", "job_id", "host", "device", "error", "scheduler"):
+            setattr(self, name, printable.line(str(getattr(self, name))))
+        self.notes = [printable.line(str(note)) for note in self.notes]
+
     @property
     def ended(self) -> bool:
         return self.state in ENDED
@@ -67,11 +74,22 @@ def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> li
     """All runs of `sweeps` (of them only those called `names`, where given), in the order of sweeps and names."""
     looks = [look for sweep in sweeps for look in _first_look(sweep, names)]
     unsettled = [look for look in looks if not look.settled]
-    answers = ask({look.job_id for look in unsettled if look.job_id}, {look.owner for look in unsettled})
+    answers = ask(_traces(unsettled), {look.owner for look in unsettled})
     for look in unsettled:
         look.answer = answers.get(look.job_id)
         look.read()
     return [look.conclude() for look in looks]
+
+
+def _traces(looks: "list[_Look]") -> dict[str, Traces]:
+    """What there is to see of the jobs of runs, by id: when one was submitted, or any of its runs last wrote."""
+    found: dict[str, Traces] = {}
+    for look in looks:
+        if look.job_id:
+            heard = max(look.submitted, look.file.heartbeat if look.current else 0.0)
+            if (other := found.get(look.job_id)) is None or heard > other.heard:
+                found[look.job_id] = Traces(look.sweep.worker_log(look.submission), heard)
+    return found
 
 
 def count(runs: Iterable[RunStatus]) -> Counter[State]:
@@ -88,6 +106,7 @@ class _Look:
     cluster: str
     job_id: str                     # in it
     owner: int
+    submitted: float = 0.0          # when
     file: Status = field(default_factory=Status)
     unreadable: str = ""
     answer: Answer | None = None
@@ -163,7 +182,7 @@ def _first_look(sweep: Sweep, names: Collection[str] | None) -> list[_Look]:
     for run in runs:
         submission, job_id = latest.get(run.name, (None, ""))
         chosen = (submission.id, submission.cluster) if submission else ("", "")
-        look = _Look(sweep, run, *chosen, job_id, owner)
+        look = _Look(sweep, run, *chosen, job_id, owner, submission.time if submission else 0.0)
         look.read()
         looks.append(look)
     return looks

@@ -5,27 +5,27 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 """
 
 import errno
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.config import memory
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.job_file import parse_job
 from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
+from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch import local, runs, slurm, snapshot
+from mtlcluster.launch import local, runs, slots, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
 from mtlcluster.launch.scheduler import local_job_id
-from mtlcluster.launch.slots import visible_gpus
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import locked, try_lock
+from mtlcluster.sweep.files import is_locked, locked, make_folder
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
@@ -47,15 +47,24 @@ class Submitted:
 
 
 def choose_cluster(name: str | None, grid: Grid) -> Cluster:
-    """The cluster called `name`, else the grid's own, else Slurm where it answers, else this machine."""
-    name = name or grid.file.cluster
-    return _find_cluster(name or (SLURM if slurm.answers() else LOCAL), grid.path.parent, chosen=name is not None)
+    """The cluster called `name`, else the grid's own, else Slurm where it is installed, else this machine.
+
+    Raises UserError where Slurm does not answer: this is a login node then, which is not to train in its place.
+    """
+    if name := name or grid.file.cluster:
+        return _find_cluster(name, grid.path.parent)
+    if slurm.installed() and not slurm.answers():
+        raise UserError("Slurm is installed here but does not answer; try again, or train here: --cluster local")
+    return _find_cluster(SLURM if slurm.installed() else LOCAL, grid.path.parent, chosen=False)
 
 
-def _find_cluster(name: str, grid_folder: Path, chosen: bool = True) -> Cluster:
+def _find_cluster(name: str, grid_folder: Path | None, chosen: bool = True) -> Cluster:
     cluster = find_cluster(name, grid_folder)
+    if cluster.is_local:
+        slots.refuse_unsafe_folder()
     if chosen and not cluster.is_local and not cluster.is_remote and not slurm.answers():
-        raise UserError(f"cluster '{name}': Slurm does not answer here (is sbatch installed, and its controller up?)")
+        away = "Slurm does not answer here (is sbatch installed, and its controller up?)"
+        raise UserError(f"cluster '{name}': {away}; --cluster local trains on this machine")
     return cluster
 
 
@@ -70,10 +79,13 @@ def submit(
     chosen = choose_cluster(cluster, grid)
     refuse_too_much(chosen, grid)
     sweep = sweep_of(grid, runs_folder)
+    if not chosen.is_local:
+        slurm.refuse_folder(sweep)
     with disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid.job.reference)
         if sweep.clusters.is_dir() and not others_asked:
             raise UserError(f"another submit of {sweep.name} has begun meanwhile; type it again")
+        memory.remember(sweep.folder, grid.path.parent)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
         code = snapshot.take(grid.job, grid.methods)
@@ -99,6 +111,7 @@ def submit_arrived(
     """Gives every run of `names` a job that has none: their folders and code came from another machine. To be called
     with the sweep locked. Raises SchedulerError when Slurm refuses.
     """
+    slurm.refuse_folder(sweep)
     _close_interrupted(sweep)
     waiting = set(runs.without_job(sweep, submissions.read(sweep.submissions)))
     result = Submitted(sweep, cluster.name)
@@ -120,6 +133,8 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     sweep = sweep_of(grid, runs_folder)
     runs.refuse_other_job(sweep, grid.job.reference)
     refuse_too_much(chosen, grid)
+    if not chosen.is_local:
+        slurm.refuse_folder(sweep)
     found = runs.sort(sweep, grid)
     units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
     units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
@@ -132,6 +147,7 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
         arrays = pack(units, grid.file.runs_per_job, grid.file.at_once, len(units))
     else:
         arrays = _arrays(chosen, units, grid.file.runs_per_job, grid.file.at_once)
+    lines += _from_environment(chosen, units)
     first = len(submissions.read(sweep.submissions))
     for number, array in enumerate(arrays, first + 1):
         if chosen.is_local:
@@ -142,6 +158,18 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
         lines += ["", f"--- sbatch script {number}, for {jobs} ---"]
         lines.append(slurm.script(sweep, _submission_id(number), array, chosen))
     return "\n".join(lines)
+
+
+def _from_environment(cluster: Cluster, units: list[Unit]) -> list[str]:
+    """Lines about what sbatch finds in the user's environment: what counts for the jobs of `units`, and what not."""
+    if cluster.is_local or not units:
+        return []
+    of_each = [slurm.defaults_for(resources, cluster) for resources in {unit.resources for unit in units}]
+    found = {name: value for defaults in of_each for name, value in defaults.items()}
+    options = {name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS"}
+    unused = sorted(options - {slurm.DEFAULTS[name] for name in found})
+    lines = [f"from the environment: {slurm.in_words(found)}"] if found else []
+    return lines + ([f"not taken from the environment: {', '.join(unused)}"] if unused else [])
 
 
 def _ranks(wanted: Resources) -> str:
@@ -173,9 +201,8 @@ def resubmit(
     """
     sweep = Sweep(sweep.folder.absolute())
     with disk_errors(sweep), locked(sweep.lock, notify):
-        grid, grid_folder, _ = runs.source(sweep)
-        if (sweep.folder / FILE_NAME).exists():     # it came from another machine, with its cluster's options
-            grid_folder = sweep.folder
+        grid = YamlFile(sweep.grid).data
+        grid_folder = _cluster_folder(sweep)
         if here is None:        # else the other machine has looked
             _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
@@ -200,14 +227,20 @@ def resubmit(
     return result
 
 
+def _cluster_folder(sweep: Sweep) -> Path | None:
+    """Where the cluster file of a sweep lies that was submitted from here, be it by the user's other machine, which
+    has sent its cluster's options along.
+    """
+    if (sweep.folder / FILE_NAME).exists() and memory.is_mine(sweep.folder):
+        return sweep.folder
+    grid_folder = runs.source(sweep)[1]
+    return grid_folder if memory.has_grids(grid_folder) else None
+
+
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
     """A run that a job has, or whose training process is still alive, must not be given to another one."""
     taken = [run.run for run in observe([sweep], names) if not run.ended]
-    for name in names:
-        lock = os.open(sweep.run(name).folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        if not try_lock(lock):
-            taken.append(name)
-        os.close(lock)
+    taken += [name for name in names if is_locked(sweep.run(name).lock)]
     if taken:
         raise UserError(f"{', '.join(dict.fromkeys(taken))}: still at work; nothing was submitted")
 
@@ -233,13 +266,13 @@ def refuse_too_much(cluster: Cluster, grid: Grid) -> None:
     if cluster.is_local and nodes > 1:
         raise UserError(f"{grid.path}: resources.nodes is {nodes}, this machine is one; choose another --cluster")
     wanted = max(run.config.resources.gpu_count for run in grid.runs)
-    if cluster.is_local and wanted and wanted > (here := len(visible_gpus())):
+    if cluster.is_local and wanted and wanted > (here := len(slots.visible_gpus())):
         raise UserError(f"{grid.path}: resources.gpus is {wanted}, this machine has {here}; choose another --cluster")
     of_each = [run.config.resources for run in grid.runs]
     refuse_ruled_out(cluster, of_each, grid.file.runs_per_job, grid.file.at_once, grid.path)
 
 
-def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path) -> None:
+def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path | None) -> None:
     """The same for a `retry`, of every cluster that its runs were submitted to."""
     wanted: dict[str, list[Resources]] = {}
     for name in names:
@@ -247,6 +280,8 @@ def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any],
         wanted.setdefault(config.origin.cluster, []).append(runs.present_resources(config, grid))
     for cluster, of_each in wanted.items():
         chosen = _find_cluster(cluster, grid_folder)
+        if not chosen.is_local:
+            slurm.refuse_folder(sweep)
         refuse_ruled_out(chosen, of_each, grid.get("runs_per_job", 1), grid.get("at_once", 1), sweep.grid)
 
 
@@ -303,14 +338,17 @@ def _submission_id(number: int) -> str:
 def _hand_over(
     sweep: Sweep, cluster: Cluster, units: list[Unit], runs_per_job: int, at_once: int, result: Submitted
 ) -> None:
+    result.notes += _from_environment(cluster, units)
     for array in _arrays(cluster, units, runs_per_job, at_once):
         submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
+        for folder in (sweep.submission_folder(submission).parent, sweep.submission_folder(submission)):
+            make_folder(folder)
         details: dict[str, Any] = {"cluster": cluster.name, "code": array.code, "jobs": array.jobs}
         submissions.append(sweep.submissions, "begin", submission, **details)
         if cluster.is_local:
             result.job_ids += _submit_local(sweep, submission, array)
         else:
-            result.job_ids += _submit_slurm(sweep, submission, array, cluster, already=len(result.submitted))
+            result.job_ids += _submit_slurm(sweep, submission, array, cluster, result)
         result.submitted += [run for job in array.jobs for run in job]
 
 
@@ -322,9 +360,12 @@ def _submit_local(sweep: Sweep, submission: str, array: Array) -> list[str]:
     return [job]
 
 
-def _submit_slurm(sweep: Sweep, submission: str, array: Array, cluster: Cluster, already: int) -> list[str]:
+def _submit_slurm(sweep: Sweep, submission: str, array: Array, cluster: Cluster, result: Submitted) -> list[str]:
+    already = len(result.submitted)
     try:
-        jobs = slurm.submit(sweep, submission, array, cluster)
+        jobs = slurm.submit(sweep, submission, array, cluster, result.notes.append)
+    except slurm.Unsettled:
+        raise
     except SchedulerError as error:
         submissions.append(sweep.submissions, "end", submission, error=str(error))
         done = f" ({already} runs were submitted before)" if already else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mtlcluster import printable
 from mtlcluster.launch.status import TO_RETRY, RunStatus, count
 from mtlcluster.sweep.status import State
 from mtlcluster.terminal import breadth
@@ -84,11 +85,11 @@ def overview(
     for i, (sweep, members) in enumerate(by_sweep(runs).items()):
         if i:
             yield []
-        shown = members if few else [run for run in members if is_active(run)][:MOST]
-        if shown:
-            yield from table(shown, width)
+        chosen = members if few else [run for run in members if is_active(run)][:MOST]
+        if chosen:
+            yield from table(chosen, width)
             yield []
-        yield from summary(sweep, members, len(members) - len(shown))
+        yield from summary(sweep, members, len(members) - len(chosen))
         yield from advice(sweep, members, options)
     yield from remarks(runs, unreachable or {})
 
@@ -101,9 +102,9 @@ def remarks(runs: list[RunStatus], unreachable: dict[str, str]) -> Iterator[Line
         yield [(f"?  the last known state: the scheduler could not be asked ({reason})", "yellow")]
     for cluster, why in unreachable.items():
         ages = [run.age for run in runs if run.cluster == cluster and run.age]
-        shown = f"; its runs are shown as they were {duration(max(ages))} ago" if ages else ""
+        old = f"; its runs are shown as they were {duration(max(ages))} ago" if ages else ""
         yield []
-        yield [(f"?  {cluster} can't be reached{shown}: {why}", "yellow")]
+        yield [(f"?  {cluster} can't be reached{old}: {why}", "yellow")]
 
 
 def by_sweep(runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
@@ -114,7 +115,12 @@ def by_sweep(runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
 
 
 def plain(line: Line) -> str:
-    return "".join(text for text, _ in line).rstrip()
+    return "".join(text for text, _ in shown(line)).rstrip()
+
+
+def shown(line: Line) -> Line:
+    """As a terminal may get it: names and hosts come from files."""
+    return [(printable.line(text), style) for text, style in line]
 
 
 def is_active(run: RunStatus) -> bool:

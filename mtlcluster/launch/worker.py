@@ -20,22 +20,26 @@ from typing import Any
 
 import yaml
 
-from mtlcluster.launch.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
+from mtlcluster.errors import UserError
+from mtlcluster.launch.attempt import AGAIN, MOST_STOPS, STOPPED_AT_START, Attempt, record, say
 from mtlcluster.launch.nodes import Nodes, gather, keep_ranks
+from mtlcluster.launch.scheduler import without_options
 from mtlcluster.launch.slots import JobRoom, Room
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import try_lock
 from mtlcluster.sweep.folder import Run, Sweep
-from mtlcluster.sweep.status import ENDED, Status, read_status, write_status
+from mtlcluster.sweep.status import ENDED, Status, read_status
 from mtlcluster.sweep.submissions import Submission
 
 TURN = 0.5                  # seconds: how soon a cancel file or a free slot is seen
 ACCEPTANCE = 60.0           # seconds to wait until `submit` has noted that the job was accepted
+LAST_WORDS = 1800.0         # seconds for which the end of a run is tried to be written, where it can't be,
+HURRY = 10.0                # and where the job is about to end itself
 SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
 
 class Listener:
-    """Takes the signals over from submitit, lets in what start.sh held back, and keeps the first that comes."""
+    """Takes the signals over, lets in what start.sh held back, and keeps the first that comes."""
 
     def __init__(self) -> None:
         self.heard: signal.Signals | None = None
@@ -49,6 +53,27 @@ class Listener:
         self.heard = self.heard or signal.Signals(number)
 
 
+class Unwritten:
+    """How a run ended, where its status.json can't be written: the disk is full or may only be read. It is tried again
+    until it can, for LAST_WORDS seconds.
+    """
+
+    def __init__(self, run: Run, status: Status, trouble: str) -> None:
+        self.run, self.status = run, status
+        self.since = self.tried = time.monotonic()
+        say(f"{run.status}: {trouble}; it should say: {status.state} {status.error}".rstrip())
+        status.notes.append(f"how it ended could not be written at first: {trouble}")
+
+    def is_settled(self, hurry: bool) -> bool:
+        """Whether it is written by now, or never will be. hurry: the job is about to end."""
+        now = time.monotonic()
+        if now - self.tried < AGAIN:
+            return False
+        self.tried = now
+        written, patience = not record(self.run, self.status), HURRY if hurry else LAST_WORDS
+        return written or now - self.since > patience or not self.run.folder.is_dir()
+
+
 class Worker:
     """Trains `runs` of a submission as there is room for them, until all have ended or the listener hears a signal."""
 
@@ -60,13 +85,14 @@ class Worker:
         self.code = sweep.code / submission.code
         self.waiting = [sweep.run(name) for name in runs]
         self.active: list[Attempt] = []
+        self.unwritten: list[Unwritten] = []
         self.selector = selectors.DefaultSelector()
         self.failed = False
         self.unfinished = False                         # a run was stopped, or never begun
 
     def work(self, listener: Listener) -> None:
         self._leave_out_ended()
-        while self.waiting or self.active:
+        while self.waiting or self.active or self.unwritten:
             self._look_for_cancels()
             if listener.heard:
                 self._stop_all()
@@ -80,6 +106,7 @@ class Worker:
                     self._finish(attempt)
                 else:
                     attempt.tend()
+            self.unwritten = [last for last in self.unwritten if not last.is_settled(hurry=bool(listener.heard))]
 
     def _leave_out_ended(self) -> None:
         """Of a requeued job, the runs that have ended; and those that a later submission has taken over."""
@@ -107,10 +134,8 @@ class Worker:
 
     def _end_unbegun(self, run: Run, status: Status, state: Any, error: str = "") -> None:
         status.state, status.error, status.heartbeat = state, error, time.time()
-        try:
-            write_status(run.status, status)
-        except OSError as problem:      # its folder is gone, or the disk is full: the others go on
-            print(f"{run.status}: {problem.strerror or problem}", flush=True)
+        if trouble := record(run, status):
+            self.unwritten.append(Unwritten(run, status, trouble))
         self.waiting.remove(run)
         self.failed |= state == "failed"
 
@@ -120,6 +145,8 @@ class Worker:
             try:
                 if not self._start_one(run):
                     return
+            except UserError as error:
+                self._end_unbegun(run, self._status(run), "failed", f"could not be started: {error}")
             except (OSError, yaml.YAMLError, KeyError, TypeError) as error:     # a damaged config.yaml, for one
                 why = f"could not be started: {type(error).__name__}: {error}".splitlines()[0]
                 self._end_unbegun(run, self._status(run), "failed", why)
@@ -134,7 +161,7 @@ class Worker:
             return False
         with ExitStack() as unused:
             unused.callback(share.free)
-            lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             unused.callback(os.close, lock)
             if try_lock(lock):              # else an earlier job's worker, or its child, is still at it
                 attempt = Attempt(run, self.code, self._status(run), resources, share, lock, self.nodes)
@@ -148,7 +175,7 @@ class Worker:
     def _look_for_cancels(self) -> None:
         for attempt in self.active:
             if attempt.run.cancel.exists():
-                attempt.stop()
+                attempt.cancel()
         for run in list(self.waiting):
             if run.cancel.exists():
                 self._end_unbegun(run, self._status(run), "cancelled")
@@ -165,6 +192,8 @@ class Worker:
                 self.selector.unregister(source)
         attempt.conclude()
         self.active.remove(attempt)
+        if attempt.trouble:
+            self.unwritten.append(Unwritten(attempt.run, attempt.status, attempt.trouble))
         self.failed |= attempt.status.state == "failed"
         self.unfinished |= attempt.status.state == "queued"
 
@@ -194,7 +223,7 @@ def accepted(sweep: Sweep, submission: str) -> Submission | None:
 
 
 def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) -> None:
-    """What a Slurm job does, called by submitit on every node: trains the runs of the submission's job number `job`.
+    """What a Slurm job does, called by its batch script on every node: trains the runs of the submission's job `job`.
 
     Exits with 1 if a run has failed. If some are unfinished, it asks Slurm for a requeue and exits. On the nodes beside
     the first it only keeps their ranks.
@@ -240,9 +269,11 @@ def requeue(cause: signal.Signals | None) -> bool:
 def _slurm(*command: str) -> str | None:
     """What it answers; None, and a line in the job's output, if it refuses."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        environment = without_options(os.environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+        return done.stdout.strip()
     except subprocess.CalledProcessError as error:
-        print(f"{' '.join(command)}: {error.stderr.strip()}", flush=True)
+        say(f"{' '.join(command)}: {error.stderr.strip()}")
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"{' '.join(command)}: {error}", flush=True)
+        say(f"{' '.join(command)}: {error}")
     return None

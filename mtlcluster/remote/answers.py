@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcluster.launch.status import RunStatus
-from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep
 
 FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
@@ -63,6 +63,6 @@ def _file(sweep: Sweep, cluster: str) -> Path:
 
 
 def _write(sweep: Sweep, cluster: str, answer: Answer, durable: bool) -> None:
-    sweep.clusters.mkdir(parents=True, exist_ok=True)
+    make_folder(sweep.clusters)
     entry = {"format": 1, "time": answer.time, "runs": [vars(run) for run in answer.runs]}
     replace_text(_file(sweep, cluster), json.dumps(entry), durable)

@@ -7,6 +7,7 @@ says where that ends.
 """
 
 import base64
+import codecs
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mtlcluster import printable
 from mtlcluster.errors import ClusterError
 from mtlcluster.remote import rsh
 
@@ -127,7 +129,7 @@ class Connection:
             quiet = None if asking else subprocess.DEVNULL
             done = subprocess.run(command, stdin=quiet, stdout=subprocess.DEVNULL, stderr=None if asking else said)
             said.seek(0)
-            return None if done.returncode == 0 else said.read().decode(errors="replace") or "Permission denied"
+            return None if done.returncode == 0 else _said(said.read()) or "Permission denied"
 
     def close(self) -> None:
         if self.options:
@@ -149,8 +151,8 @@ class Connection:
         if not marked:
             raise self._no_shell(done.stdout + done.stderr)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-            raise ClusterError(f"{self.host}: {said[-2000:]}")
+            said = _said(done.stderr)[-2000:] or f"exit code {done.returncode}"
+            raise ClusterError(f"{self.host}: {said}")
         return printed
 
     def stream(self, script: str) -> int:
@@ -160,15 +162,19 @@ class Connection:
         """
         options = self._open()
         command, line = self._command(COMMAND, _marked(WATCHED + script)), b""
+        pipe = subprocess.PIPE
         # Unbuffered: of what follows the marker, nothing may be read with it.
-        with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as process:
             assert process.stdout is not None
+            assert process.stderr is not None
+            beside = threading.Thread(target=_show, args=(process.stderr.fileno(), 2))
+            beside.start()
             for line in process.stdout:
                 if line.endswith(f"{MARK}\n".encode()):
                     break
-            while chunk := os.read(process.stdout.fileno(), 2**16):
-                os.write(1, chunk)
+            _show(process.stdout.fileno(), 1)
             process.wait()      # while its input is open, by which the other side knows that we listen
+            beside.join()
         if process.returncode == LOST:
             raise self._lost(options)
         if not line.endswith(f"{MARK}\n".encode()):
@@ -187,7 +193,8 @@ class Connection:
         options: rsync's own. names: of the only files that are meant.
         """
         exactly = re.sub(r"([\\*?\[])", r"\\\1", _from_home(source))       # rsync expands patterns over there
-        said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *options)
+        plain = ["--no-links", "--info=nonreg0"]        # a link may lead anywhere over here; none of ours is one
+        said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *plain, *options)
         return [name for name in said.splitlines() if not name.endswith("/")]
 
     def _rsync(self, names: Iterable[str] | None, source: str, target: str, *options: str) -> str:
@@ -202,7 +209,7 @@ class Connection:
         given = "\0".join(names).encode() if names is not None else b""
         done = subprocess.run([*command, "--", source, target], input=given, capture_output=True, env=_of_rsync())
         if done.returncode not in (0, 24):      # 24: a file was gone before it could be copied
-            raise self._rsync_failed(done.returncode, done.stderr.decode(errors="replace"), shared)
+            raise self._rsync_failed(done.returncode, _said(done.stderr), shared)
         return done.stdout.decode(errors="replace")
 
     def _rsh(self) -> str:
@@ -227,7 +234,7 @@ class Connection:
         return ConnectionLost(f"the connection to {self.host} was lost")
 
     def _no_shell(self, printed: bytes) -> ClusterError:
-        said = printed.decode(errors="replace").strip()[-500:] or "nothing"
+        said = _said(printed)[-500:] or "nothing"
         return ClusterError(f"{self.host} lets you in, but runs no bash for you; it said: {said}")
 
     def meaning(self, said: str) -> str:
@@ -251,6 +258,21 @@ def _of_rsync() -> dict[str, str]:
     ssh that it starts knows the home by itself.)
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")} | {"HOME": os.devnull}
+
+
+def _said(printed: bytes) -> str:
+    return printable.text(printed.decode(errors="replace")).strip()
+
+
+def _show(source: int, target: int) -> None:
+    """Passes on what comes, as plain text: a terminal obeys what it gets, and a cluster may say anything. Letters of
+    another encoding stay as they are.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")       # a read may end inside a character
+    while chunk := os.read(source, 2**16):
+        parts = re.split("([\udca0-\udcff]+)", decoder.decode(chunk))
+        text = "".join(part if i % 2 else printable.text(part) for i, part in enumerate(parts))
+        os.write(target, text.encode("utf-8", "surrogateescape"))
 
 
 def _may_ask(said: str) -> bool:

@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlcluster.config import memory
 from mtlcluster.config.places import cluster_files
 from mtlcluster.errors import ClusterError, UserError, together
 from mtlcluster.launch import control
@@ -62,7 +63,7 @@ class Everywhere:
     def _fleet(self, given: "Fleet | None") -> "Fleet | None":
         """The clusters that may have runs; None where there are none, which costs nothing to find out."""
         known = {cluster for s in self.local for cluster in answers.clusters(s)}
-        folders = [folder for s in self.local if (folder := _grid_folder(s))]
+        folders = [folder for s in self.local if (folder := _grid_folder(s)) and memory.has_grids(folder)]
         files = cluster_files(None) + [file for folder in folders for file in cluster_files(folder)]
         only_here = self.name is not None and bool(self.local) and not known
         if only_here or not (known or any("host" in file.read_text("utf-8", "replace") for file in files)):

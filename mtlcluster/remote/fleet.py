@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mtlcluster import printable
 from mtlcluster.config.cluster import Cluster, read_clusters
-from mtlcluster.config.places import cluster_files
+from mtlcluster.config.places import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
 from mtlcluster.launch.environment import OF_AN_ENVIRONMENT, PLAIN_PYTHON
 from mtlcluster.progress import PATIENCE
@@ -82,7 +83,7 @@ class Remote:
             raise ClusterError(f"{self.name} answered {answer[:100]!r}; is its mtlcluster damaged?") from None
         if "error" in reply:
             kind = ClusterRefusal if reply.get("mistake") else ClusterError
-            raise kind(f"{self.name}: {reply['error']}")
+            raise kind(f"{self.name}: {printable.text(str(reply['error']))}")
         return reply
 
 
@@ -112,7 +113,8 @@ class Fleet:
     def __getitem__(self, name: str) -> Remote:
         """Raises ClusterError where no cluster file names it any more."""
         if name not in self.remotes:
-            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}")
+            hint = f"; {words}" if (words := passed_over()) else ""
+            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}{hint}")
         return self.remotes[name]
 
     def each(
@@ -142,7 +144,7 @@ class Fleet:
 
 
 def fleet_of(grid_folders: Iterable[Path]) -> Fleet:
-    """Of all cluster files: the user's own, those of this folder, and those beside the grids."""
+    """Of the user's cluster files, and those beside grids that the user names or has submitted."""
     files = cluster_files(None) + [file for folder in grid_folders for file in cluster_files(folder)]
     nearest_last = list(dict.fromkeys(file.absolute() for file in reversed(files)))[::-1]
     return Fleet(read_clusters(nearest_last).values())

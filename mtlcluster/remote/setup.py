@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtlcluster.config.cluster import LOCAL, SLURM, find_cluster, read_clusters
-from mtlcluster.config.places import cluster_files
+from mtlcluster.config import memory
+from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, cluster_among, read_clusters
+from mtlcluster.config.places import cluster_files, files_here, passed_over
 from mtlcluster.errors import ClusterError, UserError
 from mtlcluster.launch.environment import OF_AN_ENVIRONMENT
 from mtlcluster.launch.snapshot import library_hash
@@ -47,7 +48,7 @@ def set_up(name: str, notify: Callable[[str], object]) -> None:
     """Says what it will do, does it, and checks it. Raises UserError for what is no remote cluster, ClusterError for
     what can't be done there.
     """
-    cluster = find_cluster(name, None)
+    cluster = _named(name)
     if not cluster.is_remote:
         raise UserError(f"cluster '{name}' has no host: it is where you are, and needs no setup")
     with Fleet([cluster]) as fleet, tempfile.TemporaryDirectory() as folder:
@@ -68,6 +69,19 @@ def set_up(name: str, notify: Callable[[str], object]) -> None:
                 f"{name}: another mtlcluster comes before that of {cluster.environment}; is PYTHONPATH set there?"
             )
     notify(f"{name} is ready; next: mtlcluster submit GRID --cluster {name}")
+
+
+def _named(name: str) -> Cluster:
+    """The cluster that the user names; if no other file does, that of a file in this folder or its configs/, which
+    counts from then on.
+    """
+    files = cluster_files(None)
+    if name in read_clusters(files):
+        return cluster_among(name, files)
+    cluster = cluster_among(name, [*files, *files_here()])
+    if cluster.file:
+        memory.remember_grids(cluster.file.path.parent)
+    return cluster
 
 
 def _look(remote: Remote) -> Found:
@@ -154,7 +168,9 @@ def states() -> Iterator[Line]:
     names, places = (max(map(len, words)) for words in (found, [place for place, _ in found.values()]))
     for name, (place, state) in found.items():
         yield [(f"{name:{names}}", "bold"), (f"  {place:{places}}  ", ""), state]
-    if not replies:
+    if words := passed_over():
+        yield [(words, "dim")]
+    elif not replies:
         yield [("no cluster file names another; configs/clusters.yaml.example shows how", "dim")]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.config import memory
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.job_file import JobFile
@@ -81,6 +82,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     with launch.disk_errors(sweep), locked(sweep.lock, notify):
         if _grid_time(sweep) != before:     # what was answered before the lock came may be of yesterday
             raise UserError(f"another submit of {sweep.name} has been at work meanwhile; type it again")
+        memory.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
         code = _write(grid, sweep, shares, adapted, result)

@@ -27,7 +27,7 @@ from typing import Any
 
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.status import observe
-from mtlcluster.sweep.files import locked
+from mtlcluster.sweep.files import locked, replace_text
 from mtlcluster.sweep.folder import Sweep, job_of, sizes_and_times, sweeps
 
 Request = dict[str, Any]
@@ -53,7 +53,7 @@ def prepare(runs_folder: Path, request: Request) -> Reply:
     runs.refuse_other_job(sweep, request["job"])
     sweep.folder.mkdir(parents=True, exist_ok=True)
     probe = sweep.folder / f".probe-{os.getpid()}"
-    probe.write_text("room?")
+    replace_text(probe, "room?")
     probe.unlink()
     missing = [path for path in request["paths"] if not Path(os.path.expanduser(os.path.expandvars(path))).exists()]  # noqa: PTH111
     return look(runs_folder, request) | {"missing": missing, "slurm": slurm.answers()}
@@ -116,12 +116,13 @@ def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
 
 
 def _cluster(sweep: Sweep, request: Request) -> Any:
-    """This cluster as its user describes it, kept with the sweep for whoever retries its runs over here."""
+    """This cluster as its user describes it, kept with the sweep for when the user retries its runs over here."""
+    from mtlcluster.config import memory
     from mtlcluster.config.cluster import find_cluster
     from mtlcluster.config.places import FILE_NAME
     from mtlcluster.config.yaml_file import dump
-    from mtlcluster.sweep.files import replace_text
 
+    memory.remember(sweep.folder)
     replace_text(sweep.folder / FILE_NAME, dump({request["cluster"]: request["options"]}))
     return find_cluster(request["cluster"], sweep.folder)
 

@@ -5,7 +5,7 @@
       code/<hash>/                the code as it was at a submission
       submissions.jsonl           one line before and one after each submission
       clusters/<name>.json        what a remote cluster last said of its runs of this sweep
-      submissions/<id>/           what submitit keeps of it: batch script, pickles, output of the jobs
+      submissions/<id>/           batch script and output of its jobs
       <run>/                      one per point of the grid
         config.yaml               everything that the run needs; written once
         status.json               written by the worker alone

@@ -1,13 +1,50 @@
 """Files that are whole or absent: replaced atomically, checked by their SHA-256, locked while their owner lives."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from mtlcluster import printable
+
+NO_FILE = "is no regular file"
+
+
+def unfollowed(path: str | os.PathLike[str], flags: int) -> int:
+    """Opens a regular file and nothing else, as an `opener` of open: a folder that somebody sent may hold a link to a
+    file of one's own in its place, or a FIFO, at which a process would wait for ever. Raises OSError.
+    """
+    try:
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        words = {errno.ELOOP: "is a symbolic link, which is not followed", errno.ENXIO: NO_FILE}
+        raise OSError(error.errno, words.get(error.errno or 0, error.strerror), os.fspath(path)) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, NO_FILE, os.fspath(path))
+    return file
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file, see unfollowed. Raises OSError, also for one of more than `most` bytes."""
+    with open(path, "rb", opener=unfollowed) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(errno.EFBIG, f"has {size:,} bytes, more than the {most:,} that it can have", os.fspath(path))
+        return file.read(most)
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder where there is none. Raises OSError for a link, also for one to a folder."""
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link, which is not followed", os.fspath(path))
+    return path
 
 
 def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
@@ -15,8 +52,9 @@ def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = Tru
     not durable may be torn after a power failure.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    beside.unlink(missing_ok=True)      # a killed process's of the same number; "x" makes one of our own
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "xb") as file:
             write(file)
             if durable:
                 file.flush()
@@ -49,13 +87,20 @@ def new_folder(parent: Path) -> Iterator[Path]:
 
     One at a time, under the caller's lock: what a killed owner has left is removed.
     """
-    folder = parent / ".new"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = make_folder(parent) / ".new"
+    remove(folder)
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that is in it; of a link the link alone. As far as that can be done."""
+    with suppress(OSError):
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)     # which does not follow links either
 
 
 def sha256(path: Path) -> str:
@@ -90,6 +135,26 @@ def try_lock(file: int) -> bool:
     return True
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds the lock on `path`. Leaves no trace; a file that can't be opened is held by nobody.
+
+    Asked with a shared lock, so that any number may ask at once, and none but a reader's right is needed.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:         # a file system that knows no locks
+        return False
+    finally:
+        os.close(file)
+    return False
+
+
 @contextmanager
 def locked(path: Path, on_wait: Callable[[str], object]) -> Iterator[None]:
     """Holds an exclusive lock on `path`, which the kernel lets go when its owner dies, however it dies.
@@ -97,10 +162,11 @@ def locked(path: Path, on_wait: Callable[[str], object]) -> Iterator[None]:
     Waits for the present owner after telling `on_wait` who that is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with open(path, "a+", opener=unfollowed) as file:
         if not try_lock(file.fileno()):
             file.seek(0)
-            on_wait(f"waiting for {file.read().strip() or 'another process'}, which is at work on {path.parent.name}")
+            owner = printable.line(file.read(200).strip()) or "another process"
+            on_wait(f"waiting for {owner}, which is at work on {path.parent.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")

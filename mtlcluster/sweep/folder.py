@@ -49,6 +49,12 @@ class Run:
     def log(self) -> Path:
         return self.folder / "log.txt"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the worker that has the run and by its training processes, on whichever machine, until all are gone.
+        """
+        return self.folder / ".lock"
+
 
 def forget_results(run: Run) -> None:
     """Removes what a run has computed."""
@@ -93,6 +99,10 @@ class Sweep:
 
     def submission_folder(self, submission: str) -> Path:
         return self.folder / "submissions" / submission
+
+    def worker_log(self, submission: str) -> Path:
+        """What a local worker prints. Locked as long as it lives, by which that is seen from anywhere."""
+        return self.submission_folder(submission) / "worker.log"
 
     def run(self, name: str) -> Run:
         return Run(self.folder / name)

@@ -23,32 +23,18 @@ those of the very data that it was chosen on, a little better than on new ones. 
 the best epoch, which are in `info["best"]["thresholds"]`.
 """
 
-import importlib
-import io
 import pickle
 from pathlib import Path
 from typing import Any
 
-from mtlcluster.sweep.files import replace
+from mtlcluster.sweep import pickle_reader
+from mtlcluster.sweep.files import read_regular, replace
+from mtlcluster.sweep.pickle_reader import UnsafePickle
+
+__all__ = ["UnsafePickle", "read_history", "write_history"]
 
 FORMAT = 1
-# What numpy's own pickles name, under the module names of numpy 1 and 2: nothing here can run code.
-ADMITTED = {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype")}
-
-
-class UnsafePickle(Exception):
-    """A pickle that names something other than plain containers and numpy arrays."""
-
-
-class PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ADMITTED:
-            raise UnsafePickle(f"refused '{module}.{name}': only plain containers and numpy arrays are admitted")
-        return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
+LARGEST = 2**30         # bytes
 
 
 def write_history(path: Path, history: dict[str, Any]) -> None:
@@ -61,13 +47,11 @@ def read_history(path: Path) -> dict[str, Any]:
     Raises UnsafePickle, naming what was refused, and ValueError for a file that is torn or of another format.
     """
     try:
-        history = PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        history = pickle_reader.loads(read_regular(path, LARGEST))
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: {error}") from None
-    except OSError:
-        raise
-    except Exception as error:  # a torn or foreign pickle raises almost anything
-        raise ValueError(f"{path}: not a history ({type(error).__name__}: {error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not a history ({error})") from error
     if not isinstance(history, dict) or history.get("format") != FORMAT:
         raise ValueError(f"{path}: not a history of format {FORMAT}")
     return history

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.sweep.files import unfollowed
+
 
 @dataclass
 class Submission:
@@ -34,7 +36,7 @@ def append(path: Path, event: str, submission: str, **fields: Any) -> None:
     """Adds one line and flushes it to disk."""
     line = json.dumps({"event": event, "submission": submission, "time": time.time(), **fields})
     torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with open(path, "a") as file:
+    with open(path, "a", opener=unfollowed) as file:
         file.write(("\n" if torn else "") + line + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,6 +1,9 @@
 """Batches in an order that seed and epoch alone decide, from any position on: what exact resume asks of data."""
 
+import ctypes
 import random
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 T = TypeVar("T")
 POOL = 50       # batches
+PR_SET_PDEATHSIG = 1
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -109,6 +113,12 @@ class _Seeded(Dataset[Any]):
         return [self.dataset[i] for i in indices]
 
 
+def _end_with_trainer(_: int) -> None:
+    """In a worker process: one that hangs in a file system must not stay behind when the training process is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def batches(
     dataset: Dataset[Any],
     parts: Sequence[Tensor],
@@ -125,6 +135,7 @@ def batches(
         _Seeded(dataset, seed),
         batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
         num_workers=workers,
+        worker_init_fn=_end_with_trainer,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),     # its own: the loader must not draw from the run's

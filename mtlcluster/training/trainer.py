@@ -289,6 +289,7 @@ class Trainer:
             **best.model_dump(), "number": number, "epoch": self.epoch + 1, "step": self.step,
             "thresholds": found.thresholds,
         }  # fmt: skip
+        self._report("saving")
         if not self.ranks.rank:
             self.checkpoints.save_best(self.step, self.model.state_dict())
         return True
@@ -374,6 +375,7 @@ class Trainer:
         raise StopRequested(f"stopped at step {self.step} of {self.total_steps}, with a checkpoint")
 
     def _save(self) -> None:
+        self._report("saving")
         state: State = {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
             "identity": run_hash(self.config),

@@ -125,7 +125,7 @@ def test_wait_ends_with_1_if_a_run_failed(tmp_path, make_grid, monkeypatch, stat
     result = submit.Submitted(sweep, "local", new=["run-2"], there=["run-1"], submitted=["run-2"], job_ids=["1"])
     monkeypatch.setattr(submit, "submit", lambda *_: result)
     grid = make_grid(grid={"seed": [0, 1]})
-    outcome = CliRunner().invoke(app, ["submit", str(grid.path), "--wait"])
+    outcome = CliRunner().invoke(app, ["submit", str(grid.path), "--cluster", "local", "--wait"])
     assert outcome.exit_code == code, outcome.output
     assert "submitted 1 run of digits in 1 job on local\n" in outcome.stdout
     assert "1 of 2 runs are already there\n" in outcome.stdout

@@ -44,7 +44,7 @@ def test_cancel_tells_the_workers_of_runs_that_have_not_ended(sweep):
     result = call(sweep, "cancel", "digits", "--yes")
     assert result.exit_code == 0, result.output
     assert cancelled(sweep) == ["equal-seed=1-bbbb", "pcgrad-seed=0-cccc"]
-    assert "2 runs will end soon" in result.stdout
+    assert "2 runs will end within a minute" in result.stdout
 
 
 def test_cancel_without_a_terminal_wants_yes(sweep):
@@ -103,7 +103,7 @@ def resubmitted(monkeypatch) -> list[tuple[list[str], bool]]:
 
 def test_retry_takes_what_failed_was_lost_or_cancelled(sweep, resubmitted):
     add_runs(sweep, "local:" + os.uname().nodename + ":1:5", {"lost-seed=0-ffff": at_epoch(1)}, "0002")
-    assert "submitted 3 runs of digits in 1 job on local" in call(sweep, "retry", "digits").stdout
+    assert "submitted 3 runs of digits in 1 job on local" in call(sweep, "retry", "digits", "--yes").stdout
     assert "submitted 1 run of digits" in call(sweep, "retry", "digits", "dddd", "--restart", "--yes").stdout
     assert call(sweep, "retry", "digits", "--restart").exit_code == 2         # results would be lost: it asks
     assert resubmitted == [

@@ -106,7 +106,7 @@ def test_points_that_differ_in_nothing_that_counts_are_refused(write):
         ("name: s\njob: tiny\nset:\n  epoch: 3\ngrid: {seed: [0]}\n", 4, "'epoch'; did you mean 'epochs'"),
         ("name: s\njob: tiny\ngrid:\n  optimizer.lr: [-1.0]\n", 4, "optimizer.lr should be greater than 0"),
         ("name: s\njob: tiny\ngrid:\n  model.widht: [1]\n", 4, "the model of jobs/tiny.py; did you mean 'width'"),
-        ("name: s\njob: tiny\ngrid: {seed: [0]}\nresources:\n  time: 90\n", 5, "should be a duration"),
+        ("name: s\njob: tiny\ngrid: {seed: [0]}\nresources:\n  time: 90x\n", 5, "should be a duration"),
         ("name: s\njob: tiny\ngrid: {seed: [0]}\nresources: {memory: lots}\n", 4, "should be a size such as"),
         ("name: s\njob: tiny\ngrid: {seed: [0]}\nat_once: 3\n", 1, "at_once (3) should be at most runs_per_job"),
         ("name: s\njob: tiny\ngrid: {seed: {range: 2000000}}\n", 3, "2,000,000 points; the limit is 10,000"),

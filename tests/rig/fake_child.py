@@ -46,9 +46,9 @@ def rank_beside_the_first():
         if has_ended("rank-0"):
             print("RuntimeError: connection closed by peer", flush=True)
             os._exit(1)
-    while behaviour != "hung" and not (folder / "over").exists():
+    while behaviour not in ("hung", "deaf") and not (folder / "over").exists():
         time.sleep(0.05)
-    if behaviour == "hung":
+    if behaviour in ("hung", "deaf"):
         time.sleep(600)
     sys.exit(int((folder / "over").read_text()))
 
@@ -89,6 +89,26 @@ while behaviour == "rank-1-fails-both-do":
         sys.exit(1)
 while behaviour == "rank-1-fails":
     time.sleep(1)
+worker = os.getppid()
+while behaviour == "deaf" and os.getppid() == worker:       # never comes to a step's end
+    time.sleep(0.1)
+while behaviour == "writes":            # until it can't, as one that saves
+    try:
+        with open(folder / "data", "ab") as file:
+            file.write(bytes(2**13))
+    except OSError as error:
+        report("failed", error=f"OSError: {error}")
+        sys.exit(1)
+    time.sleep(0.1)
+if behaviour == "frozen":
+    os.kill(os.getpid(), signal.SIGSTOP)
+if behaviour == "slow-save":            # longer than a run that does not save may take to end
+    while not told_to_stop():
+        pass
+    report("saving")
+    time.sleep(4)
+    report("saved", step=step + 1)
+    end("stopped", 3, epoch=0, step=step + 1)
 while behaviour in ("endless", "stubborn", "hung"):
     if told_to_stop():
         if behaviour in ("endless", "hung"):

@@ -63,7 +63,7 @@ class SlurmSweep:
 
 @pytest.fixture
 def submit_to_slurm(project: Path) -> Callable[..., SlurmSweep]:
-    def submit_grid(grid, runs: str = "runs") -> SlurmSweep:
-        return SlurmSweep(submit(grid, project / runs, "slurm", print))
+    def submit_grid(grid, runs: str = "runs", cluster: str = "slurm") -> SlurmSweep:
+        return SlurmSweep(submit(grid, project / runs, cluster, print))
 
     return submit_grid

@@ -6,8 +6,6 @@ import signal
 import sys
 from pathlib import Path
 
-from submitit.core.utils import JobPaths
-
 from mtlcluster.config.grid import read_grid
 from mtlcluster.launch import runs, slurm, snapshot
 from mtlcluster.launch.submit import submit
@@ -42,9 +40,7 @@ match point:
     case "begun":
         die_around(submissions, "append", 1, after=True)
     case "sbatch returned":
-        die_around(JobPaths, "move_temporary_file", 1, after=False)
-    case "half the pickles":
-        die_around(JobPaths, "move_temporary_file", 3, after=False)
+        die_around(slurm, "_sbatch", 1, after=True)
     case "before the end":
         die_around(slurm, "submit", 1, after=True)
     case "after the end":

@@ -48,7 +48,7 @@ def test_packed_runs_share_a_job_whose_script_is_the_one_of_the_dry_run(
     assert not (project / "runs").exists()
     sweep = submit_to_slurm(grid)
     first, second = sweep.submitted.job_ids
-    script = next(sweep.sweep.folder.glob("submissions/0001/*_submission.sh")).read_text()
+    script = (sweep.sweep.folder / "submissions/0001/batch.sh").read_text()
     assert script.strip() in shown
     for line in ("--cpus-per-task=2", "--mem=1000M", "--time=5", "--array=0-1%2", "--requeue"):
         assert f"#SBATCH {line}" in script
