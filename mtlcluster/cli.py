@@ -23,6 +23,7 @@ from mtlcluster.errors import ClusterError, SchedulerError, UserError
 from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
 if TYPE_CHECKING:
+    from mtlcluster.launch.status import RunStatus
     from mtlcluster.launch.submit import Submitted
     from mtlcluster.remote.fetch import Checkpoints
     from mtlcluster.remote.fleet import Fleet
@@ -197,6 +198,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
                 live.watch(everywhere.observe, False, lambda: everywhere.unreachable)
         elif found := everywhere.observe():
             _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
+            _tell_changed(found, runs)
         else:
             _print(view.remarks([], everywhere.unreachable))
             _say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
@@ -512,6 +514,21 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
         _say(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+
+
+def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
+    """Of sweeps on this machine: whether the code of runs that have failed has been changed since."""
+    from mtlcluster.launch.view import by_sweep
+    from mtlcluster.sweep.folder import Sweep
+
+    for name, members in by_sweep(found).items():
+        failed = [run.run for run in members if run.state == "failed"]
+        if failed and Sweep(runs / name).submissions.exists():
+            from mtlcluster.launch.present import remark_of_failed
+
+            with suppress(UserError, OSError):      # the code may be gone, or be at work on
+                for line in remark_of_failed(Sweep(runs / name), failed, _again(runs)):
+                    click.echo(f"  {line}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:

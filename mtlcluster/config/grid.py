@@ -13,7 +13,7 @@ import pydantic
 from pydantic import Field
 
 from mtlcluster.checked import Checked, Key, first_mistake, shown
-from mtlcluster.config.job_file import JobFile, find_job
+from mtlcluster.config.job_file import JobFile, asked_code, find_job
 from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
 from mtlcluster.config.yaml_file import YamlFile, unquoted
 from mtlcluster.errors import UserError
@@ -63,6 +63,7 @@ class GridFile(Checked):
     resources: Resources = Resources()
     runs_per_job: int = Field(default=1, gt=0)
     at_once: int = Field(default=1, gt=0)
+    code: list[str] = []
     cluster: str | None = None
 
     @pydantic.field_validator("name")
@@ -102,6 +103,7 @@ class Grid:
     repeated: int = 0           # points that are the same run as another point
     resolved: dict[str, Any] = field(default_factory=dict)      # what goes into sweep.yaml
     methods: list[Path] = field(default_factory=list)           # the files of methods of one's own
+    code: list[Path] = field(default_factory=list)              # what else is to be in the code of the runs
 
 
 @dataclass
@@ -129,6 +131,10 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
         job = find_job(job_name, path.parent)
     except UserError as error:
         yaml_file.refuse(("job",), str(error))
+    try:
+        code = asked_code(job.root, file.code)
+    except UserError as error:
+        yaml_file.refuse(("code",), str(error))
     points, count = _points(yaml_file, file, max_runs)
     if count > max_runs:
         yaml_file.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
@@ -161,7 +167,7 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     if base:
         resolved["base"] = base.data
     methods = sorted(set(own.values()))
-    return Grid(path, file, job, list(runs.values()), repeated, resolved, methods)
+    return Grid(path, file, job, list(runs.values()), repeated, resolved, methods, code)
 
 
 def _refuse_alike(grid: YamlFile, run: PlannedRun, other: PlannedRun, point: "Point") -> None:

@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ import pydantic
 
 from mtlcluster.checked import first_mistake, shown
 from mtlcluster.errors import UserError, nearest
+from mtlcluster.python_file import parse
+
+OWN_MODULES = "own_modules"     # in a code snapshot: modules called like installed ones, which only the job may find
 
 # Of which type an option may be for a grid to be told what the job would make of it, and what it would refuse.
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
@@ -87,14 +92,29 @@ def _named_job(name: str, beside: Path) -> tuple[Path, Path]:
     raise UserError(f"job '{name}': there is no {jobs / name}.py{nearest(name, known)}")
 
 
+def import_path(root: Path, file: Path) -> list[Path]:
+    """Where the imports of a job are looked for first, in a project as in a code snapshot."""
+    # A package's modules are found in it alone: its `data.py` must not hide another module `data`.
+    beside = file.parent.parent if file.name == "__init__.py" else file.parent
+    return list(dict.fromkeys([root / OWN_MODULES, root, root / beside, root / "src"]))
+
+
+def asked_code(root: Path, names: Iterable[str]) -> list[Path]:
+    """The files and folders that a grid's `code` names, which are to be in the code of its runs. Raises UserError for
+    what is not there or not in the project.
+    """
+    found = [Path(os.path.normpath(root / Path(name).expanduser())) for name in names]
+    for name, path in zip(names, found, strict=True):
+        if not path.is_relative_to(root):
+            raise UserError(f"code: {name} is not in {root}, the folder of the project")
+        if not (path.is_file() or path.is_dir()):
+            raise UserError(f"code: there is no file or folder {path}")
+    return found
+
+
 def parse_job(root: Path, file: Path, function: str) -> JobFile:
     path = root / file
-    try:
-        tree = ast.parse(path.read_text("utf-8"), str(path))
-    except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: not Python: {error.msg}") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{path}: not Python: {error}") from None
+    tree = parse(path)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if function not in functions:
         raise UserError(f"{path}: defines no function '{function}'{nearest(function, functions)}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcluster.launch.nodes import Nodes
+from mtlcluster.launch.pythonpath import behind
 from mtlcluster.launch.ranks import GRACE, Crew, command, ignore_signals, kill_group, without_ranks
 from mtlcluster.launch.slots import Share
 from mtlcluster.sweep.files import unfollowed
@@ -165,7 +166,7 @@ class Attempt:
 
     def _shared_environment(self, code: Path) -> dict[str, str]:
         """What all ranks are to have in theirs."""
-        environment = {"PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1"}
+        environment = {"PYTHONPATH": behind(code), "PYTHONUNBUFFERED": "1"}
         environment |= dict.fromkeys(THREADS, str(max(1, self.resources["cpus"] // self.ranks_here)))
         if self.ranks > 1:
             environment |= {"WORLD_SIZE": str(self.ranks), "LOCAL_WORLD_SIZE": str(self.ranks_here)}

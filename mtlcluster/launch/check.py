@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mtlcluster
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
+from mtlcluster.launch import snapshot
 from mtlcluster.launch.environment import headless
-from mtlcluster.methods.catalog import method_label
+from mtlcluster.launch.project import OWN_METHODS
+from mtlcluster.launch.pythonpath import behind
+from mtlcluster.methods.catalog import method_label, moved_method
 from mtlcluster.progress import progress
 
 
@@ -22,37 +24,48 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
         firsts.setdefault(method_label(run.config.method), run)
     notify(f"checking {len(firsts)} method{'s' * (len(firsts) != 1)}: one training step of each")
     with tempfile.TemporaryDirectory(prefix="mtlcluster-check-") as folder:
+        code = Path(folder, "code")         # what the runs will have, and nothing else of the project
+        snapshot.write(snapshot.take(grid.job, grid.methods, grid.code).files, code)
         paths = []
         for number, run in enumerate(firsts.values()):
             path = Path(folder, f"{number}.yaml")
-            path.write_text(dump(run.config.model_dump()), "utf-8")
+            method = moved_method(run.config.method, str(code / OWN_METHODS))
+            path.write_text(dump({**run.config.model_dump(), "method": method}), "utf-8")
             paths.append(str(path))
         errors = Path(folder, "errors.txt")
-        with progress("checking", len(firsts)) as advance, _one_step_each(paths, grid.job.root, errors) as process:
+        process = _one_step_each(paths, code, grid.job.root, errors)
+        with progress("checking", len(firsts)) as advance, process:
             verdicts = _verdicts(process)
-            for label, line in zip(firsts, verdicts, strict=False):
+            for label, verdict in zip(firsts, verdicts, strict=False):
                 advance()
-                if line != "ok":
+                if verdict != "ok":
                     process.kill()      # the other methods have the time of the next check
-                    raise UserError(f"{grid.path}: method {label}: {line.removeprefix('failed: ')}")
+                    error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
+                    raise UserError(f"{grid.path}: method {label}: {error}")
         if process.returncode != 0:
             said = errors.read_text("utf-8", errors="replace").strip()
             words = said.splitlines() or [f"exit status {process.returncode}"]
             raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
 
 
-def _one_step_each(configs: list[str], root: Path, errors: Path) -> "subprocess.Popen[str]":
-    """The check's process, in the job's root."""
-    library = str(Path(mtlcluster.__file__).parent.parent)
+def _as_in_project(words: str, code: Path, grid: Grid) -> str:
+    """An error that names files of the copy, with the user's own."""
+    for path in grid.methods:
+        words = words.replace(str(code / OWN_METHODS / path.name), str(path))
+    return words.replace(f"{code}/", f"{grid.job.root}/")
+
+
+def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> "subprocess.Popen[str]":
+    """The check's process, as a run's is started. root: the project's."""
     with errors.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "mtlcluster.training.check", *configs],
+            [sys.executable, "-m", "mtlcluster.training.check", str(root), *configs],
             stdout=subprocess.PIPE,
             stderr=file,
             encoding="utf-8",
             errors="replace",
-            cwd=root,
-            env=headless(PYTHONPATH=library),
+            cwd=code,
+            env=headless(PYTHONPATH=behind(code)),
         )
 
 

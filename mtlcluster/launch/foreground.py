@@ -11,6 +11,8 @@ from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
 from mtlcluster.launch.environment import headless
+from mtlcluster.launch.present import mend
+from mtlcluster.launch.pythonpath import behind
 from mtlcluster.sweep.folder import Run, Sweep, find_sweep, meant_by, sweeps
 
 # Ctrl-C while the module is still being imported should not show where.
@@ -65,10 +67,11 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
     code, library = None, Path(mtlcluster.__file__).parents[1]
     if isinstance(config, SweepRunConfig):
         code = folder.parent / "code" / config.origin.code
+        mend(Sweep(folder.parent), [config.origin.code])
         if not (code / Path(*module.split(".")).with_suffix(".py")).is_file():
             raise UserError(f"{folder} began with a version of mtlcluster that cannot do this yet")
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]     # of this terminal
-    environment = headless(PYTHONPATH=str(code or library), PYTHONIOENCODING=f"{encoding}:replace")
+    environment = headless(PYTHONPATH=behind(code or library), PYTHONIOENCODING=f"{encoding}:replace")
     command = [sys.executable, "-c", QUIET, module, str(folder), *arguments]
     status = subprocess.run(command, cwd=code, env=environment).returncode
     if status < 0 and -status != signal.SIGPIPE:

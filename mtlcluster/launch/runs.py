@@ -9,7 +9,7 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
-from mtlcluster.launch.snapshot import OWN_METHODS
+from mtlcluster.launch.project import OWN_METHODS
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
@@ -169,11 +169,24 @@ def take_over_resources(run: Run, resources: Resources) -> bool:
     return True
 
 
+def take_over_code(run: Run, code: str) -> bool:
+    """Gives a run that has ended other code. Returns whether it was another."""
+    config = read_config(run)
+    if config.origin.code == code:
+        return False
+    write_config(run, _with_code(config, code))
+    return True
+
+
+def _with_code(config: SweepRunConfig, code: str) -> SweepRunConfig:
+    return config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})})
+
+
 def start_over(run: Run, code: str) -> None:
     """Removes what a run has computed, and gives it other code."""
     config = read_config(run)
     forget_results(run)
-    write_config(run, config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})}))
+    write_config(run, _with_code(config, code))
 
 
 def source(sweep: Sweep) -> tuple[dict[str, Any], Path, Path]:

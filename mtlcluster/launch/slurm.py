@@ -86,7 +86,11 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         mail_type="END,FAIL" if offered.mail else None,
         stderr_to_stdout=True,
         wckey=None,
-        setup=[environment.SHELL, *offered.setup, f"export PYTHONPATH={shlex.quote(str(code))}"],
+        setup=[
+            environment.SHELL,
+            *offered.setup,
+            f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        ],
         use_srun=False,         # but see `script`: submitit's takes a % in a path for the beginning of a pattern
         additional_parameters={key: value for key, value in additional.items() if value is not None},
     )

@@ -5,23 +5,25 @@ a killed one began: code and runs appear whole, and submissions.jsonl says befor
 """
 
 import errno
-from collections.abc import Callable, Collection, Iterator
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import mtlcluster
 from mtlcluster.config import memory
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
-from mtlcluster.config.job_file import parse_job
 from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch import local, runs, slots, slurm, snapshot
+from mtlcluster.launch import local, present, runs, slots, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.pack import Array, Unit, pack
+from mtlcluster.launch.project import shown
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
@@ -29,6 +31,7 @@ from mtlcluster.sweep.files import is_locked, locked, make_folder
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
+LISTED = 100                # files of the code that a dry run names
 INTERRUPTED = "submit was killed before it was completed"
 
 
@@ -88,10 +91,11 @@ def submit(
         memory.remember(sweep.folder, grid.path.parent)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
-        code = snapshot.take(grid.job, grid.methods)
+        code = snapshot.take(grid.job, grid.methods, grid.code)
         result = Submitted(sweep, chosen.name, new=list(found.new))
+        present.mend(sweep, {runs.read_config(sweep.run(name)).origin.code for name in found.interrupted})
         if found.new or found.unsent:
-            snapshot.keep(code, sweep.code)
+            tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
         runs.write_grid(sweep, grid)
         runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
         for name in found.unsent:       # a `cancel` while it had no job
@@ -136,12 +140,15 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     if not chosen.is_local:
         slurm.refuse_folder(sweep)
     found = runs.sort(sweep, grid)
-    units = _units(found, sweep, snapshot.take(grid.job, grid.methods).hash)
+    code = snapshot.take(grid.job, grid.methods, grid.code)
+    units = _units(found, sweep, code.hash)
     units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
     there = len(grid.runs) - sum(run.hash not in elsewhere for run in found.new.values())
     ending = ":" if units else ""
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}{ending}"]
     lines += [f"  {unit.name}" for unit in units]
+    if units:
+        lines += _shown(code)
     if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows
         sweep = Sweep(Path(chosen.root, "runs", sweep.name))
         arrays = pack(units, grid.file.runs_per_job, grid.file.at_once, len(units))
@@ -180,22 +187,35 @@ def _ranks(wanted: Resources) -> str:
     return f"; a run is trained by {wanted.ranks} processes (ranks){nodes}"
 
 
-def keep_present_code(sweep: Sweep, names: list[str]) -> str:
-    """Keeps the code of these runs as it is now; returns its hash. Raises UserError for what is gone."""
-    grid, _, root = runs.source(sweep)
-    place, _, function = grid["job"].partition(":")
-    code = snapshot.take(parse_job(root, Path(place), function), runs.present_methods(sweep, names, grid))
-    snapshot.keep(code, sweep.code)
-    return code.hash
+def _shown(code: snapshot.Snapshot) -> list[str]:
+    """What would be taken of the project, and what the user should know of it."""
+    library = f"{mtlcluster.__name__}/"
+    names = sorted(name for name in code.files if not name.startswith(library))
+    more = [f"  … and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
+    head = f"their code, beside mtlcluster itself: {len(names):,} files"
+    files = ["", head, *(f"  {shown(name)}" for name in names[:LISTED]), *more]
+    return [*files, "", *code.remarks] if code.remarks else files
+
+
+def tell(notify: Notify, remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        notify(remark)
 
 
 def resubmit(
-    sweep: Sweep, names: list[str], restart: bool | str, notify: Notify, here: Cluster | None = None
+    sweep: Sweep,
+    names: list[str],
+    restart: bool | str,
+    notify: Notify,
+    here: Cluster | None = None,
+    fresh: str | None = None,
 ) -> Submitted:
-    """Gives the runs a job again: they go on from their checkpoints with the code they have, or, with `restart`, begin
-    anew with the code as it is now, or with that of this hash. Both with the resources that the grid asks for now.
+    """Gives the runs a job again: they go on from their checkpoints with the code they have, those that have saved none
+    with the code as it is now. With `restart` all begin anew with the code as it is now, or with that of this hash. All
+    with the resources that the grid asks for now.
 
     here: the cluster that this machine is, where another machine has sent the runs; else their own configurations say.
+    fresh: the hash of the code as it is now, where that other machine may have the project: "" if it has not.
 
     Raises UserError for a run that a job has, be it since the caller looked.
     """
@@ -207,14 +227,18 @@ def resubmit(
             _refuse_too_much_again(sweep, names, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
-        if restart:
-            code = restart if isinstance(restart, str) else keep_present_code(sweep, names)
-            for name in names:
-                runs.start_over(sweep.run(name), code)
         result = Submitted(sweep, "", there=list(names))
+        saved = {name for name in names if not restart and sweep.run(name).has_saved}
+        if restart:
+            _start_over(sweep, names, restart, notify)
+        else:
+            _take_over_code(sweep, [name for name in names if name not in saved], fresh, result)
+        configs = {name: runs.read_config(sweep.run(name)) for name in names}
+        present.mend(sweep, {config.origin.code for config in configs.values()})
+        if here is None:
+            result.notes += present.remark(sweep, {configs[name].origin.code for name in saved}, 0, len(saved))
         by_cluster: dict[str, list[Unit]] = {}
-        for name in names:
-            config = runs.read_config(sweep.run(name))
+        for name, config in configs.items():
             resources = runs.present_resources(config, grid)
             runs.take_over_resources(sweep.run(name), resources)
             cluster = here.name if here else config.origin.cluster
@@ -235,6 +259,25 @@ def _cluster_folder(sweep: Sweep) -> Path | None:
         return sweep.folder
     grid_folder = runs.source(sweep)[1]
     return grid_folder if memory.has_grids(grid_folder) else None
+
+
+def _start_over(sweep: Sweep, names: list[str], code: Literal[True] | str, notify: Notify) -> None:
+    """Removes what the runs have computed, once their code is there: as it is now, or with this hash."""
+    if isinstance(code, bool):
+        code, remarks = present.Present(sweep).keep(names)
+        tell(notify, remarks)
+    present.mend(sweep, [code])
+    for name in names:
+        runs.start_over(sweep.run(name), code)
+
+
+def _take_over_code(sweep: Sweep, names: list[str], fresh: str | None, result: Submitted) -> None:
+    """Gives runs that have saved nothing yet the code as it is now: what has stopped them may have been mended."""
+    remarks: list[str] = []
+    if fresh is None and names and present.Present(sweep).is_here:
+        fresh, remarks = present.Present(sweep).keep(names)
+    if fresh and (taken := sum(runs.take_over_code(sweep.run(name), fresh) for name in names)):
+        result.notes += [f"{taken:,} of them with the code as it is now, for nothing had been saved", *remarks]
 
 
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:

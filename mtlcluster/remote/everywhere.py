@@ -211,7 +211,7 @@ class Everywhere:
     def _retry_there(
         self, parts: dict[str, list[RunStatus]], restart: bool, result: "Submitted", notify: Notify
     ) -> None:
-        from mtlcluster.launch.submit import keep_present_code
+        from mtlcluster.launch.submit import tell
         from mtlcluster.remote.ship import arriving, ship, wanted_of
 
         names = [run.run for members in parts.values() for run in members]
@@ -219,21 +219,40 @@ class Everywhere:
             raise UserError(f"{self.name}: not all of it is here; collect it, or submit its grid, before a restart")
 
         def ask(remote: "Remote") -> Any:
-            files = [*(["sweep.yaml"] if self.local else []), *([f"code/{code}"] if code else [])]
+            files = [*(["sweep.yaml"] if self.local else []), *(f"code/{one}" for one in sorted({code, *kept} - {""}))]
             folder = ship(remote, self.sweep, files) if files else arriving(self.sweep)
             chosen = [run.run for run in parts[remote.name]]
-            return remote.call(
-                "retry", sweep=self.name, names=chosen, code=code, arriving=folder, **wanted_of(remote)
-            )
+            of_code = {"code": code if restart else "", "fresh": "" if restart else code}
+            return remote.call("retry", sweep=self.name, names=chosen, **of_code, arriving=folder, **wanted_of(remote))
 
         assert self.fleet is not None
         with locked(self.sweep.lock, notify) if self.local else nullcontext():
-            code = keep_present_code(self.sweep, names) if restart else ""
+            code, remarks = self._present_code(names, restart)
+            tell(notify, remarks)
+            kept = set() if restart else self._kept_codes(names)        # in case they are damaged over there
             for reply in self._take(self.fleet.each(parts, ask)):
                 result.submitted += reply["submitted"]
                 result.job_ids += reply["jobs"]
         for run in map(self.sweep.run, names if restart else []):      # what was brought home is of the former code
             forget_results(run)
+
+    def _present_code(self, names: list[str], restart: bool) -> tuple[str, list[str]]:
+        """The hash of the runs' code as it is now, which is kept, and what is to be known of it; "" where it is not
+        here, which is good enough unless they are to begin anew.
+        """
+        from mtlcluster.launch.present import Present
+
+        here = self.local and all(self.sweep.run(name).config.exists() for name in names)
+        if not restart and not (here and Present(self.sweep).is_here):
+            return "", []
+        return Present(self.sweep).keep(names)
+
+    def _kept_codes(self, names: list[str]) -> set[str]:
+        """The code that the runs began with, as far as it is here."""
+        from mtlcluster.launch.runs import read_config
+
+        here = [run for run in map(self.sweep.run, names) if run.config.exists()]
+        return {code for run in here if (self.sweep.code / (code := read_config(run).origin.code)).is_dir()}
 
     def _take(self, replies: dict[str, Any]) -> list[Any]:
         """Takes in what was answered; raises ClusterError where something could not be."""

@@ -85,7 +85,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
         memory.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
-        code = _write(grid, sweep, shares, adapted, result)
+        code = _write(grid, sweep, shares, adapted, result, notify)
         for name, there in found.items():
             if there and name not in unheard:
                 answers.keep(sweep, name, Answer(time.time(), there))
@@ -216,13 +216,18 @@ def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
 
 
 def _write(
-    grid: Grid, sweep: Sweep, shares: list[Share], adapted: dict[str, dict[str, PlannedRun]], result: Submitted
+    grid: Grid,
+    sweep: Sweep,
+    shares: list[Share],
+    adapted: dict[str, dict[str, PlannedRun]],
+    result: Submitted,
+    notify: Notify,
 ) -> str:
     """The sweep's folder here: grid, code, and each run as its cluster will have it. Returns the code's hash."""
-    code = snapshot.take(grid.job, grid.methods)
+    code = snapshot.take(grid.job, grid.methods, grid.code)
     remote = [share for share in shares if share.cluster.is_remote]
     if any(share.wanted for share in remote):
-        snapshot.keep(code, sweep.code)
+        launch.tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
     runs.write_grid(sweep, grid)
     folders = {hash_of(run.name): run.name for run in sweep.runs()}
     for share in shares:

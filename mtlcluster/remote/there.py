@@ -7,7 +7,8 @@ reads one JSON object and prints one. The runs of ROOT/runs are that machine's o
     submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
                                                         -> {"jobs", "submitted", "runs"}
     cancel  {"sweep", "names"}                          -> {"runs"}
-    retry   {"sweep", "cluster", "options", "arriving", "code", "names"}        code: of a restart, else ""
+    retry   {"sweep", "cluster", "options", "arriving", "code", "fresh", "names"}       code: of a restart, else "";
+            fresh: for those that have saved nothing yet, or ""
                                                         -> {"jobs", "submitted", "runs"}
 
 `runs` are those of the sweep as `status` sees them. What can't be done is {"error": words, "mistake": whether it is
@@ -86,23 +87,28 @@ def retry(runs_folder: Path, request: Request) -> Reply:
     with locked(sweep.lock, _tell):
         _arrive(sweep, request, [])
         cluster = _cluster(sweep, request)
-    return _submitted(sweep, resubmit(sweep, request["names"], request["code"] or False, _tell, cluster))
+    restart, fresh = request["code"] or False, request.get("fresh", "")
+    return _submitted(sweep, resubmit(sweep, request["names"], restart, _tell, cluster, fresh))
 
 
 def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
     """Moves what was copied here into the sweep: code and runs unless they are there, the grid in place of the last.
-    What an earlier attempt has left beside them goes.
+    Code that is there is mended where it is damaged. What an earlier attempt has left beside them goes.
 
     The configuration of a run that no job has is replaced: its resources or its code may have been mended since.
     """
+    from mtlcluster.launch import snapshot
     from mtlcluster.launch.runs import without_job
     from mtlcluster.sweep import submissions
 
     arrived = sweep.folder / request["arriving"]
-    code, grid = Path("code", request["code"]), arrived / "sweep.yaml"
+    grid = arrived / "sweep.yaml"
     sweep.code.mkdir(exist_ok=True)
-    if request["code"] and (arrived / code).is_dir() and not (sweep.folder / code).exists():
-        (arrived / code).rename(sweep.folder / code)
+    for code in (arrived / "code").glob("*"):
+        if (sweep.code / code.name).exists():
+            snapshot.mend(sweep.code / code.name, snapshot.read(code))
+        else:
+            code.rename(sweep.code / code.name)
     waiting = set(without_job(sweep, submissions.read(sweep.submissions)))
     for run in map(sweep.run, names):
         config = arrived / run.name / "config.yaml"

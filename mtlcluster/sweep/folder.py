@@ -55,6 +55,11 @@ class Run:
         """
         return self.folder / ".lock"
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether there is a checkpoint to go on from. Its checksum is what is written last."""
+        return any(self.checkpoints.glob("step-*.pt.sha256"))
+
 
 def forget_results(run: Run) -> None:
     """Removes what a run has computed."""

@@ -1,25 +1,29 @@
 """One training step of each given configuration, before anything is submitted:
-`python -m mtlcluster.training.check CONFIG.yaml …`, in the folder that the configurations' `job` is relative to.
+`python -m mtlcluster.training.check ROOT CONFIG.yaml …`, in the folder that the configurations' `job` is relative to: a
+copy of what the runs will have of the project in ROOT.
 
 Prints a line per file, `ok` or `failed: one line`; exit status 1 where one failed.
 """
 
+import os
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
 import mtlcluster
-from mtlcluster.config.run import read_run_config
+from mtlcluster.config.job_file import import_path
+from mtlcluster.config.run import RunConfig, read_run_config
 from mtlcluster.training.control import Control
 from mtlcluster.training.train import load_build, prepare
 
 
-def main(paths: list[Path]) -> int:
+def main(root: Path, paths: list[Path]) -> int:
     failed = False
     for path in paths:
         try:
             config = read_run_config(path)
+            _leave_out(root, config)
             with tempfile.TemporaryDirectory() as folder:
                 prepare(load_build(config.job, Path.cwd(), config), config, Path(folder), Control()).try_one_step()
             print("ok", flush=True)
@@ -27,6 +31,14 @@ def main(paths: list[Path]) -> int:
             failed = True
             print(f"failed: {_in_one_line(error)}", flush=True)
     return int(failed)
+
+
+def _leave_out(root: Path, config: RunConfig) -> None:
+    """Takes the project off Python's path, where it is installed in editable mode or PYTHONPATH names it: not every
+    machine will have it so.
+    """
+    left_out = {os.path.realpath(place) for place in import_path(root, Path(config.job.partition(":")[0]))}
+    sys.path[:] = [place for place in sys.path if os.path.realpath(place) not in left_out]
 
 
 def _in_one_line(error: Exception) -> str:
@@ -38,4 +50,5 @@ def _in_one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(argument) for argument in sys.argv[1:]]))
+    project, *configurations = map(Path, sys.argv[1:])
+    sys.exit(main(project, configurations))

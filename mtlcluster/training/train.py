@@ -13,7 +13,7 @@ import pydantic
 import torch
 
 from mtlcluster.checked import first_mistake
-from mtlcluster.config.job_file import find_job
+from mtlcluster.config.job_file import find_job, import_path
 from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
@@ -88,8 +88,7 @@ def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Pr
     place, _, name = reference.partition(":")
     path = root / place
     package = path.name == "__init__.py"
-    # A package's modules are found in it alone: its `data.py` must not hide another module `data`.
-    sys.path[:0] = [str(root), str(path.parent.parent if package else path.parent)]
+    sys.path[:0] = map(str, import_path(root, Path(place)))
     module_name = ".".join(Path(place).parent.parts if package else Path(place).with_suffix("").parts)
     spec = importlib.util.spec_from_file_location(
         module_name, path, submodule_search_locations=[str(path.parent)] if package else None

@@ -116,6 +116,29 @@ def test_from_scratch_with_the_code_as_it_is_now(laptop, arnold, make_grid):
     assert len(arnold.slurm.jobs()) == 2
 
 
+def test_a_retry_over_there_takes_a_mended_job_unless_there_is_a_checkpoint_and_repairs_the_code(
+    laptop, arnold, make_grid
+):
+    laptop.describe(arnold={})
+    make_grid(grid={"seed": {"range": 2}})
+    laptop("submit", "sweep.yaml", "--cluster", "arnold")
+    laptop("cancel", "sweep", "--yes")
+    sweep = Sweep(arnold.login.home / "mtlcluster" / "runs" / "sweep")
+    [began] = codes(sweep)
+    saved = next(run for run in sweep.runs() if "seed=0" in run.name)
+    saved.checkpoints.mkdir()
+    (saved.checkpoints / "step-000000001.pt.sha256").write_text("")
+    (sweep.code / began / "mtlcluster" / "training" / "child.py").unlink()
+    with open(laptop.folder / "jobs" / "tiny.py", "a") as job:
+        job.write("# mended\n")
+    laptop("retry", "sweep")
+    assert f"  code: {began}" in saved.config.read_text()
+    assert (sweep.code / began / "mtlcluster" / "training" / "child.py").stat().st_size
+    [fresh] = codes(sweep) - {began}
+    assert (sweep.code / fresh / "jobs" / "tiny.py").read_text().endswith("# mended\n")
+    assert len(arnold.slurm.jobs()) == 2
+
+
 def test_a_retry_asks_for_what_the_grid_asks_for_now(laptop, arnold, make_grid):
     laptop.describe(arnold={})
     one = {"grid": {"seed": [0]}, "resources": {"time": "9m"}}
