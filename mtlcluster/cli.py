@@ -20,6 +20,7 @@ from click.exceptions import Exit
 
 from mtlcluster import printable
 from mtlcluster.errors import ClusterError, SchedulerError, UserError
+from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
 if TYPE_CHECKING:
     from mtlcluster.launch.status import RunStatus
@@ -70,7 +71,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"mtlcluster: {printable.text(message)}", err=True)
+    _say(f"mtlcluster: {printable.text(message)}", err=True)
     raise Exit(code)
 
 
@@ -78,7 +79,7 @@ def _version(context: click.Context, option: click.Parameter, wanted: bool) -> N
     if wanted:
         from mtlcluster import __version__
 
-        click.echo(f"mtlcluster {__version__}")
+        _say(f"mtlcluster {__version__}")
         context.exit()
 
 
@@ -151,19 +152,19 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        click.echo(f"{planned.repeated:,} points of the grid are the same run as another point")
+        _say(f"{planned.repeated:,} points of the grid are the same run as another point")
     if check:
         from mtlcluster.launch.check import check as check_methods
 
-        check_methods(planned, click.echo)
+        check_methods(planned, _say)
     if dry_run:
         for shown in previews(planned, runs, targets):
-            click.echo(shown)
+            _say(shown)
         return
     if any(not path.name.startswith(".") for path in (runs / planned.file.name).glob("*")):
         _confirm_code(runs / planned.file.name, "submit", yes)
     with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, click.echo)
+        submitted = submit_to(planned, runs, targets, fleet, _say)
         _tell_there(submitted, runs)
         _tell(submitted, runs)
         if wait:
@@ -189,9 +190,9 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
-            click.echo(view.as_json(found, everywhere.unreachable))
+            _say(view.as_json(found, everywhere.unreachable))
         elif watch:
-            if not sys.stdout.isatty():
+            if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
             with suppress(KeyboardInterrupt):       # how one stops watching
                 live.watch(everywhere.observe, False, lambda: everywhere.unreachable)
@@ -200,7 +201,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
             _tell_changed(found, runs)
         else:
             _print(view.remarks([], everywhere.unreachable))
-            click.echo(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+            _say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
@@ -221,11 +222,11 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen, failed = fetch(runs, sweep, checkpoints, click.echo)
+    chosen, failed = fetch(runs, sweep, checkpoints, _say)
     early = []
     for one in chosen:
         try:
-            click.echo(collect_sweep(one, click.echo))
+            _say(str(collect_sweep(one, _say)))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
     if not chosen and failed is None:
@@ -233,7 +234,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     if failed is None and len(early) == len(chosen):
         raise UserError("\n".join(early))
     for words in early:
-        click.echo(words)
+        _say(words)
     if failed is not None:
         raise failed
 
@@ -256,7 +257,7 @@ def setup(cluster: str) -> None:
     """
     from mtlcluster.remote.setup import set_up
 
-    set_up(cluster, click.echo)
+    set_up(cluster, _say)
 
 
 @app.command()
@@ -276,15 +277,15 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     with Everywhere(runs, sweep) as everywhere:
         stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
-            click.echo(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            _say(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, click.echo)
+        after = everywhere.cancel(stopping, _say)
     if ended := sum(run.ended for run in after):
-        click.echo(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+        _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
         soon = "will end within a minute, or when it has saved, or be killed"
-        click.echo(f"{_runs(len(after) - ended)} {soon}; to see it: mtlcluster status {sweep}{_again(runs)}")
+        _say(f"{_runs(len(after) - ended)} {soon}; to see it: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()
@@ -306,13 +307,13 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
         again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
             named = "; --restart trains those that are done only where they are named" if restart else ""
-            click.echo(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
+            _say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
         if everywhere.sweep.folder.exists() and (restart or "" in everywhere.by_cluster(again)):
             _confirm_code(everywhere.sweep.folder, "retry", yes)
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        _tell(everywhere.retry(again, restart, click.echo), runs)
+        _tell(everywhere.retry(again, restart, _say), runs)
 
 
 @app.command()
@@ -371,7 +372,7 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     if follow:
         reading.follow(chosen, run.run, position, _write)
     elif not log.exists():
-        click.echo(reading.no_log(chosen, run))
+        _say(reading.no_log(chosen, run))
 
 
 @app.command()
@@ -411,7 +412,7 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
     from mtlcluster.features.pack import pack
     from mtlcluster.features.source import read_sums
 
-    pack(source, target, force, click.echo, read_sums(add))
+    pack(source, target, force, _say, read_sums(add))
 
 
 @app.command()
@@ -422,7 +423,7 @@ def methods(name: str | None) -> None:
 
     width = min(_width() or 100, 100)
     for line in listing.one_method(name, width) if name else listing.all_methods(width):
-        click.echo(line)
+        _say(line)
 
 
 def _targets(cluster: str | None, split: str | None) -> list[str | None]:
@@ -449,6 +450,11 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _say(words: str, err: bool = False) -> None:
+    """Prints what the user is to know, but does not leave work half done where nobody reads it any more."""
+    say(words, err)
+
+
 def _write(text: str) -> None:
     sys.stdout.write(printable.text(text))
     sys.stdout.flush()
@@ -461,7 +467,7 @@ def _print(lines: Any) -> None:
         live.print_lines(list(lines))
     else:
         for line in lines:
-            click.echo(view.plain(line))
+            _say(view.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -470,7 +476,7 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
     if not click.confirm(printable.line(question)):
-        click.echo("nothing was changed")
+        _say("nothing was changed")
         raise Exit(1)
 
 
@@ -488,12 +494,12 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     name, again = submitted.sweep.name, _again(runs)
     if submitted.submitted:
         jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
-        click.echo(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+        _say(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
-        click.echo(note)
-    click.echo("next:")
+        _say(note)
+    _say("next:")
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
-        click.echo(f"  mtlcluster {command}{again}")
+        _say(f"  mtlcluster {command}{again}")
 
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
@@ -503,11 +509,11 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if not submitted.there:
         return
     there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
-    click.echo(f"{there:,} of {total:,} runs are already there")
+    _say(f"{there:,} of {total:,} runs are already there")
     unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
-        click.echo(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+        _say(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
 def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
@@ -533,12 +539,12 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
     name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
     with Everywhere(submitted.sweep.folder.parent, name, fleet=fleet) as everywhere:
         try:
-            if sys.stdout.isatty():
+            if can_redraw():
                 ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
-                ended = live.wait_plainly(lambda: everywhere.observe(names), click.echo, lambda: everywhere.unreachable)
+                ended = live.wait_plainly(lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
-            click.echo(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            _say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
     raise Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
@@ -546,7 +552,9 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
 
 def main() -> None:
     atexit.register(gc.freeze)      # else the interpreter would search all that it is about to drop for cycles: 0.1 s
-    app(prog_name="mtlcluster")
+    os.environ["MPLBACKEND"] = "Agg"        # what a notebook says is for its own process: here, figures are files
+    with standard_streams():
+        app(prog_name="mtlcluster")
 
 
 if __name__ == "__main__":

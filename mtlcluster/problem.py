@@ -1,6 +1,6 @@
 """What a job gives to the loop: a model with a shared trunk and one head per task, data, and tasks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,6 +46,8 @@ class Task:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(f"a task's name must not be empty nor contain '/', found {self.name!r}")
+        if any("\ud800" <= character <= "\udfff" for character in self.name):
+            raise ValueError(f"a task's name must be text, which halves of characters are not, found {self.name!r}")
         for name, metric in self.metrics.items():
             if metric.higher_is_better is None:
                 raise ValueError(f"metric '{name}' of task '{self.name}' does not say whether higher is better")
@@ -169,6 +171,38 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(outputs.flatten(), targets.to(outputs.dtype))
 
 
+class Heads(nn.ModuleDict):
+    """Modules by the names of their tasks, of which torch would refuse some: those with a dot, and its own words such
+    as `type`.
+    """
+
+    DOT = "\N{ONE DOT LEADER}"
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        self._modules[self._key(name)] = module     # type: ignore[assignment]
+
+    def __getitem__(self, task: str) -> nn.Module:
+        return super().__getitem__(self._key(task))
+
+    def __delitem__(self, task: str) -> None:
+        super().__delitem__(self._key(task))
+
+    def __contains__(self, task: str) -> bool:
+        return super().__contains__(self._key(task))
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.replace(self.DOT, ".") for key in self._modules)
+
+    def keys(self) -> KeysView[str]:
+        return dict.fromkeys(self).keys()
+
+    def items(self) -> ItemsView[str, nn.Module]:
+        return dict(zip(self, self.values(), strict=True)).items()
+
+    def _key(self, task: str) -> str:
+        return task.replace(".", self.DOT)
+
+
 class MultiTaskModel(nn.Module):
     """A shared trunk and one head per task. Subclass and override `forward` for anything less plain; the parameters
     outside `heads` are the shared ones.
@@ -177,7 +211,7 @@ class MultiTaskModel(nn.Module):
     def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.trunk = trunk
-        self.heads = nn.ModuleDict(heads)
+        self.heads = Heads(heads)
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Those outside the heads, in the order of their registration."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mtlcluster.terminal import console
+
 PATIENCE = 2.0                  # seconds before a progress bar is worth showing
 NEWS = 30.0                     # seconds between two lines of news where there is no terminal for a bar
 T = TypeVar("T")
@@ -15,10 +17,10 @@ Say = Callable[[str], object]   # gets a line for the user
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
     """Gives what is to be called after each of `total` parts. A bar on stderr appears once it takes longer."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    bar = Progress(console=Console(stderr=True), transient=True)
+    screen = console(stderr=True)
+    bar = Progress(console=screen, transient=True, disable=not screen.is_interactive)
     task = bar.add_task(description, total=total)
     start = time.monotonic()
 

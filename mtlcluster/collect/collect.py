@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlcluster import __version__, printable
+from mtlcluster.collect.plain_matplotlib import plain_matplotlib
 from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
@@ -25,7 +26,8 @@ PARTS = ("figures", "tables")
 MADE = ".made.json"             # what the report was made of, and which files belong to it
 LARGEST = 2**26                 # bytes of it
 OF_A_REPORT = re.compile(r"index\.html|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tables/[a-z][a-z0-9_]*\.(?:csv|md)")
-NAMED = 10                      # runs that are named in a message
+NAMED = 10                      # runs, or characters, that are named in a message
+BOXES = "no font here has {}: the figures have boxes there; to mend that, install one and remove report/"
 
 
 class NothingFinished(UserError):
@@ -104,6 +106,11 @@ def _code() -> str:
 
 def _make(sweep: Sweep, seen: list[Seen], former: list[str]) -> list[str]:
     """former: the files of the report before."""
+    with plain_matplotlib():
+        return _make_plainly(sweep, seen, former)
+
+
+def _make_plainly(sweep: Sweep, seen: list[Seen], former: list[str]) -> list[str]:
     from mtlcluster.collect import report
     from mtlcluster.collect.figures import FIGURES
     from mtlcluster.collect.gather import gather
@@ -119,7 +126,7 @@ def _make(sweep: Sweep, seen: list[Seen], former: list[str]) -> list[str]:
         beside = sweep.folder / ".report.new"
         remove(beside)
         try:
-            _write(sweep.name, finished, absent, beside, advance)
+            lines += _write(sweep.name, finished, absent, beside, advance)
             files = _put_in_place(beside, sweep.report, former)
         finally:
             remove(beside)
@@ -134,8 +141,8 @@ def _write_made(report: Path, made: Made) -> None:
 
 def _write(
     name: str, finished: "list[FinishedRun]", absent: "list[Absent]", folder: Path, advance: Callable[[], object]
-) -> None:
-    """Writes the whole report into `folder`."""
+) -> list[str]:
+    """Writes the whole report into `folder`. Returns what there is to say of it."""
     from mtlcluster.collect import figures, report, tables
     from mtlcluster.collect.settings import settings, tasks_of
 
@@ -144,12 +151,15 @@ def _write(
         (folder / part).mkdir()
     found, tasks = settings(finished), tasks_of(finished)
     made = tables.tables(found, tasks)
-    drawn = figures.Figures(found, tasks, made[0]).draw(folder / "figures", advance)
+    drawing = figures.Figures(found, tasks, made[0])
+    drawn = drawing.draw(folder / "figures", advance)
+    texts = {PAGE: report.report(name, found, absent, made, drawn), "tables/runs.csv": tables.runs_csv(found)}
     for table in made:
-        (folder / "tables" / f"{table.name}.csv").write_text(tables.as_csv(table), "utf-8")
-        (folder / "tables" / f"{table.name}.md").write_text(tables.as_markdown(table), "utf-8")
-    (folder / "tables" / "runs.csv").write_text(tables.runs_csv(found), "utf-8")
-    (folder / PAGE).write_text(report.report(name, found, absent, made, drawn), "utf-8")
+        texts[f"tables/{table.name}.csv"] = tables.as_csv(table)
+        texts[f"tables/{table.name}.md"] = tables.as_markdown(table)
+    for file, text in texts.items():
+        (folder / file).write_text(text, "utf-8", "backslashreplace")       # half of a pair is no UTF-8
+    return [BOXES.format(drawing.boxes[:NAMED])] if drawing.boxes else []
 
 
 def _put_in_place(beside: Path, report: Path, former: list[str]) -> list[str]:

@@ -1,17 +1,17 @@
 """The figures: each says in its caption what it shows, and is None where the runs recorded nothing for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from mtlcluster.collect import style
+from mtlcluster.collect.fonts import families
 from mtlcluster.collect.gather import Array, Curve, Task
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.statistics import BINS, Band, band, spread
@@ -70,12 +70,18 @@ class Figures:
         self.tasks = list(tasks)
         self.table = results
         self.looks = style.looks(found)
+        self.fonts, self.boxes = families("".join(self._names()))
+
+    def _names(self) -> Iterator[str]:
+        yield from (setting.label for setting in self.found)
+        for task in self.tasks:
+            yield from (task.name, *task.metrics)
 
     def draw(self, folder: Path, advance: Callable[[], object]) -> list[Drawn]:
         """Writes PNG and PDF of every figure into `folder`."""
         drawn = []
         for name, title in FIGURES.items():
-            with mpl.rc_context(style.RC):
+            with style.settings(self.fonts):
                 made = getattr(self, name)()
                 if made:
                     figure, caption = made

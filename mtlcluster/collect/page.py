@@ -1,6 +1,6 @@
 """The frame and the looks of index.html: no scripts, nothing from a network; light, dark, narrow and printed."""
 
-from html import escape
+from mtlcluster.collect.names import in_html
 
 CSS = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #5b6570; --line: #d9dee3; --back: #ffffff; --raised: #f5f7f9;
@@ -35,6 +35,7 @@ table.dense th, table.dense td { padding: .3rem .35rem; }
 table.dense th:first-child { padding-left: 0; }
 table.dense thead th { white-space: normal; }
 table.dense thead tr.groups th { white-space: nowrap; }
+table thead tr.groups th.long { white-space: normal; min-width: 12rem; max-width: 20rem; overflow-wrap: anywhere; }
 tbody th { font-weight: 400; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: break-word; }
 tbody tr:hover > * { background: var(--raised); }
 td.best { font-weight: 700; color: var(--best); }
@@ -62,13 +63,13 @@ def page(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{in_html(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def rows(kind: str, lines: list[list[str]]) -> str:
     """Plain table rows of cells `kind` (td or th), escaped."""
-    return "".join("<tr>" + "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in line) + "</tr>\n" for line in lines)
+    return "".join("<tr>" + "".join(f"<{kind}>{in_html(cell)}</{kind}>" for cell in line) + "</tr>\n" for line in lines)
 
 
 def plain_table(headings: list[str], lines: list[list[str]]) -> str:

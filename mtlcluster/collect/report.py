@@ -4,11 +4,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from itertools import groupby
 
 from mtlcluster.collect.figures import Drawn
 from mtlcluster.collect.gather import OVERALL, Absent, FinishedRun
+from mtlcluster.collect.names import in_html
 from mtlcluster.collect.page import page, plain_table
 from mtlcluster.collect.settings import Setting, selection
 from mtlcluster.collect.tables import (
@@ -26,6 +26,7 @@ from mtlcluster.collect.tables import (
 PIXELS = 120            # of the page to an inch of a figure: a little larger than in print
 LISTED = 20             # names that are listed openly; more are folded away
 RUNS_LISTED = 200       # on the page; runs.csv has all
+LONG = 40               # characters; longer names may break anywhere
 DENSE = 7               # columns; more stand closer together
 TUNED = (
     "Thresholds: where a task's is chosen, it is the one of the best F1 on the validation data of each epoch. What is "
@@ -40,25 +41,25 @@ def report(
     runs = [run for setting in found for run in setting.runs]
     results, *others = made
     parts = [
-        f"<h1>{escape(name)}</h1>",
-        f'<p class="soft">{escape(summary(len(runs), absent))}</p>',
+        f"<h1>{in_html(name)}</h1>",
+        f'<p class="soft">{in_html(summary(len(runs), absent))}</p>',
         '<nav><a href="#results">Results</a><a href="#figures">Figures</a><a href="#tables">All values</a>'
         '<a href="#runs">Runs</a><a href="#configuration">Configuration</a><a href="#reading">How to read this</a>'
         "</nav>",
         _absent(absent),
         '<h2 id="results">Results</h2>',
         *_table(results),
-        *(f"<p class='soft'>{escape(text)}</p>" for text in _about_results(found, results)),
+        *(f"<p class='soft'>{in_html(text)}</p>" for text in _about_results(found, results)),
         '<h2 id="figures">Figures</h2>',
         *map(_figure, figures),
         '<h2 id="tables">All values</h2>',
-        *(f"<h3>{escape(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
+        *(f"<h3>{in_html(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
         '<h2 id="runs">Runs</h2>',
         _runs(runs),
         '<h2 id="configuration">Configuration</h2>',
         _configuration(runs),
         '<h2 id="reading">How to read this</h2>',
-        *(f"<p>{escape(text)}</p>" for text in notes(found)),
+        *(f"<p>{in_html(text)}</p>" for text in notes(found)),
     ]
     return page(f"{name} · mtlcluster", "\n".join(part for part in parts if part))
 
@@ -79,17 +80,17 @@ def _absent(absent: list[Absent]) -> str:
     for state, runs in groupby(ordered, key=lambda run: run.state):
         of_state = list(runs)
         names = "".join(
-            f"<li>{escape(run.name)}{': ' + escape(run.reason) if run.reason else ''}</li>" for run in of_state
+            f"<li>{in_html(run.name)}{': ' + in_html(run.reason) if run.reason else ''}</li>" for run in of_state
         )
         opened = " open" if len(of_state) <= LISTED else ""
-        lines.append(f"<details{opened}><summary>{len(of_state)} {escape(state)}</summary><ul>{names}</ul></details>")
+        lines.append(f"<details{opened}><summary>{len(of_state)} {in_html(state)}</summary><ul>{names}</ul></details>")
     return f'<div class="warn"><strong>Not in this report:</strong> {"".join(lines)}</div>'
 
 
 def _table(table: Table) -> list[str]:
     links = f'<a href="tables/{table.name}.csv">CSV</a> · <a href="tables/{table.name}.md">Markdown</a>'
     parts = [_part(part, f"table-{table.name}{f'-{i}' if i else ''}") for i, part in enumerate(side_by_side(table))]
-    return [*parts, f'<p class="soft">{escape(_caption(table))} {links}</p>']
+    return [*parts, f'<p class="soft">{in_html(_caption(table))} {links}</p>']
 
 
 def _part(table: Table, name: str) -> str:
@@ -103,7 +104,7 @@ def _part(table: Table, name: str) -> str:
             extra = f' <span class="std">{" ".join(filter(None, (std, note)))}</span>' if std or note else ""
             mark = " class=best" if (r, i) in table.best else ""
             cells.append(f"<td{mark}>{mean.replace('-', '−')}{extra}</td>")
-        label = f"<th scope=row>{escape(setting.label)}</th><td>{seeds_shown(setting)}</td>"
+        label = f"<th scope=row>{in_html(setting.label)}</th><td>{seeds_shown(setting)}</td>"
         lines.append(f"<tr>{label}{''.join(cells)}</tr>")
     head = _head(table.columns)
     body = "\n".join(lines)
@@ -113,11 +114,17 @@ def _part(table: Table, name: str) -> str:
 
 def _head(columns: list[Column]) -> str:
     groups = [(name, len(list(found))) for name, found in groupby(columns, key=lambda column: column.group)]
-    above = "".join(f"<th colspan={n}>{escape(name)}</th>" if name else "<th></th>" * n for name, n in groups)
+    above = "".join(_above(name, n) for name, n in groups)
     # Long names may break, but not before their arrow.
-    headings = [re.sub(" ([↑↓])$", r"&nbsp;\1", escape(c.heading)).replace("_", "_<wbr>") for c in columns]
+    headings = [re.sub(" ([↑↓])$", r"&nbsp;\1", in_html(c.heading)).replace("_", "_<wbr>") for c in columns]
     below = "".join(f"<th>{heading}</th>" for heading in headings)
     return f'<tr class="groups"><th></th><th></th>{above}</tr><tr><th>setting</th><th>n</th>{below}</tr>'
+
+
+def _above(name: str, columns: int) -> str:
+    if not name:
+        return "<th></th>" * columns
+    return f"<th colspan={columns}{' class=long' if len(name) > LONG else ''}>{in_html(name)}</th>"
 
 
 def _caption(table: Table) -> str:
@@ -162,9 +169,9 @@ def _figure(figure: Drawn) -> str:
     width, height = (round(PIXELS * side) for side in figure.size)
     source = f"figures/{figure.name}"
     return (
-        f'<figure id="figure-{figure.name}"><h3>{escape(figure.title)}</h3><a class="paper" href="{source}.png">'
-        f'<img src="{source}.png" width="{width}" height="{height}" alt="{escape(figure.title)}"></a>'
-        f'<figcaption>{escape(figure.caption)} <a href="{source}.pdf">PDF</a></figcaption></figure>'
+        f'<figure id="figure-{figure.name}"><h3>{in_html(figure.title)}</h3><a class="paper" href="{source}.png">'
+        f'<img src="{source}.png" width="{width}" height="{height}" alt="{in_html(figure.title)}"></a>'
+        f'<figcaption>{in_html(figure.caption)} <a href="{source}.pdf">PDF</a></figcaption></figure>'
     )
 
 

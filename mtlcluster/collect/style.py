@@ -2,11 +2,13 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -17,7 +19,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from mtlcluster.collect.fonts import FAMILY
+from mtlcluster.collect.names import legible
 from mtlcluster.collect.settings import Setting
+from mtlcluster.terminal import breadth
 
 COLUMN, PAGE = 3.3, 6.9         # inches: one column of a paper and its whole width
 DPI = 250
@@ -32,7 +37,6 @@ SETTINGS_IN_COLOUR = 10         # with more, the best ones and the baselines sta
 BEST_IN_COLOUR = 6
 
 RC: Any = {
-    "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -61,6 +65,14 @@ RC: Any = {
     "pdf.fonttype": 42,                 # fonts as TrueType, as publishers ask
     "savefig.dpi": DPI,
 }
+
+
+@contextmanager
+def settings(fonts: Sequence[str] = (FAMILY,)) -> Iterator[None]:
+    """Figures that are made meanwhile look as these do, whatever the user's own settings are."""
+    standard: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
+    with mpl.rc_context({**standard, **RC, "font.family": list(fonts)}):
+        yield
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,8 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
 
 def wrapped(text: str, room: int, lines: int = 2) -> str:
     """`text` in at most that many lines of `room` characters; what is too long loses its middle, since ends differ."""
+    text = legible(text)
+    room = max(1, room * len(text) // max(1, breadth(text)))
     if len(text) > room * lines:
         tail = room * lines // 2
         text = f"{text[: room * lines - tail - 1]}…{text[-tail:]}"
@@ -187,7 +201,7 @@ def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn
         handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
         labels.append(f"{behind} other settings")
     lines = [label.split("\n") for label in labels]
-    longest = max(len(line) for label in lines for line in label)
+    longest = max(breadth(line) for label in lines for line in label)
     across = max(1, int(figure.get_figwidth() / (CHARACTER * longest + 0.5)))
     rows = math.ceil(len(labels) / across)
     columns = math.ceil(len(labels) / rows)

@@ -1,15 +1,15 @@
 """Tables: the values at the best validation epoch, mean and spread over seeds, as CSV, Markdown and for the page."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from mtlcluster.collect.gather import CONFUSION, OVERALL, FinishedRun, Task
+from mtlcluster.collect.names import in_markdown
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.statistics import Spread, delta_m, leaders, mean_ranks, spread
+from mtlcluster.csv_text import csv_text
 
 ARROWS = {"min": "↓", "max": "↑", "": ""}
 DATA = {"validation": "validation data", "test": "test data"}
@@ -204,7 +204,7 @@ def as_markdown(table: Table) -> str:
 
 def _as_markdown(table: Table) -> str:
     digits = [decimals(table, i) for i in range(len(table.columns))]
-    headings = ["setting", "n", *(f"{c.group} {c.heading}".strip() for c in table.columns)]
+    headings = ["setting", "n", *(in_markdown(f"{c.group} {c.heading}".strip()) for c in table.columns)]
     lines = [headings, ["---", "--:", *("--:" for _ in table.columns)]]
     for r, (setting, row) in enumerate(zip(table.settings, table.rows, strict=True)):
         cells = []
@@ -212,9 +212,8 @@ def _as_markdown(table: Table) -> str:
             note = "" if table.columns[i] == rank_column() else seeds_note(cell, setting)
             text = " ".join(part for part in (*shown(cell, digits[i]), note) if part)
             cells.append(f"**{text}**" if (r, i) in table.best else text)
-        lines.append([setting.label, seeds_shown(setting), *cells])
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "".join("| " + " | ".join(line) + " |\n" for line in escaped)
+        lines.append([in_markdown(setting.label), seeds_shown(setting), *cells])
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def as_csv(table: Table) -> str:
@@ -231,7 +230,7 @@ def as_csv(table: Table) -> str:
             numbers = [number if math.isfinite(number) else "" for number in (cell.mean, cell.std)]
             line += numbers[:1] if column == rank_column() else [*numbers, cell.n]
         lines.append(line)
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def runs_csv(found: list[Setting]) -> str:
@@ -245,10 +244,4 @@ def runs_csv(found: list[Setting]) -> str:
         origin = [run.name, run.cluster, setting.label, run.method, run.seed]
         values = [run.values.get(key, "") for key in keys]
         lines.append([*origin, *(run.varied.get(key, "") for key in varied), run.epoch, *values])
-    return _csv(lines)
-
-
-def _csv(lines: list[list[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return csv_text(lines)

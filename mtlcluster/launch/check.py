@@ -1,6 +1,5 @@
 """`submit --check`: one training step of every distinct method of a grid, with the user's code as it stands."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch import snapshot
+from mtlcluster.launch.environment import headless
 from mtlcluster.launch.project import OWN_METHODS
 from mtlcluster.launch.pythonpath import behind
 from mtlcluster.methods.catalog import method_label, moved_method
@@ -43,7 +43,8 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
                     error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
                     raise UserError(f"{grid.path}: method {label}: {error}")
         if process.returncode != 0:
-            words = errors.read_text(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
+            said = errors.read_text("utf-8", errors="replace").strip()
+            words = said.splitlines() or [f"exit status {process.returncode}"]
             raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
 
 
@@ -56,14 +57,15 @@ def _as_in_project(words: str, code: Path, grid: Grid) -> str:
 
 def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> "subprocess.Popen[str]":
     """The check's process, as a run's is started. root: the project's."""
-    with errors.open("w") as file:
+    with errors.open("wb") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "mtlcluster.training.check", str(root), *configs],
             stdout=subprocess.PIPE,
             stderr=file,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd=code,
-            env={**os.environ, "PYTHONPATH": behind(code)},
+            env=headless(PYTHONPATH=behind(code)),
         )
 
 

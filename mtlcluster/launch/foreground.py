@@ -10,6 +10,7 @@ import mtlcluster
 from mtlcluster.config.run import SweepRunConfig, read_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.control import listing, select
+from mtlcluster.launch.environment import headless
 from mtlcluster.launch.present import mend
 from mtlcluster.launch.pythonpath import behind
 from mtlcluster.sweep.folder import Run, Sweep, find_sweep, meant_by, sweeps
@@ -69,9 +70,10 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
         mend(Sweep(folder.parent), [config.origin.code])
         if not (code / Path(*module.split(".")).with_suffix(".py")).is_file():
             raise UserError(f"{folder} began with a version of mtlcluster that cannot do this yet")
-    environment = {**os.environ, "PYTHONPATH": behind(code or library)}
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]     # of this terminal
+    environment = headless(PYTHONPATH=behind(code or library), PYTHONIOENCODING=f"{encoding}:replace")
     command = [sys.executable, "-c", QUIET, module, str(folder), *arguments]
     status = subprocess.run(command, cwd=code, env=environment).returncode
-    if status < 0:
+    if status < 0 and -status != signal.SIGPIPE:
         print(f"mtlcluster: killed by {signal.Signals(-status).name}; is there too little memory?", file=sys.stderr)
     return status if status >= 0 else 128 - status

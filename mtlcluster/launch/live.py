@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mtlcluster.launch.scheduler import is_local
 from mtlcluster.launch.status import RunStatus
 from mtlcluster.launch.view import Line, by_sweep, is_active, plain, remark, remarks, shown, summary, table
+from mtlcluster.terminal import console
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -17,12 +18,11 @@ Look = Callable[[], list[RunStatus]]
 
 def print_lines(lines: list[Line]) -> None:
     """On a terminal in colours; names and errors that are too long are left to it to wrap."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    screen = console(highlight=False)
     for line in lines:
-        console.print(Text.assemble(*shown(line)), soft_wrap=True)
+        screen.print(Text.assemble(*shown(line)), soft_wrap=True)
 
 
 def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str]]) -> list[RunStatus]:
@@ -30,15 +30,14 @@ def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str
 
     unreachable: the clusters that could not be asked at the last look, and why.
     """
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False) as live:
+    screen = console(highlight=False)
+    with Live(console=screen, auto_refresh=False) as live:
         while True:
             began = time.monotonic()
             runs = look()
-            live.update(_frame(runs, unreachable(), console), refresh=True)
+            live.update(_frame(runs, unreachable(), screen), refresh=True)
             if until_ended and runs and all(run.ended for run in runs):
                 return runs
             time.sleep(pause(runs, time.monotonic() - began))
@@ -96,7 +95,8 @@ def _frame(runs: list[RunStatus], unreachable: dict[str, str], console: "Console
     from rich.text import Text
 
     overall = Table.grid(padding=(0, 2))
-    overall.add_row("overall", ProgressBar(max(1, len(runs)), sum(1.0 if run.ended else run.share for run in runs), 40))
+    share, width = sum(1.0 if run.ended else run.share for run in runs), max(1, min(40, console.width - 10))
+    overall.add_row("overall", ProgressBar(max(1, len(runs)), share, width))
     sweeps = by_sweep(runs)
     lines = [line for sweep in sweeps.items() for line in summary(*sweep)]
     room = max(3, console.height - len(lines) - 5)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mtlcluster.launch.environment import headless
 from mtlcluster.launch.pythonpath import behind
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.slots import Machine
@@ -29,7 +30,7 @@ def start(sweep: Sweep, submission: str, code: str) -> "subprocess.Popen[bytes]"
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=sweep.code / code,
-            env={**os.environ, "PYTHONPATH": behind(sweep.code / code)},
+            env=headless(PYTHONPATH=behind(sweep.code / code)),
             start_new_session=True,
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
+from mtlcluster.launch import environment
 from mtlcluster.launch.pack import Array
 from mtlcluster.launch.scheduler import run_slurm, scancel
 from mtlcluster.sweep.folder import Sweep
@@ -85,7 +86,11 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         mail_type="END,FAIL" if offered.mail else None,
         stderr_to_stdout=True,
         wckey=None,
-        setup=[*offered.setup, f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"],
+        setup=[
+            environment.SHELL,
+            *offered.setup,
+            f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        ],
         use_srun=False,         # but see `script`: submitit's takes a % in a path for the beginning of a pattern
         additional_parameters={key: value for key, value in additional.items() if value is not None},
     )

@@ -14,6 +14,7 @@ from typing import Any
 from mtlcluster import printable
 from mtlcluster.launch.status import TO_RETRY, RunStatus, count
 from mtlcluster.sweep.status import State
+from mtlcluster.terminal import breadth
 
 Piece = tuple[str, str]
 Line = list[Piece]
@@ -38,14 +39,18 @@ class Column:
 
     @cached_property
     def width(self) -> int:
-        return max(len(self.title), *(len(text) for text, _ in self.cells))
+        return max(breadth(self.title), *(breadth(text) for text, _ in self.cells))
 
     def cell(self, row: int) -> Piece:
         text, style = self.cells[row]
-        return (text.rjust(self.width) if self.right else text.ljust(self.width)), style
+        return self._padded(text), style
 
     def head(self) -> Piece:
-        return (self.title.rjust(self.width) if self.right else self.title.ljust(self.width)), "bold"
+        return self._padded(self.title), "bold"
+
+    def _padded(self, text: str) -> str:
+        blanks = " " * (self.width - breadth(text))
+        return blanks + text if self.right else text + blanks
 
 
 def as_json(runs: Iterable[RunStatus], unreachable: dict[str, str] | None = None) -> str:

@@ -60,7 +60,7 @@ def all_methods(width: int) -> Iterator[str]:
     methods = catalog()
     indent = max(len(method.name) for method in methods) + 4
     for slot, what in WHAT.items():
-        yield f"{slot}: {what}"
+        yield textwrap.fill(f"{slot}: {what}", width)
         for method in (method for method in methods if method.slot == slot):
             own_options = [name for name in method.options.model_fields if name not in _common(method)]
             parts = [method.summary, method.paper, ", ".join(_brief(method, name) for name in own_options)]
@@ -71,8 +71,10 @@ def all_methods(width: int) -> Iterator[str]:
     gramian = next(method for method in methods if _common(method))
     common = " and ".join(_brief(gramian, name) for name in OF_GRAMIANS)
     yield textwrap.fill(f"Gradient methods that need a Gramian also have the options {common}.", width)
-    yield "One from each slot makes a method: method: {schedule: dsg, weighting: gradnorm, gradient: pcgrad}"
-    yield "A slot that is left out has its default (all, equal, sum). More of one: mtlcluster methods NAME"
+    example = "{schedule: dsg, weighting: gradnorm, gradient: pcgrad}"
+    yield textwrap.fill(f"One from each slot makes a method: method: {example}", width)
+    more = "A slot that is left out has its default (all, equal, sum). More of one: mtlcluster methods NAME"
+    yield textwrap.fill(more, width)
 
 
 def one_method(name: str, width: int) -> Iterator[str]:
@@ -87,7 +89,7 @@ def one_method(name: str, width: int) -> Iterator[str]:
         found = find(name)
     except ValueError as error:
         raise UserError(str(error)) from None
-    yield f"{found.label} ({found.slot}: {WHAT[found.slot]})"
+    yield textwrap.fill(f"{found.label} ({found.slot}: {WHAT[found.slot]})", width)
     for paragraph in found.text.split("\n\n"):
         yield f"\n{textwrap.fill(paragraph, width)}"
     needs, costs = _needs_and_costs(found)

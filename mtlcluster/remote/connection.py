@@ -37,9 +37,12 @@ MASTER = {
     "ConnectTimeout": CONNECT_TIMEOUT,
     "ServerAliveInterval": 5,
     "ClearAllForwardings": "yes",       # their ports belong to the user's own session
+    "ForwardX11": "no",
+    "PermitLocalCommand": "no",
+    "LogLevel": "INFO",                 # the words from which one sees why there is no connection, and no others
 }
 # Without the proxy that refuses, ssh would make up for a shared connection that was lost by a new one for each command.
-COMMAND = ["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ProxyCommand=false"]
+COMMAND = ["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ProxyCommand=false", "-o", "LogLevel=ERROR"]
 
 # Ends a script, and all that it began, once nobody listens any more: without a terminal sshd would let it go on.
 WATCHED = "exec 3<&0 </dev/null; { cat <&3; kill -- -$$; } >/dev/null 2>&1 & exec 3<&-; "
@@ -204,7 +207,7 @@ class Connection:
         command += ["--partial-dir=.partial", f"--timeout={PATIENCE:.0f}", *options]
         command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
         given = "\0".join(names).encode() if names is not None else b""
-        done = subprocess.run([*command, "--", source, target], input=given, capture_output=True)
+        done = subprocess.run([*command, "--", source, target], input=given, capture_output=True, env=_of_rsync())
         if done.returncode not in (0, 24):      # 24: a file was gone before it could be copied
             raise self._rsync_failed(done.returncode, _said(done.stderr), shared)
         return done.stdout.decode(errors="replace")
@@ -248,6 +251,13 @@ class Connection:
         self, options: Sequence[str], command: str = "", given: bytes = b"", patience: float | None = None
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(self._command(options, command), input=given, capture_output=True, timeout=patience)
+
+
+def _of_rsync() -> dict[str, str]:
+    """This process's environment without the user's options for rsync: neither variables nor aliases in ~/.popt. (The
+    ssh that it starts knows the home by itself.)
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")} | {"HOME": os.devnull}
 
 
 def _said(printed: bytes) -> str:

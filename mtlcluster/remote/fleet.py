@@ -15,6 +15,7 @@ from mtlcluster import printable
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.places import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
+from mtlcluster.launch.environment import OF_AN_ENVIRONMENT, PLAIN_PYTHON
 from mtlcluster.progress import PATIENCE
 from mtlcluster.remote.connection import Connection, folder_there
 
@@ -55,7 +56,7 @@ class Remote:
     @cached_property
     def prelude(self) -> str:
         """The cluster's own lines, such as modules to load; what they print is not part of an answer."""
-        return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup)
+        return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup) + PLAIN_PYTHON
 
     def python(self, *arguments: str) -> str:
         """A script that runs the environment's Python over there; words that begin with ~ are folders."""
@@ -63,7 +64,7 @@ class Remote:
         python = folder_there(f"{self.cluster.environment}/bin/python")
         missing = f"[ -x {python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
         # -P: not from the folder it starts in, the home, where ~/mtlcluster would pass for the package.
-        return f"{self.prelude}{missing}exec {python} -P {words}"
+        return f"{self.prelude}{missing}{OF_AN_ENVIRONMENT}exec {python} -P {words}"
 
     def call(self, verb: str, **request: Any) -> Reply:
         """What `there` answers. Raises ClusterError, also for what it refuses."""

@@ -12,6 +12,7 @@ from mtlcluster.config import memory
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, cluster_among, read_clusters
 from mtlcluster.config.places import cluster_files, files_here, passed_over
 from mtlcluster.errors import ClusterError, UserError
+from mtlcluster.launch.environment import OF_AN_ENVIRONMENT
 from mtlcluster.launch.snapshot import library_hash
 from mtlcluster.launch.view import Line, Piece
 from mtlcluster.remote.connection import folder_there
@@ -23,6 +24,12 @@ OLDEST = (3, 11)            # as setup.cfg says
 PYTHONS = ["python3", "python3.13", "python3.12", "python3.11", "python3.14", "python"]
 PYTHON_VERSION = "import sys; print(*sys.version_info[:2])"
 LIBRARY_VERSION = "from mtlcluster.launch.snapshot import library_hash; print(library_hash())"
+# Into the environment and nowhere else, whatever pip.conf and variables say; where packages come from is theirs to say.
+PIP_VARIABLES = (
+    "unset PIP_PYTHON PIP_PREFIX PIP_ROOT PIP_TARGET; "
+    "export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_REQUIRE_HASHES=0 PIP_NO_DEPS=0 PIP_DRY_RUN=0; "
+)
+PIP_OPTIONS = "--disable-pip-version-check --target="
 
 
 @dataclass
@@ -84,6 +91,7 @@ def _look(remote: Remote) -> Found:
     # venv writes `activate` last: without it, an environment was broken off.
     broken = f"[ -e {environment}/pyvenv.cfg ] && [ ! -e {environment}/bin/activate ]"
     script = remote.prelude + "".join(f'echo "{p} $({p} -c "{PYTHON_VERSION}" 2>/dev/null)"; ' for p in PYTHONS)
+    script += OF_AN_ENVIRONMENT
     script += f'{broken} || echo "environment $({python} -c "{PYTHON_VERSION}" 2>/dev/null)"; '
     script += f'echo "installed $(cat {environment}/mtlcluster-install 2>/dev/null)"; '
     script += f'echo "version $({python} -P -c "{LIBRARY_VERSION}" 2>/dev/null)"'
@@ -116,14 +124,15 @@ def _steps(remote: Remote, found: Found, wheel: str) -> Iterator[tuple[str, str]
         words = f"make a virtual environment with {python} ({_dotted(found.pythons[python])})"
         yield words, f"{remote.prelude}{python} -m venv {environment}"
     # Not by `activate`, which only environments of venv have.
-    activate = f"{remote.prelude}export VIRTUAL_ENV={environment} PATH={environment}/bin:$PATH; "
+    activate = f"{remote.prelude}{OF_AN_ENVIRONMENT}{PIP_VARIABLES}"
+    activate += f"export VIRTUAL_ENV={environment} PATH={environment}/bin:$PATH; "
     lines = hashlib.sha256("\n".join(install).encode()).hexdigest()[:12]
     if not found.environment or found.installed != lines:
         for number, line in enumerate(install, 1):
             done = f"echo {lines} > {environment}/mtlcluster-install" if number == len(install) else "true"
             yield f"run: {line}", f"{activate}{{ {line}\n}} && {done}"
     if found.version != library_hash():
-        pip = f"{environment}/bin/python -m pip install --disable-pip-version-check"
+        pip = f"{environment}/bin/python -m pip install {PIP_OPTIONS}"
         words = "bring mtlcluster up to this version" if found.version else "install mtlcluster, and what it needs"
         # What it needs comes first: broken off before the end, it still counts as missing.
         yield words, f"{activate}{pip} {wheel} && {pip} --quiet --force-reinstall --no-deps {wheel} && rm {wheel}"

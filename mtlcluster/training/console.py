@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
+from mtlcluster.terminal import console, say
 from mtlcluster.training.control import Control, StopRequested
 
 INTERRUPTED = 130
@@ -85,14 +85,14 @@ def check_file(config_path: Path) -> int:
         tasks = problem.chosen(config.tasks)
     except ValueError as error:
         raise UserError(f"{config_path}: {error}") from error
-    broken, console = 0, Console(stderr=True)
+    broken, bars = 0, console(stderr=True)
     for name in ("train", "validation", "test"):
         if (data := getattr(problem, name)) is None:
             continue
         steps = track(
             broken_batches(data, tasks, config.batch_size, problem.collate, problem.workers),
             name, math.ceil(len(data) / config.batch_size),
-            console=console, transient=True, disable=not console.is_terminal,
+            console=bars, transient=True, disable=not bars.is_terminal,
         )  # fmt: skip
         errors = [found for found in steps if found is not None]
         for found in errors[:SHOWN_ERRORS]:
@@ -135,10 +135,10 @@ class TerminalControl(Control):
     """A progress bar, and Ctrl-C as the wish to stop at the next step."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        bars = console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
+            console=bars, disable=not bars.is_terminal,
         )  # fmt: skip
         self.bar = self.progress.add_task("starting", total=None, values="")
         self.stopping = False
@@ -163,7 +163,7 @@ class TerminalControl(Control):
         self.progress.update(self.bar, completed=values["step"], description=description, values="  ".join(shown))
         if event == "epoch" and not self.progress.console.is_terminal and time.monotonic() - self.said > 5:
             self.said = time.monotonic()
-            print(f"epoch {values['epoch']}: {'  '.join(shown)}", flush=True)
+            say(f"epoch {values['epoch']}: {'  '.join(shown)}")
 
 
 SHOWN = ("train/total_loss", "validation/mean_loss")
@@ -181,5 +181,5 @@ def _print_result(history: dict[str, Any], folder: Path) -> None:
             at_best = found["value"][list(found["epoch"]).index(best["epoch"])]
             test = series.get(f"test/{task['name']}/{value}")
             table.add_row(task["name"], value, f"{at_best:.4g}", f"{test['value'][-1]:.4g}" if test else "")
-    Console().print(table)
+    console().print(table)
     print(f"history: {folder / 'history.pkl'}")

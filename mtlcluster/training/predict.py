@@ -3,23 +3,22 @@
 """
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from mtlcluster.csv_text import csv_text
 from mtlcluster.errors import UserError
 from mtlcluster.problem import Task
 from mtlcluster.progress import progress
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import read_history
+from mtlcluster.terminal import console, standard_streams
 from mtlcluster.training.control import Control
 from mtlcluster.training.train import load_run, prepare
 from mtlcluster.training.trainer import Trainer
@@ -42,10 +41,11 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
         raise UserError(f"the job of {folder.name} has no {split} data (known: {known})")
     trainer.model.load_state_dict(trainer.checkpoints.load_best(best["step"]))
     found, columns = predict(trainer, dataset, best.get("thresholds", {}), f"evaluating {split} data")
-    replace_text(out, _csv({"id": _ids(dataset), **columns}))
+    columns = {"id": _ids(dataset), **columns}
+    replace_text(out, csv_text([columns, *zip(*columns.values(), strict=True)]))
     chosen = f"epoch {best['epoch']}, the best by {best['value']} ({best['number']:.4g})"
     print(f"{folder.name} on {split} data, after {chosen}")
-    Console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
+    console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
     print(", ".join(f"{name} {number:.4g}" for name, number in found.values.items() if "/" not in name))
     print(f"{len(dataset):,} predictions: {out}")
     return found
@@ -124,14 +124,6 @@ def _ids(dataset: Any) -> list[str]:
     return list(map(str, getattr(dataset, "ids", range(len(dataset)))))
 
 
-def _csv(columns: Columns) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
-
-
 def _table(found: Evaluation, tasks: list[Task]) -> Table:
     table = Table("value")
     for task in tasks:
@@ -154,8 +146,9 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
-    try:
-        main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
-    except (UserError, ValueError) as error:
-        print(f"mtlcluster: {error}", file=sys.stderr)
-        sys.exit(2)
+    with standard_streams():
+        try:
+            main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
+        except (UserError, ValueError) as error:
+            print(f"mtlcluster: {error}", file=sys.stderr)
+            sys.exit(2)

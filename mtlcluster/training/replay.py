@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from mtlcluster.errors import UserError
+from mtlcluster.terminal import console, standard_streams
 from mtlcluster.training.control import Control
 from mtlcluster.training.diagnosis import Diagnosis, Range
 from mtlcluster.training.train import load_run, prepare
@@ -24,7 +24,7 @@ def main(folder: Path) -> int:
     for names in moment["names"]:
         print(f"batch: {', '.join(names)}")
     for line in report(found):
-        Console().print(line)
+        console().print(line)
     same = torch.equal(found.found.losses.cpu().nan_to_num(), moment["losses"].nan_to_num())
     print(f"step {moment['step'] + 1}: {found.sentence()}")
     print("the losses are those of that step, bit for bit" if same else "the losses are not quite those of that step")
@@ -56,8 +56,9 @@ def _ranges(title: str, ranges: list[Range]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(Path(sys.argv[1])))
-    except (UserError, ValueError) as error:
-        print(f"mtlcluster: {error}", file=sys.stderr)
-        sys.exit(2)
+    with standard_streams():
+        try:
+            sys.exit(main(Path(sys.argv[1])))
+        except (UserError, ValueError) as error:
+            print(f"mtlcluster: {error}", file=sys.stderr)
+            sys.exit(2)

@@ -309,7 +309,7 @@ def test_names_with_markup_reach_the_reader_as_text(tmp_path):
     text = collect(sweep, print).read_text()
     assert not any(mark in text for mark in ("<b>bold", "<i>", "<script", "<u>"))
     assert "<h1>&lt;b&gt;bold &amp; $x$</h1>" in text
-    assert "\\frac$\\|left" in (sweep.report / "tables" / "results.md").read_text()
+    assert "\\\\frac\\$\\|left" in (sweep.report / "tables" / "results.md").read_text()
 
 
 def test_all_sweeps_are_collected_though_in_some_nothing_has_finished(tmp_path):

@@ -1,0 +1,51 @@
+"""Fonts for names in any script: the one that figures are set in, and what else it takes of those that are here."""
+
+import re
+from collections.abc import Iterable
+
+from matplotlib import font_manager
+
+from mtlcluster.collect.names import legible
+
+FAMILY = "DejaVu Sans"          # comes with matplotlib
+BOXES = "Last Resort"           # so do boxes for everything, which are no help
+# Han characters look different by country; what else a text has tells which.
+COUNTRIES = (("[぀-ヿ]", "JP"), ("[가-힣]", "KR"), ("", "SC"))
+
+
+def families(text: str) -> tuple[list[str], str]:
+    """The families that together have the characters of `text`, FAMILY first; and the characters that none has."""
+    missing = _without({*legible(text)}, FAMILY)
+    if not missing:
+        return [FAMILY], ""
+    country = next(name for pattern, name in COUNTRIES if re.search(pattern, text))
+    found = {name: missing - _without(missing, name) for name in _names()}
+    chosen = []
+    while best := max(found, key=lambda name: (len(found[name] & missing), *_liking(name, country)), default=None):
+        if not found[best] & missing:
+            break
+        chosen.append(best)
+        missing -= found[best]
+    return [FAMILY, *chosen], "".join(sorted(missing))
+
+
+def _names() -> list[str]:
+    """The families that are here, by name."""
+    return sorted({entry.name for entry in font_manager.fontManager.ttflist} - {FAMILY})
+
+
+def _liking(name: str, country: str) -> tuple[bool, ...]:
+    words = name.split()
+    return "Sans" in words, country in words, "Mono" not in words
+
+
+def _without(characters: Iterable[str], family: str) -> set[str]:
+    """Which of the characters a family has not."""
+    wanted = font_manager.FontProperties(family=[family])
+    try:
+        font = font_manager.get_font(font_manager.findfont(wanted, fallback_to_default=False))
+    except (OSError, RuntimeError, ValueError):     # a file that is gone or damaged
+        return set(characters)
+    if BOXES in font.family_name:
+        return set(characters)
+    return {character for character in characters if not font.get_char_index(ord(character))}
