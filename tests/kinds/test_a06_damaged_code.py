@@ -1,5 +1,6 @@
 """A damaged code/<hash>/, as file systems leave it that purge old files: repaired, or named before anything is lost."""
 
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def failed(project, make_grid, fake_child, submit_locally):
     sweep = submit_locally(make_grid(grid={"data.path": ["fails"]}))
     sweep.wait("", "failed")
     run = sweep.sweep.runs()[0]
+    with open(run.folder / ".lock") as lock:        # its worker lets go of it a moment later
+        fcntl.flock(lock, fcntl.LOCK_EX)
     run.checkpoints.mkdir()
     (run.checkpoints / "step-000000001.pt.sha256").write_text("")
     return sweep

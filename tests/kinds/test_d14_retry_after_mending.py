@@ -1,5 +1,6 @@
 """Retry after mending the job: what has saved nothing takes today's code; of the rest it is said how to."""
 
+import fcntl
 import time
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def save(sweep, part: str) -> None:
     (folder / "step-000000003.pt.sha256").write_text("its checksum")
 
 
+def wait_until_failed(sweep, *parts: str) -> None:
+    """And until their worker has let go of them, which is a moment later."""
+    for part in parts:
+        sweep.wait(part, "failed", seconds=120)
+        with open(sweep.sweep.run(sweep.run(part)).folder / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def code_of(sweep, part: str) -> Path:
     return sweep.sweep.code / read_run_config(sweep.sweep.run(sweep.run(part)).config).origin.code
 
@@ -44,7 +53,7 @@ def test_a_corrected_bug_is_corrected_in_the_retry(project, make_grid, submit_lo
     job = project / "jobs" / "tiny.py"
     job.write_text(job.read_text().replace("train = make(", "train = BUGmake("))
     sweep = submit_locally(make_grid(grid={"seed": [0]}, set={"epochs": 1}))
-    sweep.wait("", "failed", seconds=120)
+    wait_until_failed(sweep, "")
     assert "the code has changed" not in call(project, "status", "sweep")
     mend(project)
     said = call(project, "status", "sweep")
@@ -60,8 +69,7 @@ def failed(project, make_grid, fake_child, submit_locally):
     (project / "helper.py").write_text("")
     (project / "jobs" / "tiny.py").write_text("import helper\n" + (project / "jobs" / "tiny.py").read_text())
     sweep = submit_locally(make_grid(grid={"data.path": ["fails"], "seed": [0, 1]}))
-    for part in ("seed=0", "seed=1"):
-        sweep.wait(part, "failed")
+    wait_until_failed(sweep, "seed=0", "seed=1")
     save(sweep, "seed=0")
     return sweep
 
@@ -110,7 +118,7 @@ def test_a_method_of_ones_own_counts_as_code(project, make_grid, fake_child, sub
     )
     grid = make_grid(grid={"method": ["mine.py:Mine"], "data.path": ["fails"]})
     sweep = submit_locally(grid)
-    sweep.wait("", "failed")
+    wait_until_failed(sweep, "")
     mend(project, "mine.py")
     assert "the code has changed since (own_methods/mine.py)" in call(project, "status", "sweep")
     call(project, "retry", "sweep")
