@@ -119,7 +119,7 @@ def _too_deep(text: str) -> int:
         for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST + 1:
-                return int(event.start_mark.line) + 1
+                return event.start_mark.line + 1 if event.start_mark else 1
     except (yaml.YAMLError, ValueError):        # for whoever parses it to tell
         pass
     return 0
