@@ -1,6 +1,5 @@
 """From pydantic's findings to one sentence: where, what was found, what was expected and the nearest right name."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pydantic
 
 from mtlcluster.errors import nearest
+from mtlcluster.errors import shown as shown
 
 Key = tuple[str | int, ...]         # the keys that lead to a value in nested mappings and lists
 
@@ -89,12 +89,6 @@ def meant(kind: str, found: Any) -> str:
 
 def dotted(key: Key) -> str:
     return ".".join(str(part) for part in key)
-
-
-def shown(value: Any) -> str:
-    """As it stands in a file, and not too long."""
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def known_keys(model: type[pydantic.BaseModel], key: Key) -> list[str]:

@@ -169,6 +169,8 @@ def submit(
         _tell(submitted, runs)
         if wait:
             _wait(submitted, runs, fleet)
+        if submitted.unreadable:
+            raise Exit(2)
 
 
 @app.command()
@@ -313,7 +315,10 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
             _confirm_code(everywhere.sweep.folder, "retry", yes)
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        _tell(everywhere.retry(again, restart, _say), runs)
+        retried = everywhere.retry(again, restart, _say)
+        _tell(retried, runs)
+        if retried.unreadable:
+            raise Exit(2)
 
 
 @app.command()
@@ -367,11 +372,12 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
             raise Exit(code)
     chosen = everywhere.sweep
     log = chosen.run(run.run).log
-    text, position = reading.tail(log, lines) if log.exists() else ("", 0)
+    there = os.path.lexists(log)
+    text, position = reading.tail(log, lines) if there else ("", 0)
     _write(text)
     if follow:
         reading.follow(chosen, run.run, position, _write)
-    elif not log.exists():
+    elif not there:
         _say(reading.no_log(chosen, run))
 
 
@@ -497,6 +503,8 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
         _say(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
         _say(note)
+    for run, why in submitted.unreadable.items():
+        _say(f"left out: {run}: {why}")
     _say("next:")
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
         _say(f"  mtlcluster {command}{again}")
@@ -547,7 +555,8 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
             _say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
-    raise Exit(1 if any(run.state in ("failed", "lost") for run in ended) else 0)
+    if any(run.state in ("failed", "lost") for run in ended):
+        raise Exit(1)
 
 
 def main() -> None:

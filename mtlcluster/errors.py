@@ -1,7 +1,13 @@
 """What goes wrong in a way that is told in one message; what is the user's to mend ends with exit code 2."""
 
 import difflib
+import functools
+import json
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mtlcluster import printable
 
 
 class UserError(Exception):
@@ -24,6 +30,18 @@ def together(errors: Sequence[ClusterError], then: str = "") -> ClusterError:
     """What several clusters have said as one error, `then` after it; the user's to mend where each of them is."""
     kind = ClusterRefusal if all(isinstance(error, ClusterRefusal) for error in errors) else ClusterError
     return kind("; ".join(map(str, errors)) + then)
+
+
+@functools.cache
+def tell_once(sentence: str) -> None:
+    """Says on standard error, once a process, that something is passed over while the rest goes on."""
+    print(f"mtlcluster: {printable.line(sentence)}", file=sys.stderr, flush=True)
+
+
+def shown(value: Any) -> str:
+    """As it stands in a file, and not too long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -33,4 +33,9 @@ def line(given: str) -> str:
 
 def last_of_bars(given: str) -> str:
     """Of lines that were written over, as progress bars are, what was written last."""
-    return re.sub(r"[^\n]*\r(?=[^\r\n])", "", given.replace("\r\n", "\n"))
+    return "\n".join(map(_last_of_bar, given.replace("\r\n", "\n").split("\n")))
+
+
+def _last_of_bar(line: str) -> str:
+    written = line.rstrip("\r")
+    return written.rpartition("\r")[2] + line[len(written) :]

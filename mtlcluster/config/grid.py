@@ -18,8 +18,8 @@ from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
 from mtlcluster.config.yaml_file import YamlFile, unquoted
 from mtlcluster.errors import UserError
 from mtlcluster.methods.catalog import OWN, by_slot, method_label, own_file, placed_method, sparse_method
+from mtlcluster.sweep import names
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST_NAME = 100
 
 
@@ -69,7 +69,7 @@ class GridFile(Checked):
     @pydantic.field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
+        if not names.fits(names.SWEEP, name):
             raise ValueError(
                 f"name should be at most 100 letters, digits, '.', '_' and '-', first a letter or digit, not {name!r}"
             )

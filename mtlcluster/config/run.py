@@ -15,6 +15,7 @@ from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
+from mtlcluster.sweep import names
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
@@ -174,6 +175,13 @@ class Origin(Checked):
     code: str                           # which code/<hash>/ it uses
     cluster: str
     varied: dict[str, Any]              # the values that the grid varied, by dotted key
+
+    @pydantic.field_validator("code")
+    @classmethod
+    def _inside_code(cls, code: str) -> str:
+        if not names.fits(names.SWEEP, code):
+            raise ValueError(f"should be the name of a folder in code/, found {shown(code)}")
+        return code
 
 
 class SweepRunConfig(RunConfig):

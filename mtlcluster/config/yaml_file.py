@@ -9,10 +9,10 @@ import yaml
 
 from mtlcluster.checked import Key, shown
 from mtlcluster.errors import UserError
+from mtlcluster.sweep.reading import DEEPEST, read_yaml_text
 
 CORE = "tag:yaml.org,2002:"
 MOST_VALUES = 200_000       # in a file, aliases written out: a few lines of them can stand for more than fits anywhere
-DEEPEST = 50                # levels of keys and lists
 
 # YAML 1.2's reading of plain words: `1e-3` is a number, 010 is ten, `on`, `1_000`, `1:30` and `2024-01-01` are texts.
 PLAIN = {
@@ -89,11 +89,9 @@ class YamlFile:
         self.lines: dict[Key, int] = {}
         self.values = 0
         try:
-            text = path.read_text("utf-8-sig")
+            text = read_yaml_text(path, links=True)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from None
         try:
             node = Loader(text).get_single_node()
         except yaml.MarkedYAMLError as error:

@@ -54,7 +54,8 @@ def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object])
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
     for run in map(sweep.run, [run.run for run in runs]):
         make_folder(run.folder)         # it is there; a link to another folder is refused
-        replace_text(run.cancel, asked)
+        if not run.cancel.exists():
+            replace_text(run.cancel, asked)
     jobs = _needless_jobs(sweep, runs)
     _end(job for job, state in jobs.items() if state != "running" and not is_local(job))
     before = {run.run: run.heartbeat for run in runs}

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mtlcluster import printable
@@ -13,10 +14,11 @@ from mtlcluster.launch.control import listing, meant
 from mtlcluster.launch.live import pause
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.reading import open_regular
 
 BLOCK = 2**16
+MANY = 2**6                 # blocks that are read at once
 
 
 def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
@@ -39,13 +41,17 @@ def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
 
 def tail(path: Path, lines: int) -> tuple[str, int]:
     """The last `lines` lines of a text file, and the position in bytes after them. Reads no more than it needs."""
-    with open(path, "rb", opener=unfollowed) as file:
+    blocks: list[bytes] = []
+    found = 0
+    with open_regular(path) as file:
         end = start = file.seek(0, os.SEEK_END)
-        text = b""
-        while start > 0 and text.count(b"\n") <= lines:
-            start = max(0, start - BLOCK)
-            file.seek(start)
-            text = file.read(end - start)
+        least = max(0, end - (lines + MANY) * BLOCK)        # a line may have no end
+        while start > least and found <= lines:
+            size = min(start, BLOCK)
+            start = file.seek(start - size)
+            blocks.append(file.read(size))
+            found += blocks[-1].count(b"\n")
+    text = b"".join(reversed(blocks))
     last = b"".join(re.findall(rb"[^\n]*\n|[^\n]+", text)[-lines:] if lines else [])
     return printable.last_of_bars(last.decode(errors="replace")), end
 
@@ -68,15 +74,17 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
     next_look = 0.0
     ended: RunStatus | None = None
     while True:
-        if log.exists():
-            if log.stat().st_size < position:       # it was removed, for a fresh start
+        added = b""
+        with suppress(FileNotFoundError), open_regular(log) as file:
+            if file.seek(0, os.SEEK_END) < position:        # it was removed, for a fresh start
                 position = 0
-            with open(log, "rb", opener=unfollowed) as file:
-                file.seek(position)
-                added = file.read()
-            position += len(added)
-            new = text.decode(added)
-            write("\n" * ("\r" in new.partition("\n")[0]) + printable.last_of_bars(new))
+            file.seek(position)
+            added = file.read(MANY * BLOCK)
+        position += len(added)
+        new = text.decode(added)
+        write("\n" * ("\r" in new.partition("\n")[0]) + printable.last_of_bars(new))
+        if len(added) == MANY * BLOCK:
+            continue
         if ended:
             return ended
         if (now := time.monotonic()) >= next_look:

@@ -5,10 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
+from pydantic import Field
+
+from mtlcluster.checked import first_mistake
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
+from mtlcluster.launch.jobs import told_by
 from mtlcluster.launch.project import OWN_METHODS
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
@@ -50,24 +55,35 @@ def sort(sweep: Sweep, grid: Grid) -> Sorted:
 def without_job(sweep: Sweep, history: list[submissions.Submission]) -> list[str]:
     """The runs that no accepted submission has given a job."""
     last = {run: submission for submission in history for job in submission.jobs for run in job}
-    return [run.name for run in sweep.runs() if _needs_job(run, last.get(run.name))]
+    return [run.name for run in sweep.runs() if _needs_job(sweep, run, last.get(run.name))]
 
 
-def _needs_job(run: Run, last: submissions.Submission | None) -> bool:
-    if last is None:
+def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> bool:
+    if last is not None and last.accepted:
+        return False
+    try:
+        status = read_status(run.status)
+    except (OSError, ValueError):       # its worker, or its job, begins it anew
         return True
-    if last.accepted:
+    if status is None:
+        return True
+    if told_by(status, run, sweep, last.id if last else ""):
         return False
     # The job of a killed `submit` may have trained it nevertheless.
-    status = read_status(run.status)
-    return status is None or status.submission != last.id or status.state not in ENDED
+    return last is None or status.submission != last.id or status.state not in ENDED
 
 
 def refuse_other_job(sweep: Sweep, reference: str) -> None:
     """One sweep is of one job. Raises UserError."""
     if not sweep.grid.exists():
         return
-    job = YamlFile(sweep.grid).data.get("job")
+    again = "; if it is damaged, remove it, and submit the grid again"
+    try:
+        job = YamlFile(sweep.grid).data.get("job")
+    except UserError as error:
+        raise UserError(f"{error}{again}") from None
+    if not isinstance(job, str):
+        raise UserError(f"{sweep.grid}: does not say of which job the sweep is{again}")
     if job != reference:
         raise UserError(f"{sweep.folder} is a sweep of job {job}, this grid is of {reference}; give it another name")
 
@@ -83,7 +99,9 @@ def write_grid(sweep: Sweep, grid: Grid) -> None:
 
 def own_methods(grid: dict[str, Any]) -> dict[str, str]:
     """Of a sweep.yaml: where the methods of one's own came from that its grid had at any submission, by file name."""
-    return dict((grid.get("source") or {}).get("methods") or {})
+    source = grid.get("source")
+    methods = source.get("methods") if isinstance(source, dict) else None
+    return dict(methods) if isinstance(methods, dict) else {}
 
 
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
@@ -124,6 +142,17 @@ def read_config(run: Run) -> SweepRunConfig:
     if not isinstance(config, SweepRunConfig):
         raise UserError(f"{run.config}: no key 'origin': not a run of a sweep")
     return config
+
+
+def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConfig], dict[str, str]]:
+    """The configurations of these runs; and why those can't be read that can't."""
+    found, unreadable = {}, {}
+    for name in names:
+        try:
+            found[name] = read_config(sweep.run(name))
+        except UserError as error:
+            unreadable[name] = f"{error}; remove the run's folder, and submit the grid again, for it to begin anew"
+    return found, unreadable
 
 
 def write_config(run: Run, config: RunConfig) -> None:
@@ -189,10 +218,39 @@ def start_over(run: Run, code: str) -> None:
     write_config(run, _with_code(config, code))
 
 
+class Source(pydantic.BaseModel, strict=True):
+    """Where a grid and its job come from, and the methods of one's own, by file name."""
+
+    grid: str
+    root: str
+    methods: dict[str, str] = {}
+
+
+class SweepFile(pydantic.BaseModel, strict=True):
+    """What a `retry` needs of sweep.yaml. A newer version may have written more."""
+
+    job: str
+    source: Source | None = None
+    resources: Resources = Resources()
+    runs_per_job: int = Field(default=1, gt=0)
+    at_once: int = Field(default=1, gt=0)
+
+
+def read_grid(sweep: Sweep) -> YamlFile:
+    """sweep.yaml, checked as far as a `retry` needs it. Raises UserError."""
+    grid = YamlFile(sweep.grid)
+    try:
+        SweepFile(**grid.data)
+    except (pydantic.ValidationError, TypeError) as error:      # TypeError: a key that is no text
+        place, words = first_mistake(error, SweepFile) if isinstance(error, pydantic.ValidationError) else ((), error)
+        grid.refuse(place, f"{words}; to mend it, submit the grid again")
+    return grid
+
+
 def source(sweep: Sweep) -> tuple[dict[str, Any], Path, Path]:
     """sweep.yaml, the folder of the grid file that it came from, and the root that its job is relative to."""
-    grid = YamlFile(sweep.grid)
-    places = grid.data.get("source") or {}
-    if not {"grid", "root"} <= places.keys():
+    grid = read_grid(sweep)
+    places = grid.data.get("source")
+    if places is None:
         grid.refuse(("source",), "missing key 'source': where the grid and its job come from")
     return grid.data, Path(places["grid"]).parent, Path(places["root"])

@@ -17,8 +17,7 @@ from mtlcluster.config import memory
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.places import FILE_NAME
-from mtlcluster.config.run import Resources
-from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.config.run import Resources, SweepRunConfig
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import local, present, runs, slots, slurm, snapshot
 from mtlcluster.launch.limits import refuse_ruled_out
@@ -27,7 +26,7 @@ from mtlcluster.launch.project import shown
 from mtlcluster.launch.scheduler import local_job_id
 from mtlcluster.launch.status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_locked, locked, make_folder
+from mtlcluster.sweep.files import is_locked, locked, make_folder, remove
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
@@ -47,6 +46,7 @@ class Submitted:
     left: dict[str, list[str]] = field(default_factory=dict)    # of those that were there and left alone: by state
     job_ids: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)    # runs that were left out: why, naming the file
 
 
 def choose_cluster(name: str | None, grid: Grid) -> Cluster:
@@ -99,12 +99,13 @@ def submit(
         runs.write_grid(sweep, grid)
         runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
         for name in found.unsent:       # a `cancel` while it had no job
-            sweep.run(name).cancel.unlink(missing_ok=True)
+            remove(sweep.run(name).cancel)
         runs.write_runs(sweep, found.new, code.hash, chosen.name)
-        for name, run in found.interrupted.items():
-            runs.take_over_resources(sweep.run(name), run.config.resources)
         _look_at_left(found, result)
-        units = _units(found, sweep, code.hash)
+        units = _units(found, sweep, code.hash, result.unreadable)
+        for unit in units:
+            if unit.name in found.interrupted:
+                runs.take_over_resources(sweep.run(unit.name), unit.resources)
         _hand_over(sweep, chosen, units, grid.file.runs_per_job, grid.file.at_once, result)
     return result
 
@@ -118,11 +119,8 @@ def submit_arrived(
     _close_interrupted(sweep)
     waiting = set(runs.without_job(sweep, submissions.read(sweep.submissions)))
     result = Submitted(sweep, cluster.name)
-    units = []
-    for name in names:
-        if name in waiting:
-            config = runs.read_config(sweep.run(name))
-            units.append(Unit(name, config.resources, config.origin.code))
+    configs, result.unreadable = runs.read_configs(sweep, [name for name in names if name in waiting])
+    units = [Unit(name, config.resources, config.origin.code) for name, config in configs.items()]
     _hand_over(sweep, cluster, units, runs_per_job, at_once, result)
     return result
 
@@ -140,12 +138,14 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
         slurm.refuse_folder(sweep)
     found = runs.sort(sweep, grid)
     code = snapshot.take(grid.job, grid.methods, grid.code)
-    units = _units(found, sweep, code.hash)
+    unreadable: dict[str, str] = {}
+    units = _units(found, sweep, code.hash, unreadable)
     units = [unit for unit in units if hash_of(unit.name) not in elsewhere]
     there = len(grid.runs) - sum(run.hash not in elsewhere for run in found.new.values())
     ending = ":" if units else ""
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}{ending}"]
     lines += [f"  {unit.name}" for unit in units]
+    lines += [f"left out: {name}: {why}" for name, why in unreadable.items()]
     if units:
         lines += _shown(code)
     if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows
@@ -154,8 +154,7 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     else:
         arrays = _arrays(chosen, units, grid.file.runs_per_job, grid.file.at_once)
     lines += _from_environment(chosen, units)
-    first = len(submissions.read(sweep.submissions))
-    for number, array in enumerate(arrays, first + 1):
+    for number, array in enumerate(arrays, submissions.next_number(sweep.submissions)):
         if chosen.is_local:
             lines += ["", "on this machine: one worker, which starts as many at once as there are cores and GPUs"]
             lines += sorted({_ranks(unit.resources).lstrip("; ") for unit in units} - {""})
@@ -220,13 +219,17 @@ def resubmit(
     """
     sweep = Sweep(sweep.folder.absolute())
     with disk_errors(sweep), locked(sweep.lock, notify):
-        grid = YamlFile(sweep.grid).data
+        grid = runs.read_grid(sweep).data
         grid_folder = _cluster_folder(sweep)
+        configs, unreadable = runs.read_configs(sweep, names)
+        if not configs and unreadable:
+            raise UserError("\n".join(unreadable.values()))
+        names = list(configs)
         if here is None:        # else the other machine has looked
-            _refuse_too_much_again(sweep, names, grid, grid_folder)
+            _refuse_too_much_again(sweep, configs, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)
-        result = Submitted(sweep, "", there=list(names))
+        result = Submitted(sweep, "", there=list(names), unreadable=unreadable)
         saved = {name for name in names if not restart and sweep.run(name).has_saved}
         if restart:
             _start_over(sweep, names, restart, notify)
@@ -242,7 +245,7 @@ def resubmit(
             runs.take_over_resources(sweep.run(name), resources)
             cluster = here.name if here else config.origin.cluster
             by_cluster.setdefault(cluster, []).append(Unit(name, resources, config.origin.code))
-            sweep.run(name).cancel.unlink(missing_ok=True)
+            remove(sweep.run(name).cancel)
         for cluster, units in by_cluster.items():
             chosen = here or _find_cluster(cluster, grid_folder)
             _hand_over(sweep, chosen, units, grid.get("runs_per_job", 1), grid.get("at_once", 1), result)
@@ -314,11 +317,12 @@ def refuse_too_much(cluster: Cluster, grid: Grid) -> None:
     refuse_ruled_out(cluster, of_each, grid.file.runs_per_job, grid.file.at_once, grid.path)
 
 
-def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any], grid_folder: Path | None) -> None:
+def _refuse_too_much_again(
+    sweep: Sweep, configs: dict[str, SweepRunConfig], grid: dict[str, Any], grid_folder: Path | None
+) -> None:
     """The same for a `retry`, of every cluster that its runs were submitted to."""
     wanted: dict[str, list[Resources]] = {}
-    for name in names:
-        config = runs.read_config(sweep.run(name))
+    for config in configs.values():
         wanted.setdefault(config.origin.cluster, []).append(runs.present_resources(config, grid))
     for cluster, of_each in wanted.items():
         chosen = _find_cluster(cluster, grid_folder)
@@ -328,12 +332,15 @@ def _refuse_too_much_again(sweep: Sweep, names: list[str], grid: dict[str, Any],
 
 
 def _close_interrupted(sweep: Sweep) -> None:
-    """Ends the submissions of a `submit` that was killed: what it has left in Slurm's queue is cancelled.
+    """Ends the submissions of a `submit` that was killed: what it has left in Slurm's queue is cancelled. One whose
+    runs have begun was accepted: only the line that said so was lost.
 
     A local worker needs no cancelling: it finds that its submission was never accepted, and goes.
     """
     for submission in submissions.read(sweep.submissions):
-        if not submission.ended:
+        if submission.told_by_runs:
+            submissions.append(sweep.submissions, "end", submission.id, jobs=submission.job_ids)
+        elif not submission.ended:
             cancelled = []
             if submission.cluster != LOCAL:
                 cancelled = slurm.cancel_orphans(sweep, submission.id)
@@ -351,17 +358,22 @@ def _look_at_left(found: runs.Sorted, result: Submitted) -> None:
         result.left.setdefault(run.state, []).append(run.run)
         if run.state in TO_RETRY:
             resources = found.left[run.run].config.resources
-            changed += runs.take_over_resources(result.sweep.run(run.run), resources)
+            try:
+                changed += runs.take_over_resources(result.sweep.run(run.run), resources)
+            except UserError as error:
+                result.unreadable[run.run] = str(error)
     if changed:
         result.notes.append(f"{changed} of them will be retried with the grid's new resources")
 
 
-def _units(found: runs.Sorted, sweep: Sweep, code: str) -> list[Unit]:
-    """The runs that need a job. One that was trained before keeps its code."""
-    units = [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()]
-    for name, run in found.interrupted.items():
-        units.append(Unit(name, run.config.resources, runs.read_config(sweep.run(name)).origin.code))
-    return units
+def _units(found: runs.Sorted, sweep: Sweep, code: str, unreadable: dict[str, str]) -> list[Unit]:
+    """The runs that need a job. One that was trained before keeps its code; where that can't be found out, it is left
+    out, and noted in `unreadable`.
+    """
+    configs, damaged = runs.read_configs(sweep, list(found.interrupted))
+    unreadable |= damaged
+    before = [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in configs.items()]
+    return [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()] + before
 
 
 def _arrays(cluster: Cluster, units: list[Unit], runs_per_job: int, at_once: int) -> list[Array]:
@@ -382,7 +394,7 @@ def _hand_over(
 ) -> None:
     result.notes += _from_environment(cluster, units)
     for array in _arrays(cluster, units, runs_per_job, at_once):
-        submission = _submission_id(len(submissions.read(sweep.submissions)) + 1)
+        submission = _submission_id(submissions.next_number(sweep.submissions))
         for folder in (sweep.submission_folder(submission).parent, sweep.submission_folder(submission)):
             make_folder(folder)
         details: dict[str, Any] = {"cluster": cluster.name, "code": array.code, "jobs": array.jobs}

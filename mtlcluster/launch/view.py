@@ -66,6 +66,8 @@ def as_json(runs: Iterable[RunStatus], unreachable: dict[str, str] | None = None
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -222,7 +224,8 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
 
 
 def _state(run: RunStatus) -> str:
-    return ("cancelling" if run.cancelling else run.state) + ("" if run.verified else "?")
+    doubt = "?" if not run.verified else "!" if run.silent else ""
+    return ("cancelling" if run.cancelling else run.state) + doubt
 
 
 def _bar(run: RunStatus) -> str:
@@ -244,6 +247,8 @@ def remark(run: RunStatus) -> str:
     """What there is to say of a run beside its columns: above all why it failed."""
     if run.state == "failed":
         return run.error or "failed without a word; see its log"
+    if run.error:
+        return run.error
     if run.state == "lost":
         said = f" ({run.scheduler})" if run.scheduler else ""
         return f"its job is gone{said}, and it never ended"

@@ -28,6 +28,7 @@ from mtlcluster.launch.slots import JobRoom, Room
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import try_lock
 from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.reading import open_regular, read_yaml_text
 from mtlcluster.sweep.status import ENDED, Status, read_status
 from mtlcluster.sweep.submissions import Submission
 
@@ -113,7 +114,7 @@ class Worker:
         latest = submissions.latest(submissions.read(self.sweep.submissions))
         for run in list(self.waiting):
             status = self._status(run)
-            if latest[run.name][0].id != self.submission.id:
+            if (last := latest.get(run.name)) and last[0].id != self.submission.id:
                 self.waiting.remove(run)
             elif status.state in ENDED:
                 self.waiting.remove(run)
@@ -147,13 +148,16 @@ class Worker:
                     return
             except UserError as error:
                 self._end_unbegun(run, self._status(run), "failed", f"could not be started: {error}")
-            except (OSError, yaml.YAMLError, KeyError, TypeError) as error:     # a damaged config.yaml, for one
+            except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+                # A damaged config.yaml, for one.
                 why = f"could not be started: {type(error).__name__}: {error}".splitlines()[0]
                 self._end_unbegun(run, self._status(run), "failed", why)
 
     def _start_one(self, run: Run) -> bool:
         """Starts `run` unless another worker has it. Returns False where there is no room for it."""
         resources = read_resources(run)
+        with suppress(FileNotFoundError):
+            open_regular(run.log).close()       # what is no file might be waited for without end
         if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.voices)):
             raise OSError(f"it asks for {wanted} nodes; {there} answered")
         share = self.room.take(resources["cpus"], resources["gpus"])
@@ -201,7 +205,7 @@ class Worker:
 @functools.cache
 def read_resources(run: Run) -> dict[str, Any]:
     """What the run's config.yaml asks for; of the GPUs only how many: their type was the scheduler's to heed."""
-    config = yaml.load(run.config.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    config = yaml.load(read_yaml_text(run.config), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     resources: dict[str, Any] = config["resources"]
     if isinstance(gpus := resources["gpus"], dict):
         resources["gpus"] = gpus["count"]

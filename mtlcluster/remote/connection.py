@@ -203,7 +203,7 @@ class Connection:
         if shutil.which("rsync") is None:
             raise ClusterError("rsync is not installed here (Debian package rsync)")
         # Only options that rsync has had since 3.1, which clusters still have.
-        command = ["rsync", "-e", self._rsh(), "--protect-args", "--times", "--perms", "--links"]
+        command = ["rsync", "-e", self._rsh(), "--protect-args", "--times", "--perms", "--links", "--safe-links"]
         command += ["--partial-dir=.partial", f"--timeout={PATIENCE:.0f}", *options]
         command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
         given = "\0".join(names).encode() if names is not None else b""

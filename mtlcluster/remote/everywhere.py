@@ -7,18 +7,18 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlcluster.config import memory
 from mtlcluster.config.places import cluster_files
-from mtlcluster.errors import ClusterError, UserError, together
+from mtlcluster.errors import ClusterError, UserError, tell_once, together
 from mtlcluster.launch import control
 from mtlcluster.launch.status import RunStatus, observe
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
-from mtlcluster.remote.homes import Home, Key, homes, meant_for
+from mtlcluster.remote.homes import Home, Key, homes
 from mtlcluster.sweep.files import locked
 from mtlcluster.sweep.folder import (
     OfRuns,
@@ -27,10 +27,12 @@ from mtlcluster.sweep.folder import (
     forget_results,
     hash_of,
     job_of,
+    meant_for,
     natural,
     sizes_and_times,
     sweeps,
 )
+from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 
 if TYPE_CHECKING:               # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.submit import Submitted
@@ -139,18 +141,23 @@ class Everywhere:
         """Takes in what a cluster says of the runs of the sweep, or of all sweeps. One of another job that happens to
         have a sweep's name is not meant.
         """
-        self.files[cluster] = reply.get("files", {})
-        here, jobs = {s.name: s for s in self.local}, reply.get("job_files", {})
+        self.files[cluster] = answers.sizes(reply, len(self.wanted))
+        here, jobs = {s.name: s for s in self.local}, reply.get("job_files")
+        jobs = jobs if isinstance(jobs, dict) else {}
         others = {name for name, s in here.items() if jobs.get(name) and job_of(s) not in ("", jobs[name])}
         by_sweep: dict[str, list[RunStatus]] = {name: [] for name in here if cluster in self.known[name]}
-        for run in answers.rows(reply["runs"], cluster):
-            if run.sweep not in others:
+        for run in reply["runs"]:
+            if run.sweep not in others and self.name in (None, run.sweep):
                 by_sweep.setdefault(run.sweep, []).append(run)
         for name, members in by_sweep.items():
             self.known.setdefault(name, {})[cluster] = Answer(time.time(), members)
             if name in here:
-                with suppress(PermissionError):     # of somebody else's folder one only reads
+                try:
                     answers.keep(here[name], cluster, self.known[name][cluster])
+                except PermissionError:     # of somebody else's folder one only reads
+                    pass
+                except OSError as error:
+                    tell_once(f"{error.filename}: {error.strerror}; what {cluster} said is not kept")
 
     def _grow_old(self, cluster: str) -> None:
         for known in self.known.values():
@@ -233,6 +240,7 @@ class Everywhere:
             for reply in self._take(self.fleet.each(parts, ask)):
                 result.submitted += reply["submitted"]
                 result.job_ids += reply["jobs"]
+                result.unreadable |= answers.unreadable(reply)
         for run in map(self.sweep.run, names if restart else []):      # what was brought home is of the former code
             forget_results(run)
 
@@ -276,7 +284,7 @@ class Everywhere:
 def _grid_folder(sweep: Sweep) -> Path | None:
     """Beside which file the grid of a sweep stood, without reading all of it."""
     try:
-        found = re.search(r"^source:\n(?:  .*\n)*?  grid: (.*)$", sweep.grid.read_text("utf-8"), re.MULTILINE)
-    except OSError:
+        found = re.search(r"^source:\n(?:  .*\n)*?  grid: (.*)$", read_text(sweep.grid, SMALL), re.MULTILINE)
+    except (OSError, Unreadable):
         return None
     return Path(found[1].strip("'\"")).parent if found else None

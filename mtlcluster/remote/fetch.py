@@ -17,6 +17,7 @@ from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
 from mtlcluster.sweep.files import sha256
 from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, sweeps
+from mtlcluster.sweep.names import RUN, fits
 from mtlcluster.sweep.status import ENDED, read_status
 
 Notify = Callable[[str], object]
@@ -112,7 +113,7 @@ def _bring(
 
 
 def _checked(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.endswith(CHECKED)]
+    return [name for name in names if name.endswith(CHECKED) and all(fits(RUN, part) for part in name.split("/"))]
 
 
 def _mend(
@@ -169,5 +170,8 @@ def _sums(remote: Remote, source: str, sizes: dict[str, int]) -> dict[str, str]:
 
 
 def _has_ended(sweep: Sweep, file: str) -> bool:
-    status = read_status(sweep.run(file.partition("/")[0]).status)
+    try:
+        status = read_status(sweep.run(file.partition("/")[0]).status)
+    except (OSError, ValueError):
+        return True
     return status is not None and status.state in ENDED

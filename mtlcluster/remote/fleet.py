@@ -17,7 +17,9 @@ from mtlcluster.config.places import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
 from mtlcluster.launch.environment import OF_AN_ENVIRONMENT, PLAIN_PYTHON
 from mtlcluster.progress import PATIENCE
+from mtlcluster.remote.answers import understood
 from mtlcluster.remote.connection import Connection, folder_there
+from mtlcluster.sweep.reading import parse_json
 
 Reply = dict[str, Any]
 T = TypeVar("T")
@@ -78,13 +80,13 @@ class Remote:
                     raise ClusterError(told) from None
             raise
         try:
-            reply: Reply = json.loads(answer)
+            reply = parse_json(answer)
         except ValueError:
             raise ClusterError(f"{self.name} answered {answer[:100]!r}; is its mtlcluster damaged?") from None
-        if "error" in reply:
+        if isinstance(reply, dict) and "error" in reply:
             kind = ClusterRefusal if reply.get("mistake") else ClusterError
             raise kind(f"{self.name}: {printable.text(str(reply['error']))}")
-        return reply
+        return understood(verb, reply, self.name)
 
 
 class Fleet:

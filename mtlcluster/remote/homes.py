@@ -1,11 +1,10 @@
 """Where each run lives: it has exactly one home, whatever folders there are of it."""
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from mtlcluster.launch.status import RunStatus
-from mtlcluster.sweep.folder import Run, hash_of
+from mtlcluster.sweep.folder import hash_of
 
 Key = tuple[str, str]       # of a run: its sweep's name and its hash
 
@@ -34,13 +33,3 @@ def _rank(run: RunStatus, where: str) -> int:
     if where == "here":     # without a job, but trained: it was brought home
         return 0 if run.job_id else 2 if run.ended and run.attempt else 4
     return 1 if run.job_id or run.ended else 3
-
-
-def meant_for(run: Run) -> str:
-    """The cluster that a run's configuration names; "" where that has not come home yet."""
-    try:
-        text = run.config.read_text("utf-8")
-    except OSError:
-        return ""
-    found = re.search(r"^origin:\n(?:  .*\n)*?  cluster: (.*)$", text, re.MULTILINE)
-    return found[1].strip("'\"") if found else ""

@@ -27,10 +27,10 @@ from mtlcluster.launch.submit import Submitted, sweep_of
 from mtlcluster.remote import answers
 from mtlcluster.remote.answers import Answer
 from mtlcluster.remote.fleet import Fleet, Remote
-from mtlcluster.remote.homes import Home, homes, meant_for
+from mtlcluster.remote.homes import Home, homes
 from mtlcluster.remote.ship import ship, wanted_of
 from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import Sweep, hash_of
+from mtlcluster.sweep.folder import Sweep, hash_of, meant_for
 
 Notify = Callable[[str], object]
 
@@ -158,7 +158,7 @@ def _ask(
             found[name] = known[name].runs if name in known else []
             unheard[name] = str(reply)
             continue
-        found[name] = answers.rows(reply["runs"], name)
+        found[name] = reply["runs"]
         if name in paths:
             _refuse_unfit(name, reply, paths[name])
     return found, unheard
@@ -270,9 +270,10 @@ def _send(
         if isinstance(reply, ClusterError):
             failed.append(reply)
             continue
-        answers.keep(sweep, name, Answer(time.time(), answers.rows(reply["runs"], name)))
+        answers.keep(sweep, name, Answer(time.time(), reply["runs"]))
         result.submitted += reply["submitted"]
         result.job_ids += reply["jobs"]
+        result.unreadable |= answers.unreadable(reply)
         if len(parts) > 1:
             result.notes.append(f"{len(reply['submitted']):,} of them on {name}")
     for share in shares:
@@ -287,3 +288,4 @@ def _add(result: Submitted, more: Submitted) -> None:
     result.submitted += more.submitted
     result.job_ids += more.job_ids
     result.notes += more.notes
+    result.unreadable |= more.unreadable

@@ -5,11 +5,11 @@ reads one JSON object and prints one. The runs of ROOT/runs are that machine's o
             and {"files"}: names of files of a run      -> the same and {"files": {sweep: {run: sizes and times}}}
     prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
     submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
-                                                        -> {"jobs", "submitted", "runs"}
+                                                        -> {"jobs", "submitted", "unreadable", "runs"}
     cancel  {"sweep", "names"}                          -> {"runs"}
     retry   {"sweep", "cluster", "options", "arriving", "code", "fresh", "names"}       code: of a restart, else "";
             fresh: for those that have saved nothing yet, or ""
-                                                        -> {"jobs", "submitted", "runs"}
+                                                        -> {"jobs", "submitted", "unreadable", "runs"}
 
 `runs` are those of the sweep as `status` sees them. What can't be done is {"error": words, "mistake": whether it is
 the user's}. Files that are copied here arrive in a hidden folder, from which they are renamed into the sweep: so runs
@@ -30,6 +30,7 @@ from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.status import observe
 from mtlcluster.sweep.files import locked, replace_text
 from mtlcluster.sweep.folder import Sweep, job_of, sizes_and_times, sweeps
+from mtlcluster.sweep.names import RUN, SWEEP, fits
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
@@ -38,9 +39,10 @@ Reply = dict[str, Any]
 def look(runs_folder: Path, request: Request) -> Reply:
     sweep = Sweep(runs_folder / request["sweep"])
     chosen = sweeps(runs_folder) if not request["sweep"] else [sweep] if sweep.folder.is_dir() else []
-    runs = [vars(run) for run in observe(chosen)]
+    chosen = [sweep for sweep in chosen if fits(SWEEP, sweep.name)]
     # What each sweep is of: one of the same name may be of another project.
-    reply = {"version": _version(), "runs": runs, "job_files": {sweep.name: job_of(sweep) for sweep in chosen}}
+    jobs = {sweep.name: job_of(sweep) for sweep in chosen}
+    reply = {"version": _version(), "runs": _runs(*chosen), "job_files": jobs}
     if names := request.get("files"):
         reply["files"] = {sweep.name: sizes_and_times(sweep, names) for sweep in chosen}
     return reply
@@ -77,7 +79,7 @@ def cancel(runs_folder: Path, request: Request) -> Reply:
 
     sweep = Sweep(runs_folder / request["sweep"])
     control.cancel(sweep, [run for run in observe([sweep], request["names"]) if not run.ended], _tell)
-    return {"runs": [vars(run) for run in observe([sweep])]}
+    return {"runs": _runs(sweep)}
 
 
 def retry(runs_folder: Path, request: Request) -> Reply:
@@ -134,7 +136,13 @@ def _cluster(sweep: Sweep, request: Request) -> Any:
 
 
 def _submitted(sweep: Sweep, found: Any) -> Reply:
-    return {"jobs": found.job_ids, "submitted": found.submitted, "runs": [vars(run) for run in observe([sweep])]}
+    reply = {"jobs": found.job_ids, "submitted": found.submitted, "unreadable": found.unreadable}
+    return reply | {"runs": _runs(sweep)}
+
+
+def _runs(*chosen: Sweep) -> list[dict[str, Any]]:
+    """As they are now. Folders whose names no grid gives are of this machine's own business."""
+    return [vars(run) for run in observe(chosen) if fits(RUN, run.run)]
 
 
 def _version() -> str:

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtlcluster.errors import UserError, nearest
+from mtlcluster.errors import UserError, nearest, tell_once
+from mtlcluster.sweep import names as allowed
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import remove
+from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 
 SizeAndTime = list[int]                             # as JSON gives them back
 OfRuns = dict[str, list[SizeAndTime | None]]        # of several files, by run
@@ -65,7 +69,7 @@ def forget_results(run: Run) -> None:
     """Removes what a run has computed."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     for path in (run.history, run.status):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,42 @@ class Sweep:
         if not self.folder.is_dir():
             return []
         with os.scandir(self.folder) as entries:
-            names = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
-        return [self.run(name) for name in sorted(names, key=natural)]
+            names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
+        hashed = [name for name in names if allowed.fits(allowed.HASHED, name) and not hash_of(name).isdecimal()]
+        chosen = hashed + self._odd_runs({*names} - {*hashed} - NOT_RUNS)
+        identities = [hash_of(name) for name in chosen if allowed.fits(allowed.HASHED, name)]
+        if len({*identities}) < len(identities):
+            chosen = self._without_copies(chosen)
+        return [self.run(name) for name in sorted(chosen, key=natural)]
+
+    def _without_copies(self, names: list[str]) -> list[str]:
+        """One folder of each run: the one that was submitted is no copy of another, nor is the one that was trained."""
+        submitted, found = submissions.names(self.submissions), dict[str, str]()
+
+        def order(name: str) -> tuple[bool, bool, list[str | int]]:
+            return name not in submitted, not os.path.lexists(self.run(name).status), natural(name)
+
+        for name in sorted(names, key=order):
+            identity = hash_of(name) if allowed.fits(allowed.HASHED, name) else name
+            if (kept := found.setdefault(identity, name)) != name:
+                tell_once(f"{self.folder / name}: passed over, for {kept} is the same run")
+        return list(found.values())
+
+    def _odd_runs(self, names: set[str]) -> list[str]:
+        """Those that are runs although their names do not end in a hash for sure (a date may look like one). A copy of
+        a run is none, nor is what others put here (lost+found, say).
+        """
+        names = {name for name in names if not allowed.COPY.search(name)}
+        filled = {run.name for run in map(self.run, names) if any(map(os.path.lexists, (run.config, run.status)))}
+        submitted = submissions.names(self.submissions) if filled < names else set()
+        return [name for name in names if name in filled or name in submitted]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:         # a link that leads to itself
+        return False
 
 
 def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
@@ -129,7 +167,7 @@ def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
 def _size_and_time(file: str) -> SizeAndTime | None:
     try:
         about = os.stat(file)       # noqa: PTH116 - to make Paths of thousands of names takes longer than to ask
-    except FileNotFoundError:
+    except OSError:         # it is absent, or a link that leads nowhere
         return None
     return [about.st_size, about.st_mtime_ns]
 
@@ -150,7 +188,7 @@ def hash_of(name: str) -> str:
 
 def natural(name: str) -> list[str | int]:
     """A key to sort names by, numbers in them as numbers."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def sweeps(runs_folder: Path) -> list[Sweep]:
@@ -159,16 +197,28 @@ def sweeps(runs_folder: Path) -> list[Sweep]:
         return []
     if not runs_folder.is_dir():
         raise UserError(f"{runs_folder} is no folder")
-    return [Sweep(path.parent) for path in sorted(runs_folder.glob("*/sweep.yaml"))]
+    found = sorted(runs_folder.glob("*/sweep.yaml"))
+    return [Sweep(path.parent) for path in found if not path.parent.name.startswith(".")]
 
 
 def job_of(sweep: Sweep) -> str:
     """The job file that its grid names, without reading YAML; empty where that is not known."""
     try:
-        found = re.search(r"^job: (.*)$", sweep.grid.read_text("utf-8"), re.MULTILINE)
-    except OSError:
+        found = re.search(r"^job: (.*)$", read_text(sweep.grid, SMALL), re.MULTILINE)
+    except (OSError, Unreadable):
         return ""
     return found[1].strip("'\"") if found else ""
+
+
+def meant_for(run: Run) -> str:
+    """The cluster that a run's configuration names; "" where that has not come home yet, or can't be read."""
+    try:
+        text = read_text(run.config, SMALL)
+    except (OSError, Unreadable):
+        return ""
+    found = re.search(r"^origin:\n(?:  .*\n)*?  cluster: (.*)$", text, re.MULTILINE)
+    name = found[1].strip("'\"") if found else ""
+    return name if allowed.fits(allowed.SWEEP, name) else ""
 
 
 def find_sweep(runs_folder: Path, name: str) -> Sweep:

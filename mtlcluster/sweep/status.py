@@ -6,9 +6,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from mtlcluster.errors import shown
 from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
+FORMAT = 1
+LARGEST = 2**53             # of whole numbers: those that every reader of JSON takes for what they are
 ENDED = ("done", "failed", "cancelled", "lost")
 
 
@@ -38,34 +42,58 @@ class Status:
 
 
 def write_status(path: Path, status: Status) -> None:
-    replace_text(path, json.dumps({"format": 1, **asdict(status)}, indent=1))
+    replace_text(path, json.dumps({"format": FORMAT, **asdict(status)}, indent=1))
 
 
 def read_status(path: Path) -> Status | None:
     """The run's status, or None where no worker has touched it yet. Keys of a newer version are passed over.
 
-    Raises ValueError for a file that is torn or that something else wrote.
+    Raises Unreadable, a ValueError, for a file that is torn or that something else wrote.
     """
     try:
-        with open(path, "rb", buffering=0) as file:     # of thousands of small files, a buffer takes half the time
-            entry = json.loads(file.read())
+        entry = read_json(path, SMALL)
     except FileNotFoundError:
         return None
-    if not isinstance(entry, dict) or entry.get("state") not in get_args(State):
-        raise ValueError("not the status of a run")
+    if not isinstance(entry, dict):
+        raise Unreadable(f"{path}: is not the status of a run")
+    if (format_ := entry.get("format", FORMAT)) != FORMAT:
+        raise Unreadable(f"{path}: is of format {shown(format_)}, this version of mtlcluster reads {FORMAT}")
     known = {key: value for key, value in entry.items() if key in KINDS}
-    for key, value in known.items():
-        if not isinstance(value, KINDS[key]):
-            raise ValueError(f"{key} is {value!r}")
+    if wrong := misfit(known, KINDS):
+        raise Unreadable(f"{path}: {wrong}")
     return Status(**known)
 
 
+def kinds(of: type) -> dict[str, tuple[type, ...]]:
+    """The classes that each field of a dataclass admits; JSON makes no difference between 1 and 1.0."""
+    return {f.name: _kinds(f.type) for f in fields(of)}
+
+
+def misfit(values: dict[str, Any], admitted: dict[str, tuple[type, ...]]) -> str:
+    """What is wrong with values out of JSON, of a run: its state, or a value of a wrong kind. Empty where all fit."""
+    for key, value in values.items():
+        of_kind = isinstance(value, admitted[key]) and (type(value) is not bool or bool in admitted[key])
+        if not of_kind or not _is_plain(value):
+            return f"{key} is {shown(value)}"
+    known = values.get("state") in get_args(State)
+    return "" if known else f"state is {shown(values.get('state'))}, which this version of mtlcluster has not"
+
+
+def _is_plain(value: Any, deepest: int = 3) -> bool:
+    """Whether it is text, a number that arithmetic takes, or lists and mappings of such, few inside each other."""
+    if isinstance(value, str | float | bool | None):
+        return True
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return deepest > 0 and all(_is_plain(v, deepest - 1) for v in inner)
+    return type(value) is int and abs(value) <= LARGEST
+
+
 def _kinds(hint: Any) -> tuple[type, ...]:
-    """The classes that a value of the field may have; JSON makes no difference between 1 and 1.0."""
     if isinstance(hint, UnionType):
         return tuple(kind for part in get_args(hint) for kind in _kinds(part))
     origin = get_origin(hint) or hint
     return (str,) if origin is Literal else (int, float) if origin is float else (origin,)
 
 
-KINDS = {f.name: _kinds(f.type) for f in fields(Status)}
+KINDS = kinds(Status)

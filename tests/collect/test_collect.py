@@ -78,7 +78,7 @@ def mixed(tmp_path_factory):
             add_run(sweep, f"{label}-seed={seed}", small(label, seed))
     add_run(sweep, "failed-1", None, "failed", "RuntimeError: <script>alert('no')</script>")
     add_run(sweep, "running-1", None, "running")
-    sweep.run("queued-1").folder.mkdir()
+    sweep.run("queued-012345678f").folder.mkdir()
     add_run(sweep, "torn-1", small("equal", 7))
     torn = sweep.run("torn-1").history
     torn.write_bytes(torn.read_bytes()[:2000])
@@ -106,7 +106,7 @@ def test_what_has_finished_is_reported_and_everything_else_is_named(mixed):
     assert any("torn-1" in line and "not a history" in line for line in lines)
     assert not (sweep.folder / "executed").exists()
     text = page.read_text()
-    assert all(name in text for name in ("failed-1", "running-1", "queued-1", "torn-1", "malicious-1"))
+    assert all(name in text for name in ("failed-1", "running-1", "queued-012345678f", "torn-1", "malicious-1"))
     assert "<script" not in text
     assert set(rows_of(sweep, "runs")) == {"equal-seed=0", "equal-seed=1", "pcgrad-seed=0", "pcgrad-seed=1"}
 
@@ -327,7 +327,7 @@ def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
         collect(sweep, print)
     add_run(sweep, "a", None, "running")
     add_run(sweep, "b", None, "queued")
-    sweep.run("c").folder.mkdir()
+    sweep.run("c-012345678f").folder.mkdir()
     with pytest.raises(UserError, match=r"nothing has finished yet \(2 queued, 1 running\)"):
         collect(sweep, print)
     result = CliRunner().invoke(app, ["collect", "early", "--runs", str(tmp_path)])
