@@ -536,7 +536,7 @@ def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
 
             with suppress(UserError, OSError):      # the code may be gone, or be at work on
                 for line in remark_of_failed(Sweep(runs / name), failed, _again(runs)):
-                    click.echo(f"  {line}")
+                    _say(f"  {line}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
