@@ -57,7 +57,7 @@ def _opened(path: Path, most: int | None, links: bool) -> tuple[int, int]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = "is a symbolic link, not a file" if path.is_symlink() and not links else error.strerror
+        why = "is a symbolic link, which is not followed" if path.is_symlink() and not links else error.strerror
         raise Unreadable(f"{path}: {why}") from None
     about = os.fstat(file)
     if stat.S_ISREG(about.st_mode) and (most is None or about.st_size <= most):

@@ -156,6 +156,8 @@ def number(submission: str) -> int:
 
 def next_number(path: Path) -> int:
     """One that no submission of the sweep has had, be its line readable or not."""
+    if not path.exists():
+        return 1
     had = [number(found.decode()) for line in _lines(path) for found in ID.findall(line)]
     folder = path.parent / "submissions"
     had += [number(entry.name) for entry in folder.iterdir()] if folder.is_dir() else []
