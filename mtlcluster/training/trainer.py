@@ -17,7 +17,7 @@ from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
-from mtlcluster.training.checkpoint import Checkpoints, State
+from mtlcluster.training.checkpoint import Checkpoints, State, Unreadable, refuse_unreadable
 from mtlcluster.training.contract import BatchError, broken_batches, checked, sample_names
 from mtlcluster.training.control import Control, StopRequested
 from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, mix_seed, ordered_batches
@@ -120,10 +120,12 @@ class Trainer:
             raise
 
     def try_one_step(self) -> None:
-        """Makes one training step and keeps nothing of it. Raises whatever would be wrong with the first step."""
+        """Makes one training step, saves and goes on from there. Raises whatever would be wrong with that."""
         self.model.train()
         self._train_step(next(groups(self._batches(), self.config.accumulate)))
         self.recorder.flush()
+        self.checkpoints.save(self.step, self._state())
+        self._restore()
 
     def _is_over(self) -> bool:
         if self.batch:
@@ -203,7 +205,7 @@ class Trainer:
         try:
             if culprit == self.ranks.rank and found:
                 self.checkpoints.save_failure({**moment, "losses": found.found.losses.cpu()})
-        except OSError as error:
+        except (OSError, Unreadable) as error:
             raise NonFinite(f"step {self.step + 1}: {sentence}; it could not be kept: {error}") from error
         raise NonFinite(f"step {self.step + 1}: {sentence}", kept=True)
 
@@ -236,6 +238,8 @@ class Trainer:
 
     def _between_steps(self) -> None:
         now = time.monotonic()
+        if self.step == self.began_step + 1:
+            refuse_unreadable(self._state())    # now, not after hours at the first save
         first = self.ranks.rank == 0        # which decides for all
         due = first and now - self.saved_at >= self.save_every
         stop, save = self.ranks.total([first and self.control.should_stop(), due])
@@ -376,7 +380,16 @@ class Trainer:
 
     def _save(self) -> None:
         self._report("saving")
-        state: State = {
+        state = self._state()
+        if not self.ranks.rank:
+            self.checkpoints.save(self.step, state)
+        self._write_history(finished=False)
+        self.saved_at = time.monotonic()
+        self._report("saved")
+
+    def _state(self) -> State:
+        """What to go on from: the same on every rank."""
+        return {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
             "identity": run_hash(self.config),
             "best": self.best, "to_beat": self.to_beat, "bad_validations": self.bad_validations,
@@ -388,11 +401,6 @@ class Trainer:
             "recorder": self.recorder.state_dict(),
             "random": self.ranks.all_of(random_state()), "generator": self.generator.get_state(),
         }  # fmt: skip
-        if not self.ranks.rank:
-            self.checkpoints.save(self.step, state)
-        self._write_history(finished=False)
-        self.saved_at = time.monotonic()
-        self._report("saved")
 
     def _restore(self) -> None:
         with self.ranks.in_turn():      # rank 0 clears away what is broken
