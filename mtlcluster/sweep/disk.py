@@ -21,12 +21,13 @@ class DiskError(OSError):
     """A disk that is full, read-only or broken. `strerror` names the file system, `filename` the file."""
 
     def __str__(self) -> str:
-        return f"{self.strerror}: {self.filename} could not be written"
+        return f"{self.strerror} ({self.filename})"
 
 
 @contextmanager
 def naming_the_disk(path: Path) -> Iterator[None]:
-    """Around what writes `path`, by whatever library. Raises DiskError in place of what that raises of a disk."""
+    """Around what writes or reads `path`, by whatever library. Raises DiskError in place of what that raises of a disk.
+    """
     try:
         yield
     except DiskError:
@@ -34,7 +35,7 @@ def naming_the_disk(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in WORDS:
             raise
-        raise _disk_error(error, path) from error
+        raise disk_error(error, path) from error
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def open_to_write(place: Path, path: Path) -> Iterator[BinaryIO]:
         except Exception as error:
             if raw.failure is None:
                 raise
-            raise _disk_error(raw.failure, path) from error
+            raise disk_error(raw.failure, path) from error
 
 
 class _Remembering(io.FileIO):
@@ -66,7 +67,8 @@ class _Remembering(io.FileIO):
             raise
 
 
-def _disk_error(error: OSError, path: Path) -> DiskError:
+def disk_error(error: OSError, path: Path) -> DiskError:
+    """What was wrong with `path`, in words."""
     words = WORDS.get(error.errno or 0, f"{os.strerror(error.errno or 0).lower()} on")
     return DiskError(error.errno, f"{words} {_file_system(path)}", str(path))
 

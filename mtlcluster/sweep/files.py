@@ -64,7 +64,8 @@ def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = Tru
         with naming_the_disk(path):
             os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):     # of a read-only disk, which has been told
+            beside.unlink()
 
 
 def replace_text(path: Path, text: str, durable: bool = True) -> None:

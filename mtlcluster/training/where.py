@@ -1,6 +1,7 @@
 """An error in one line, with the place in the user's code that it comes from, rather than the one in torch."""
 
 import inspect
+import os
 import re
 import sysconfig
 import traceback
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import mtlcluster
+from mtlcluster.sweep.disk import WORDS, DiskError, disk_error
 
 LIBRARY = Path(mtlcluster.__file__).parent
 STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
@@ -42,6 +44,8 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def _words(error: BaseException) -> str:
     """The kind and the first line of what was said; our own errors say all there is."""
+    if isinstance(error, OSError) and error.errno in WORDS and error.filename and not isinstance(error, DiskError):
+        error = disk_error(error, Path(os.fsdecode(error.filename)))
     text = str(error)
     if LOADING in text:
         text = FRAME.split(text)[-1]

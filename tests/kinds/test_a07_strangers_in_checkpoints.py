@@ -56,7 +56,7 @@ def test_a_stranger_stays_and_the_run_goes_on(kind, tmp_path):
         train(build, settings, tmp_path, Once())
     history = train(build, settings, tmp_path)
     assert [attempt["step"] for attempt in history["info"]["attempts"]] == [0, 4]
-    assert set(names) <= set(os.listdir(folder))
+    assert set(names) <= {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo"])
