@@ -48,6 +48,7 @@ def train_file(config_path: Path, folder: Path) -> int:
     try:
         build = load_build(job.reference, job.root, config)
         trainer = prepare(build, config, folder, control)
+        trainer.foresee(1)
     except ValueError as error:     # what only the job can know, such as the names of its tasks
         raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
     except UserError:
@@ -92,6 +93,9 @@ def check_file(config_path: Path) -> int:
     Prints what is broken; returns the exit status, 1 where anything is. Raises UserError as `train_file` does.
     """
     config, job = _read(config_path)
+    import torch
+
+    from mtlcluster.training.foresight import foresee
     from mtlcluster.training.seeding import seed_everything
     from mtlcluster.training.train import load_build
     from mtlcluster.training.where import place
@@ -101,7 +105,10 @@ def check_file(config_path: Path) -> int:
     try:
         build = load_build(job.reference, job.root, config)
         problem = build()
-        return _check_data(problem, problem.chosen(config.tasks), config)
+        tasks = problem.chosen(config.tasks)
+        broken = _check_data(problem, tasks, config)
+        foresee(problem, tasks, config, torch.device("cpu"), config.resources.ranks)
+        return broken
     except ValueError as error:
         raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
     except UserError:
@@ -171,6 +178,7 @@ class TerminalControl(Control):
         self.bar = self.progress.add_task("starting", total=None, values="")
         self.stopping = False
         self.said = 0.0
+        self.told = 0       # notes
         signal.signal(signal.SIGINT, self._interrupt)
 
     def _interrupt(self, *_: Any) -> None:
@@ -184,8 +192,9 @@ class TerminalControl(Control):
     def report(self, event: str, **values: Any) -> None:
         if event == "started":
             self.progress.update(self.bar, total=values["steps"])
-            for note in values["notes"]:
-                self.progress.console.print(note)
+        for note in values["notes"][self.told :]:
+            self.progress.console.print(note, markup=False, highlight=False)
+        self.told = len(values["notes"])
         shown = [f"{name.split('/')[0]} {values['latest'][name]:.4g}" for name in SHOWN if name in values["latest"]]
         description = f"epoch {values['epoch']}"
         self.progress.update(self.bar, completed=values["step"], description=description, values="  ".join(shown))
