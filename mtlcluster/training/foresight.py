@@ -20,14 +20,18 @@ from mtlcluster.training.validation import Total, Undefined, summed_up
 FEW = 10_000_000        # numbers that may be made up to see whether labels allow a value
 
 
+class Foreseen(ValueError):
+    """What a training is bound to fail at."""
+
+
 def batches_per_epoch(length: int, config: RunConfig) -> int:
-    """Raises ValueError where there are none."""
+    """Raises Foreseen where there are none."""
     if not length:
-        raise ValueError("the training data are empty")
+        raise Foreseen("the training data are empty")
     if config.last_batch == "keep":
         return math.ceil(length / config.batch_size)
     if length < config.batch_size:
-        raise ValueError(
+        raise Foreseen(
             f"last_batch: drop leaves nothing of {length:,} training samples in batches of {config.batch_size:,}; "
             "say a smaller batch_size"
         )
@@ -35,12 +39,12 @@ def batches_per_epoch(length: int, config: RunConfig) -> int:
 
 
 def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device, ranks: int) -> None:
-    """Raises ValueError for what training `tasks` in so many ranks would fail at sooner or later. The model is on
+    """Raises Foreseen for what training `tasks` in so many ranks would fail at sooner or later. The model is on
     `device`; nothing of it changes, nor do random generators.
     """
     batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
     if not len(problem.validation):  # type: ignore[arg-type]
-        raise ValueError("the validation data are empty")
+        raise Foreseen("the validation data are empty")
     training = problem.model.training
     try:
         eager = torch.compiler.set_stance("force_eager") if config.compile else nullcontext()
@@ -67,13 +71,13 @@ def _try_smallest_batch(
     words = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     parts = f", which {ranks} ranks share" if ranks > 1 else ""
     if full < 2 * ranks:
-        raise ValueError(
+        raise Foreseen(
             f"a batch has {_samples(full)}{parts}, and the model can't be trained on one alone ({words}); "
             f"say a batch_size of {2 * ranks} or more"
         ) from error
     sizes = range(config.batch_size + 1, 2 * config.batch_size + 1)
     other = next((size for size in sizes if 2 * ranks <= _last_batch(length, size)), None)
-    raise ValueError(
+    raise Foreseen(
         f"the last batch of an epoch has {_samples(last)}{parts} ({length:,} in batches of {config.batch_size:,}), and "
         f"the model can't be trained on one alone ({words}); say last_batch: drop"
         f"{f', or batch_size: {other}' if other else ''}"

@@ -75,8 +75,8 @@ def _place(error: BaseException, root: Path, build: Callable[..., Any] | None) -
     if build is None or not frames or Path(frames[-1][0]).is_relative_to(LIBRARY):
         return ""       # one of our own messages to the user
     made = _definition(build, root)
-    module = _module(error.__traceback__)
-    return f"in {module}, which {made} makes" if module else f"with what {made} makes"
+    part = _part(error.__traceback__)
+    return f"in {part}, which {made} makes" if part else f"with what {made} makes"
 
 
 def _definition(build: Callable[..., Any], root: Path) -> str:
@@ -94,21 +94,30 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or following.__context__
 
 
-def _module(trace: TracebackType | None) -> str:
-    """The innermost module of the model that was being called, such as `trunk.0 (Linear)`."""
+def _part(trace: TracebackType | None) -> str:
+    """The innermost module of the model that was being called, such as `trunk.0 (Linear)`, or the loss of a task."""
     from torch import nn
 
-    called: list[nn.Module] = []
+    from mtlcluster.problem import MultiTaskModel, Task
+
+    model: nn.Module | None = None
+    innermost: nn.Module | Task | None = None
     while trace is not None:
-        owner = trace.tb_frame.f_locals.get("self")
-        if isinstance(owner, nn.Module) and (not called or called[-1] is not owner):
-            called.append(owner)
+        found = trace.tb_frame.f_locals
+        owner, task = found.get("self"), found.get("task", getattr(found.get("self"), "task", None))
+        if isinstance(owner, MultiTaskModel):
+            model = innermost = owner
+        elif model is not None and isinstance(owner, nn.Module):
+            innermost = owner
+        elif model is None and isinstance(task, Task):
+            innermost = task
         trace = trace.tb_next
-    if not called:
+    if isinstance(innermost, Task):
+        return f"the loss of task '{innermost.name}'"
+    if innermost is None or model is None:
         return ""
-    names = {id(module): name for module in called[:1] for name, module in module.named_modules()}
-    name = names.get(id(called[-1]), "")
-    return f"{name} ({type(called[-1]).__name__})" if name else type(called[-1]).__name__
+    name = next((name for name, module in model.named_modules() if module is innermost), "")
+    return f"{name} ({type(innermost).__name__})" if name else type(innermost).__name__
 
 
 def _is_users(file: str) -> bool:

@@ -80,7 +80,7 @@ class Events(Control):
 @pytest.mark.parametrize("kind", FAIL_ON_ONE)
 def test_a_last_batch_of_one_is_refused_before_the_first_step_and_dropped_on_request(kind, tmp_path):
     events = Events()
-    words = r"the last batch of an epoch has one sample \(33 in batches of 8\).*; say last_batch: drop, or batch_size: 9"
+    words = r"last batch of an epoch has one sample \(33 in batches of 8\).*; say last_batch: drop, or batch_size: 9"
     with pytest.raises(ValueError, match=words):
         train(lambda: problem(FAIL_ON_ONE[kind]), SETTINGS, tmp_path, events)
     assert not events.seen

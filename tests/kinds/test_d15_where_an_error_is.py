@@ -110,6 +110,9 @@ KINDS = {
 }
 
 
+PARTS = {"head": "(in heads.a.0 (Linear), which jobs/", "built-in-loss": "(in the loss of task 'a', which jobs/"}
+
+
 @pytest.fixture
 def faulty(project, monkeypatch):
     """Makes the project's job one that fails in a certain way; returns the line where it does."""
@@ -139,6 +142,7 @@ def test_the_check_names_the_users_line(faulty, project, capsys, fault):
     assert f"jobs/faulty.py:{line}" in said
     assert "site-packages" not in said
     assert str(project) not in said
+    assert PARTS.get(fault, "") in said
 
 
 @pytest.mark.parametrize(
