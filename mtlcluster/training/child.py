@@ -79,7 +79,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
         if first:
             print(stopped, flush=True)
         return STOPPED
-    except Exception as error:
+    except (Exception, SystemExit) as error:        # the latter of the user's code
         return _fail(report, error, folder, build)
     return DONE
 
@@ -106,7 +106,7 @@ def _keep_from_forks(files: list[int]) -> None:
     os.register_at_fork(after_in_child=close)
 
 
-def _fail(report: Any, error: Exception, folder: Path, build: Any = None) -> int:
+def _fail(report: Any, error: BaseException, folder: Path, build: Any = None) -> int:
     from mtlcluster.training.where import sentence
 
     words = sentence(error, Path.cwd(), build)

@@ -18,7 +18,7 @@ from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
-from mtlcluster.terminal import console, say
+from mtlcluster.terminal import OutputLost, console, say
 from mtlcluster.training.control import Control, StopRequested
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def train_file(config_path: Path, folder: Path) -> int:
         trainer.foresee(1)
     except ValueError as error:     # what only the job can know, such as the names of its tasks
         raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
-    except UserError:
+    except (UserError, OutputLost):
         raise
     except Exception as error:
         return _failed(error, job, build, folder)
@@ -62,6 +62,8 @@ def train_file(config_path: Path, folder: Path) -> int:
     except StopRequested:
         print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
         return INTERRUPTED
+    except OutputLost:
+        raise
     except Exception as error:
         return _failed(error, job, build, folder)
     _print_result(history, folder)
@@ -111,7 +113,7 @@ def check_file(config_path: Path) -> int:
         return broken
     except ValueError as error:
         raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
-    except UserError:
+    except (UserError, OutputLost):
         raise
     except Exception as error:
         return _failed(error, job, build)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtlcluster.config.run import RunConfig
 from mtlcluster.problem import MultiTaskModel, Problem, Task
-from mtlcluster.training.data import TensorData, batches, map_tensors
+from mtlcluster.training.data import TensorData, batches, lengths_of, map_tensors
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.step import autocast, without_trace
 from mtlcluster.training.validation import Total, Undefined, summed_up
@@ -61,7 +61,9 @@ def _try_smallest_batch(
     """Batch norm, for one, can't train on a single sample, which the last batch or a rank's part of it may be."""
     length: int = len(problem.train)  # type: ignore[arg-type]
     full, last = min(length, config.batch_size), _last_batch(length, config.batch_size)
-    if config.last_batch == "drop":
+    in_order = lengths_of(problem.train) is None
+    never = in_order and (config.steps or math.inf) * config.accumulate < batches_per_epoch(length, config)
+    if config.last_batch == "drop" or never:
         last = full
     if last >= 2 * ranks:
         return
@@ -70,6 +72,11 @@ def _try_smallest_batch(
         return      # the latter is not about how many samples there are: the first step will tell
     words = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     parts = f", which {ranks} ranks share" if ranks > 1 else ""
+    if length < 2 * ranks:
+        raise Foreseen(
+            f"there {'is' if length == 1 else 'are'} {_samples(length)} to train on{parts}, and the model can't be "
+            f"trained on one alone ({words})"
+        ) from error
     if full < 2 * ranks:
         raise Foreseen(
             f"a batch has {_samples(full)}{parts}, and the model can't be trained on one alone ({words}); "

@@ -154,6 +154,6 @@ if __name__ == "__main__":
     with standard_streams():
         try:
             main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
-        except (UserError, ValueError) as error:
+        except (UserError, ValueError, OSError) as error:
             print(f"mtlcluster: {error}", file=sys.stderr)
             sys.exit(2)

@@ -31,7 +31,7 @@ from mtlcluster.training.recorder import Recorder, Step
 from mtlcluster.training.seeding import random_state, seed_everything, set_random_state
 from mtlcluster.training.step import autocast
 from mtlcluster.training.update import Updater
-from mtlcluster.training.validation import AfterBatch, Evaluation, Undefined, check_best, evaluate
+from mtlcluster.training.validation import REASON, AfterBatch, Evaluation, Undefined, check_best, evaluate
 
 NORM_EVERY = 10
 CHECKED = 3         # batches, the first of every epoch and validation
@@ -276,7 +276,9 @@ class Trainer:
         self._report("epoch")
 
     def _note(self, notes: list[str]) -> None:
-        self.notes += [note for note in notes if note not in self.notes]
+        """Each once, though its reason may be worded otherwise at every validation."""
+        known = {note.partition(REASON)[0] for note in self.notes}
+        self.notes += [note for note in notes if note.partition(REASON)[0] not in known]
 
     def _validate(self) -> Evaluation:
         before = random_state()

@@ -17,6 +17,7 @@ from mtlcluster.training.metrics import NO_LABELS
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.step import Autocast
 
+REASON = " is undefined: "
 AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
 
 
@@ -44,7 +45,7 @@ class Evaluation:
         for name, reason in self.undefined.items():
             task, _, value = name.rpartition("/")
             if task and reason != NO_LABELS:
-                found.append(f"{data}: {value} of task '{task}' is undefined: {reason}")
+                found.append(f"{data}: {value} of task '{task}'{REASON}{reason}")
             elif task and value == "loss":
                 found.append(f"{data}: task '{task}' has no value: {reason}")
         return found

@@ -1,6 +1,7 @@
 """A value that the labels of a validation do not allow is NaN with a note; only where it decides is it refused."""
 
 import importlib.util
+import itertools
 import math
 import re
 
@@ -46,6 +47,13 @@ def fails(error):
         raise error
 
     return fail
+
+
+calls = itertools.count(1)
+
+
+def said_anew():
+    raise ValueError(f"call {next(calls)}")
 
 
 class Pearson(PearsonCorrCoef):
@@ -107,6 +115,7 @@ KINDS = {
     "own": (lambda: regression(Own(fails(ValueError("only one class")))), REAL, REAL, "only one class"),
     "own, nothing": (lambda: regression(Own(lambda: 1 / 0)), REAL, REAL, "division by zero"),
     "own, of numpy": (lambda: regression(Own(lambda: np.float64("nan"))), REAL, REAL, "it gives nan"),
+    "own, in other words": (lambda: regression(Own(said_anew)), REAL, REAL, "call 1"),
     "no label": (lambda: regression(R2Score()), REAL, [NAN] * 12, "task 'a' has no value: no sample has a label"),
 }  # fmt: skip
 

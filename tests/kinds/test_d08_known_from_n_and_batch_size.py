@@ -113,6 +113,7 @@ def test_a_last_batch_of_one_that_the_model_can_do_is_kept_and_the_look_leaves_n
         (39, 8, 4, "has 7 samples, which 4 ranks share"),
         (32, 8, 8, "a batch has 8 samples, which 8 ranks share, .* say a batch_size of 16 or more"),
         (32, 1, 1, "a batch has one sample, .* say a batch_size of 2 or more"),
+        (3, 8, 2, "there are 3 samples to train on, which 2 ranks share, and the model can't be trained on one alone"),
         (36, 8, 2, None),
         (40, 8, 4, None),
     ],
@@ -126,6 +127,13 @@ def test_a_part_of_a_rank_is_a_batch_of_its_own(samples, batch_size, ranks, word
         foresee(made, made.tasks, config, CPU, ranks)
     if "drop" in words:
         foresee(made, made.tasks, config.model_copy(update={"last_batch": "drop"}), CPU, ranks)
+
+
+def test_a_last_batch_that_is_never_reached_is_none(tmp_path):
+    settings = {"steps": 4, "batch_size": 8}
+    assert train(lambda: problem(FAIL_ON_ONE["trunk"]), settings, tmp_path / "1")["info"]["finished"]
+    with pytest.raises(ValueError, match="has one sample"):     # which may come first
+        train(lambda: problem(FAIL_ON_ONE["trunk"], lengths=True), settings, tmp_path / "2")
 
 
 @pytest.mark.parametrize(

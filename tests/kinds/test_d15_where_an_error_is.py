@@ -83,6 +83,8 @@ def build(data: Options):                                           # head built
         broken()
     if fault == "threshold":
         Task("a", loss, "regression", threshold=7)                  # threshold
+    if fault == "exit":
+        sys.exit("no data here")                                    # exit
     if fault == "extra":
         return None.missing                                         # extra
     head = nn.Sequential(nn.Linear(7 if fault == "head" else 8, 2))
@@ -106,6 +108,7 @@ KINDS = {
     "head": "RuntimeError: mat1 and mat2 shapes cannot be multiplied",
     "built-in-loss": "RuntimeError: ",
     "threshold": "ValueError: the threshold of task 'a'",
+    "exit": "SystemExit: no data here",
     "extra": "AttributeError: 'NoneType' object has no attribute 'missing'",
 }
 
