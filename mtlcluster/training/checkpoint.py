@@ -33,7 +33,10 @@ def save(path: Path, state: State) -> None:
     def write(file: Any) -> None:
         torch.save(state, file, pickle_module=plain_pickle)
         file.flush()
-        _load(Path(file.name), mmap=True)       # only what is around the tensors: milliseconds
+        try:
+            _load(Path(file.name), mmap=True)       # only what is around the tensors: milliseconds
+        except RuntimeError:        # a file system that maps no files
+            _load(Path(file.name))
         checksum_file(path).unlink(missing_ok=True)
 
     try:

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
 from mtlcluster.config.run import RunConfig
-from mtlcluster.problem import MultiTaskModel, Problem, Task
+from mtlcluster.problem import Problem, Task
 from mtlcluster.training.data import TensorData, batches, lengths_of, map_tensors
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.step import autocast, without_trace
@@ -121,24 +123,30 @@ def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device
     """Raises Undefined where the validation's labels, as far as they lie open, allow no `best` value, whatever the
     model gives.
     """
-    data, (of, _, value) = problem.validation, config.best.value.rpartition("/")
-    if not isinstance(data, TensorData) or problem.collate is not None:
-        return
+    of, _, value = config.best.value.rpartition("/")
     concerned = [task for task in tasks if not of or task.name == of]
-    if not all(task.name in data.targets for task in concerned):
-        return      # which the check of its first batch will tell
+    labels = _labels(problem.validation) if problem.collate is None else {}
+    if not all(task.name in labels for task in concerned):
+        return
     if value in ("loss", "mean_loss"):
-        if not any(_label_count(task, data.targets[task.name]) for task in concerned):
+        if not any(_label_count(task, labels[task.name]) for task in concerned):
             raise Undefined(config.best, NO_LABELS)
         return
     if of:
         concerned = [replace(task, metrics={value: task.metrics[value]}) for task in concerned if value in task.metrics]
     try:
-        reasons = _reasons(problem.model, concerned, data, config, device)
+        reasons = _reasons(problem, concerned, labels, config, device)
     except Exception:   # of the user's code: the first step or validation will tell
         return
     if all(reasons) and NAN_GIVEN not in reasons:
         raise Undefined(config.best, reasons[0])
+
+
+def _labels(data: Dataset[Any]) -> dict[str, Tensor]:
+    """By task those of a dataset that holds them as tensors."""
+    if isinstance(data, Subset):
+        return {task: labels[list(data.indices)] for task, labels in _labels(data.dataset).items()}
+    return data.targets if isinstance(data, TensorData) else {}
 
 
 def _label_count(task: Task, targets: Tensor) -> int:
@@ -147,22 +155,23 @@ def _label_count(task: Task, targets: Tensor) -> int:
 
 
 def _reasons(
-    model: MultiTaskModel, tasks: Sequence[Task], data: TensorData, config: RunConfig, device: torch.device
+    problem: Problem, tasks: Sequence[Task], labels: dict[str, Tensor], config: RunConfig, device: torch.device
 ) -> list[str]:
     """Why all labels with made-up outputs give no `best` value: those of the first batch again and again, and these
     a little changed, for either may be what a metric cannot take. Empty where they give one.
     """
-    model.eval()
-    inputs, _ = data[: config.batch_size]
+    problem.model.eval()
+    length = len(labels[tasks[0].name])
+    inputs, _ = next(batches(problem.validation, [torch.arange(min(length, config.batch_size))]))
     with autocast(config.precision, device):
-        outputs = model(map_tensors(inputs, lambda t: t.to(device)), [task.name for task in tasks])
-    if len(data) * max(output[0].numel() for output in outputs.values()) > FEW:
+        outputs = problem.model(map_tensors(inputs, lambda t: t.to(device)), [task.name for task in tasks])
+    if length * max(output[0].numel() for output in outputs.values()) > FEW:
         return [""]
-    again, found = torch.arange(len(data)) % config.batch_size, []
+    again, found = torch.arange(length) % config.batch_size, []
     for change in (0.0, 1e-3):
         totals = [Total(task, device) for task in tasks]
         for total in totals:
             made_up = outputs[total.task.name].float()[again]
-            total.see(made_up + change * torch.randn_like(made_up), data.targets[total.task.name])
+            total.see(made_up + change * torch.randn_like(made_up), labels[total.task.name])
         found.append(summed_up(totals, None).undefined.get(config.best.value, ""))
     return found

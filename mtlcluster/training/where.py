@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
@@ -124,9 +125,11 @@ def _is_users(file: str) -> bool:
     if file.startswith("<"):        # made by exec or frozen
         return False
     path = Path(file).absolute()
-    if path.is_relative_to(LIBRARY) or INSTALLED & set(path.parts):
+    if INSTALLED & set(path.parts):
         return False
-    return not any(path.is_relative_to(folder) for folder in STANDARD)
+    torch = getattr(sys.modules.get("torch"), "__file__", None)     # it may have been built here
+    folders = (LIBRARY, *STANDARD, *([Path(torch).parent] if torch else []))
+    return not any(path.is_relative_to(folder) for folder in folders)
 
 
 def _seen_from(root: Path, file: str) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchmetrics import Metric, PearsonCorrCoef, R2Score
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAUROC
 
@@ -163,6 +163,18 @@ def test_where_it_decides_it_is_refused_before_the_start_or_at_the_first_validat
     assert ("started" in told.events) is hidden
     assert "learning rate" not in str(error.value)
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_labels_of_a_part_of_tensors_lie_open_too(tmp_path):
+    def part():
+        made = problem("r2 of one", False)
+        made.validation = Subset(made.validation, [0, 3, 4])
+        return made
+
+    told = Told()
+    with pytest.raises(Undefined, match="allow no 'a/m'"):
+        train(part, {**SETTINGS, **DECIDES}, tmp_path, told)
+    assert not told.events
 
 
 def test_a_loss_that_no_label_allows_decides_nothing(tmp_path):

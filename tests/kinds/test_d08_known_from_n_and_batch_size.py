@@ -9,6 +9,7 @@ from torch import nn
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import RunConfig, run_hash
 from mtlcluster.errors import UserError
+from mtlcluster.launch.check import check as launch_check
 from mtlcluster.training import check as checking
 from mtlcluster.training.console import check_file
 from mtlcluster.training.control import Control, StopRequested
@@ -163,6 +164,15 @@ def test_check_and_submit_check_say_the_same(project, monkeypatch, capsys):
         assert words in capsys.readouterr().out
         (project / "run.yaml").write_text(yaml.safe_dump(base | more | {"last_batch": "drop"}))
         assert (check_file(project / "run.yaml"), checking.main([project / "run.yaml"])) == (0, 0)
+
+
+@pytest.mark.long
+def test_submit_check_looks_at_every_size_of_a_grid(make_grid):
+    said = []
+    grid = make_grid(set={"data.samples": 97}, grid={"batch_size": [31, 32], "seed": [0, 1]})
+    with pytest.raises(UserError, match=r"method equal \(batch_size=32.*\): the last batch of an epoch has one sample"):
+        launch_check(grid, said.append)
+    assert said == ["checking 1 method in 2 settings: one training step of each"]
 
 
 @pytest.mark.parametrize("lengths", [False, True])
