@@ -134,7 +134,10 @@ def faulty(project, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("fault", KINDS)
+SLOW = {"chain-workers", "collate-workers"}      # to end a loader's process takes torch five seconds
+
+
+@pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.long] if f in SLOW else []) for f in KINDS])
 def test_the_check_names_the_users_line(faulty, project, capsys, fault):
     line = faulty(fault)
     assert line
