@@ -181,5 +181,5 @@ def test_the_check_saves_and_reads_back(project, monkeypatch, capsys):
     (project / "jobs" / "tiny.py").write_text(text.replace("    slow = 0.0\n", f"    slow = 0.0\n\n{own}", 1))
     config = RunConfig(job="jobs/tiny.py:build", data={"metrics": False})
     (project / "run.yaml").write_text(yaml.safe_dump(config.model_dump()))
-    assert checking.main([project / "run.yaml"]) == 1
+    assert checking.main(project, [project / "run.yaml"]) == 1
     assert "failed: 'model.trunk._extra_state.0' cannot be kept in a checkpoint" in capsys.readouterr().out

@@ -160,10 +160,10 @@ def test_check_and_submit_check_say_the_same(project, monkeypatch, capsys):
         with pytest.raises(UserError) as error:
             check_file(project / "run.yaml")
         assert words in str(error.value)
-        assert checking.main([project / "run.yaml"]) == 1
+        assert checking.main(project, [project / "run.yaml"]) == 1
         assert words in capsys.readouterr().out
         (project / "run.yaml").write_text(yaml.safe_dump(base | more | {"last_batch": "drop"}))
-        assert (check_file(project / "run.yaml"), checking.main([project / "run.yaml"])) == (0, 0)
+        assert (check_file(project / "run.yaml"), checking.main(project, [project / "run.yaml"])) == (0, 0)
 
 
 @pytest.mark.long

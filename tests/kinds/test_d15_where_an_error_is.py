@@ -141,7 +141,7 @@ SLOW = {"chain-workers", "collate-workers"}      # to end a loader's process tak
 def test_the_check_names_the_users_line(faulty, project, capsys, fault):
     line = faulty(fault)
     assert line
-    assert checking.main([project / "run.yaml"]) == 1
+    assert checking.main(project, [project / "run.yaml"]) == 1
     said = capsys.readouterr().out
     assert said.startswith(f"failed: {KINDS[fault]}")
     assert said.count("\n") == 1
@@ -156,7 +156,7 @@ def test_the_check_names_the_users_line(faulty, project, capsys, fault):
 )
 def test_the_check_names_the_line_of_code_beside_the_job(faulty, project, capsys, fault, place):
     faulty(fault)
-    checking.main([project / "run.yaml"])
+    checking.main(project, [project / "run.yaml"])
     assert re.search(place, capsys.readouterr().out)
 
 
