@@ -15,6 +15,7 @@ from mtlcluster.collect.plain_matplotlib import plain_matplotlib
 from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
+from mtlcluster.sweep.disk import naming_the_disk
 from mtlcluster.sweep.files import locked, make_folder, read_regular, remove, replace_text
 from mtlcluster.sweep.folder import Sweep
 
@@ -126,8 +127,9 @@ def _make_plainly(sweep: Sweep, seen: list[Seen], former: list[str]) -> list[str
         beside = sweep.folder / ".report.new"
         remove(beside)
         try:
-            lines += _write(sweep.name, finished, absent, beside, advance)
-            files = _put_in_place(beside, sweep.report, former)
+            with naming_the_disk(sweep.report):
+                lines += _write(sweep.name, finished, absent, beside, advance)
+                files = _put_in_place(beside, sweep.report, former)
         finally:
             remove(beside)
     _write_made(sweep.report, Made(_code(), seen, lines, files))

@@ -123,6 +123,7 @@ class RunConfig(Checked):
     epochs: int | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)           # instead of epochs
     batch_size: int = Field(default=64, gt=0)               # of one forward; a step takes `accumulate` of them
+    last_batch: Literal["keep", "drop"] = "keep"            # of an epoch, where it is smaller than the others
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     gradient_clip: float | None = Field(default=1.0, gt=0)

@@ -35,6 +35,7 @@ from mtlcluster.features.source import (
     sequences_of,
 )
 from mtlcluster.progress import Say, followed
+from mtlcluster.sweep.disk import naming_the_disk
 from mtlcluster.sweep.files import try_lock
 
 NOTE = 2.0          # seconds of work that an interruption may cost
@@ -60,7 +61,7 @@ def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = Mapping
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    with _owned(partial) as file:
+    with naming_the_disk(partial), _owned(partial) as file:
         done = _noted(partial, source)
         if done is None:
             _begin(partial, source, say)

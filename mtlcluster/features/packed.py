@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlcluster.errors import nearest
+from mtlcluster.sweep.disk import DiskError, naming_the_disk
 
 if TYPE_CHECKING:
     from mtlcluster.sequences import Padded
@@ -38,8 +39,10 @@ class PackedFeatures:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
         try:
-            with h5py.File(self.path, "r", locking=False) as file:
+            with naming_the_disk(self.path), h5py.File(self.path, "r", locking=False) as file:
                 self._read(file)
+        except DiskError:
+            raise
         except FileNotFoundError:
             raise ValueError(f"{path}: no such file; mtlcluster pack-features SOURCE_DIR {path} makes it") from None
         except (OSError, KeyError, AttributeError) as error:

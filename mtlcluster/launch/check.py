@@ -1,4 +1,4 @@
-"""`submit --check`: one training step of every distinct method of a grid, with the user's code as it stands."""
+"""`submit --check`: one training step of every distinct method and problem of a grid, with the user's code as it is."""
 
 import subprocess
 import sys
@@ -21,8 +21,10 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
     """Raises UserError naming the first method that fails, and its error."""
     firsts: dict[str, PlannedRun] = {}
     for run in grid.runs:
-        firsts.setdefault(method_label(run.config.method), run)
-    notify(f"checking {len(firsts)} method{'s' * (len(firsts) != 1)}: one training step of each")
+        firsts.setdefault(_what(run), run)
+    methods = len({method_label(run.config.method) for run in firsts.values()})
+    settings = f" in {len(firsts)} settings" if len(firsts) > methods else ""
+    notify(f"checking {methods} method{'s' * (methods != 1)}{settings}: one training step of each")
     with tempfile.TemporaryDirectory(prefix="mtlcluster-check-") as folder:
         code = Path(folder, "code")         # what the runs will have, and nothing else of the project
         snapshot.write(snapshot.take(grid.job, grid.methods, grid.code).files, code)
@@ -36,22 +38,31 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
         process = _one_step_each(paths, code, grid.job.root, errors)
         with progress("checking", len(firsts)) as advance, process:
             verdicts = _verdicts(process)
-            for label, verdict in zip(firsts, verdicts, strict=False):
+            for run, verdict in zip(firsts.values(), verdicts, strict=False):
                 advance()
                 if verdict != "ok":
                     process.kill()      # the other methods have the time of the next check
                     error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
-                    raise UserError(f"{grid.path}: method {label}: {error}")
+                    which = f" ({run.name})" if settings else ""
+                    raise UserError(f"{grid.path}: method {method_label(run.config.method)}{which}: {error}")
         if process.returncode != 0:
             said = errors.read_text("utf-8", errors="replace").strip()
             words = said.splitlines() or [f"exit status {process.returncode}"]
             raise UserError(f"{grid.path}: the check could not be made: {words[-1]}")
 
 
+def _what(run: PlannedRun) -> str:
+    """What a first step, and what can be foreseen of later ones, depends on."""
+    config = run.config
+    decisive = [config.data, config.model, config.tasks, config.batch_size, config.last_batch, config.best]
+    return repr([method_label(config.method), *decisive])
+
+
 def _as_in_project(words: str, code: Path, grid: Grid) -> str:
     """An error that names files of the copy, with the user's own."""
     for path in grid.methods:
         words = words.replace(str(code / OWN_METHODS / path.name), str(path))
+        words = words.replace(f"({OWN_METHODS}/{path.name}:", f"({path}:")
     return words.replace(f"{code}/", f"{grid.job.root}/")
 
 

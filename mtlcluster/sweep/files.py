@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mtlcluster import printable
+from mtlcluster.sweep.disk import naming_the_disk, open_to_write
 
 NO_FILE = "is no regular file"
 
@@ -49,19 +50,22 @@ def make_folder(path: Path) -> Path:
 
 def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
     """Writes beside `path`, flushes to disk and renames, so that a reader sees the old file or the new one. One that is
-    not durable may be torn after a power failure.
+    not durable may be torn after a power failure. Raises DiskError where the disk is at fault, whoever writes.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    beside.unlink(missing_ok=True)      # a killed process's of the same number; "x" makes one of our own
+    with naming_the_disk(path):
+        beside.unlink(missing_ok=True)      # a killed process's of the same number, for only a new file is ours
     try:
-        with open(beside, "xb") as file:
+        with open_to_write(beside, path) as file:
             write(file)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(beside, path)
+        with naming_the_disk(path):
+            os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):     # of a read-only disk, which has been told
+            beside.unlink()
 
 
 def replace_text(path: Path, text: str, durable: bool = True) -> None:
@@ -118,6 +122,8 @@ def write_checksum(path: Path) -> None:
 
 
 def has_valid_checksum(path: Path) -> bool:
+    if not (path.is_file() and checksum_file(path).is_file()):      # a FIFO would be waited for
+        return False
     try:
         return checksum_file(path).read_text("utf-8").split()[0] == sha256(path)
     except (OSError, IndexError, UnicodeDecodeError):

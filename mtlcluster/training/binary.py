@@ -1,6 +1,7 @@
 """What binary tasks are judged by, once per evaluation, from the probabilities and labels of all its samples."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,13 +9,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcluster.problem import Task
+from mtlcluster.training import metrics
 from mtlcluster.training.ranks import Ranks
 
 Array = NDArray[np.float64]
 OVERALL = ("mean_f1", "exact_match", "hamming_score")
 # A quotient of nothing by nothing: no number, rather than the 0 of a bad model.
-UNDEFINED_WITHOUT_YES = {"recall", "f1", "f1_macro", "roc_auc", "average_precision"}
-UNDEFINED_WITHOUT_NO = {"f1_macro", "roc_auc"}
+# By the name of a metric, as Task.binary has it, or that of its class.
+UNDEFINED_WITHOUT_YES = {
+    "recall", "f1", "f1_macro", "roc_auc", "average_precision",
+    "BinaryRecall", "BinaryF1Score", "BinaryFBetaScore", "BinaryAUROC", "BinaryAveragePrecision",
+}  # fmt: skip
+UNDEFINED_WITHOUT_NO = {"f1_macro", "roc_auc", "BinaryAUROC", "BinarySpecificity"}
+UNDEFINED_OVER_ALL = {
+    "mean_f1": "no task has an f1",
+    "exact_match": "no sample has a label of every task",
+    "hamming_score": "no sample has a label of every task",
+}
 
 
 class Gathered:
@@ -44,17 +55,26 @@ class Gathered:
         return torch.cat(probabilities).double().cpu().numpy(), torch.cat(labels).flatten().cpu().numpy()
 
 
-def judge(
-    gathered: Sequence[Gathered], thresholds: Mapping[str, float] | None
-) -> tuple[dict[str, float], dict[str, list[list[int]]], dict[str, float]]:
-    """The values of every task and over all of them, the tasks' confusion matrices, and their thresholds.
+@dataclass
+class Judged:
+    """The values of every binary task and over all of them, the tasks' confusion matrices and thresholds, and what is
+    undefined because of the labels, and why.
+    """
 
-    thresholds: of earlier validation data. None: where the task has none of its own it is chosen on these very data,
+    values: dict[str, float]
+    confusion: dict[str, list[list[int]]]
+    thresholds: dict[str, float]
+    undefined: dict[str, str]
+
+
+def judge(gathered: Sequence[Gathered], thresholds: Mapping[str, float] | None) -> Judged:
+    """thresholds: of earlier validation data. None: where the task has none of its own it is chosen on these very data,
     and is one of the values.
     """
     values: dict[str, float] = {}
     confusion: dict[str, list[list[int]]] = {}
     used: dict[str, float] = {}
+    undefined: dict[str, str] = {}
     decisions, labels = [], []
     finite = True
     for task, (probabilities, truth) in ((g.task, g.arrays()) for g in gathered):
@@ -66,7 +86,10 @@ def judge(
             threshold = values[f"{task.name}/threshold"] = best_threshold(probabilities[known], truth[known] > 0)
         used[task.name] = threshold
         decided = probabilities > threshold
-        values |= _values(task, probabilities[known], decided[known], truth[known] > 0)
+        for name, (number, reason) in _values(task, probabilities[known], decided[known], truth[known] > 0).items():
+            values[f"{task.name}/{name}"] = number
+            if reason:
+                undefined[f"{task.name}/{name}"] = reason
         confusion[task.name] = _confusion(decided[known], truth[known] > 0)
         decisions.append(decided)
         labels.append(truth)
@@ -74,7 +97,9 @@ def judge(
     over_all = _over_all(gathered, values, np.array(decisions), np.array(labels))
     if not finite:      # a mean over the other tasks would hide it
         over_all = dict.fromkeys(over_all, float("nan"))
-    return {**values, **over_all}, confusion, used
+    else:
+        undefined |= {name: UNDEFINED_OVER_ALL[name] for name, number in over_all.items() if number != number}
+    return Judged({**values, **over_all}, confusion, used, undefined)
 
 
 def best_threshold(probabilities: Array, labels: NDArray[np.bool_]) -> float:
@@ -95,22 +120,36 @@ def best_threshold(probabilities: Array, labels: NDArray[np.bool_]) -> float:
 
 def _values(
     task: Task, probabilities: Array, decided: NDArray[np.bool_], labels: NDArray[np.bool_]
-) -> dict[str, float]:
+) -> dict[str, tuple[float, str]]:
+    """Each metric's value; where the labels allow none NaN, and why."""
     if not task.metrics:
         return {}
     from torchmetrics.classification import BinaryPrecisionRecallCurve
 
-    undefined = (UNDEFINED_WITHOUT_NO if labels.all() else set()) | (set() if labels.any() else UNDEFINED_WITHOUT_YES)
-    usable = len(labels) > 0 and bool(np.isfinite(probabilities).all())
+    finite = bool(np.isfinite(probabilities).all())
     values = {}
     for name, metric in task.metrics.items():
-        number = float("nan")
-        if usable and name not in undefined:
+        reason = _undefined(name, type(metric).__name__, labels)
+        number = metrics.NAN
+        if finite and not reason:
             of_curve = isinstance(metric, BinaryPrecisionRecallCurve)
             seen = torch.from_numpy(probabilities) if of_curve else torch.from_numpy(decided).long()
-            number = float(metric.clone()(seen, torch.from_numpy(labels).long()))
-        values[f"{task.name}/{name}"] = number
+            fresh = metric.clone()
+            metrics.update(task, name, fresh, seen, torch.from_numpy(labels).long())
+            number, reason = metrics.compute(task, name, fresh)
+        values[name] = number, reason
     return values
+
+
+def _undefined(name: str, kind: str, labels: NDArray[np.bool_]) -> str:
+    """Why the labels allow no value of a metric where torchmetrics gives 0."""
+    if not len(labels):
+        return metrics.NO_LABELS
+    if not labels.any() and {name, kind} & UNDEFINED_WITHOUT_YES:
+        return f"none of {len(labels):,} labels is yes"
+    if labels.all() and {name, kind} & UNDEFINED_WITHOUT_NO:
+        return f"none of {len(labels):,} labels is no"
+    return ""
 
 
 def _confusion(decided: NDArray[np.bool_], labels: NDArray[np.bool_]) -> list[list[int]]:

@@ -8,28 +8,29 @@ Prints a line per file, `ok` or `failed: one line`; exit status 1 where one fail
 import os
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
-import mtlcluster
 from mtlcluster.config.job_file import import_path
 from mtlcluster.config.run import RunConfig, read_run_config
 from mtlcluster.training.control import Control
 from mtlcluster.training.train import load_build, prepare
+from mtlcluster.training.where import sentence
 
 
 def main(root: Path, paths: list[Path]) -> int:
     failed = False
     for path in paths:
+        build = None
         try:
             config = read_run_config(path)
             _leave_out(root, config)
+            build = load_build(config.job, Path.cwd(), config)
             with tempfile.TemporaryDirectory() as folder:
-                prepare(load_build(config.job, Path.cwd(), config), config, Path(folder), Control()).try_one_step()
+                prepare(build, config, Path(folder), Control()).try_one_step()
             print("ok", flush=True)
-        except Exception as error:  # whatever the user's code raises is what this is here to find
+        except (Exception, SystemExit) as error:    # whatever the user's code raises is what this is here to find
             failed = True
-            print(f"failed: {_in_one_line(error)}", flush=True)
+            print(f"failed: {sentence(error, Path.cwd(), build)}", flush=True)
     return int(failed)
 
 
@@ -39,14 +40,6 @@ def _leave_out(root: Path, config: RunConfig) -> None:
     """
     left_out = {os.path.realpath(place) for place in import_path(root, Path(config.job.partition(":")[0]))}
     sys.path[:] = [place for place in sys.path if os.path.realpath(place) not in left_out]
-
-
-def _in_one_line(error: Exception) -> str:
-    """With the place where it was raised, unless it is one of our own messages to the user."""
-    words = f"{type(error).__name__}: {error}".splitlines()[0]
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(last.filename).is_relative_to(Path(mtlcluster.__file__).parent)
-    return words if ours else f"{words} ({last.filename}:{last.lineno})"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Checkpoints: the two newest and the best, each with a checksum; loading never executes code."""
 
+import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +10,75 @@ from typing import Any
 import torch
 
 from mtlcluster.sweep.files import checksum_file, has_valid_checksum, replace, write_checksum
+from mtlcluster.training import plain_pickle
 
 KEEP = 2
 FAILURE = "failure.pt"
+OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")                 # anything else in the folder is somebody's
+UNFINISHED = re.compile(r"\.(step-[0-9]+|best-[0-9]+|failure)\.pt(\.sha256)?\.[0-9]+\.new")
+PLAIN = "numbers, text, None, tensors, numpy arrays of numbers, and dicts, lists, tuples and sets of them"
 State = dict[str, Any]
 
 
+class Unreadable(ValueError):
+    """A state that a checkpoint cannot hold, or a checkpoint that is whole and yet cannot be loaded."""
+
+
 def save(path: Path, state: State) -> None:
-    """Writes `state`, then its checksum: whatever lacks one that fits was not finished."""
+    """Writes `state`, then its checksum: whatever lacks one that fits was not finished. What is in `path` is replaced
+    only by what has been read back: raises Unreadable for a state that could not be loaded again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    checksum_file(path).unlink(missing_ok=True)
-    replace(path, lambda file: torch.save(state, file))
+
+    def write(file: Any) -> None:
+        torch.save(state, file, pickle_module=plain_pickle)
+        file.flush()
+        try:
+            _load(Path(file.name), mmap=True)       # only what is around the tensors: milliseconds
+        except RuntimeError:        # a file system that maps no files
+            _load(Path(file.name))
+        checksum_file(path).unlink(missing_ok=True)
+
+    try:
+        replace(path, write)
+    except OSError:
+        raise
+    except Exception:   # pickle and torch raise anything
+        refuse_unreadable(state)
+        raise
     write_checksum(path)
+
+
+def refuse_unreadable(state: State) -> None:
+    """Raises Unreadable where a state could not be loaded again, naming the key. Takes milliseconds."""
+    if found := _culprit(state):
+        key, kind = found
+        raise Unreadable(
+            f"'{key}' cannot be kept in a checkpoint: a value of type {kind} could not be read back; keep there {PLAIN}"
+        )
+
+
+def _culprit(value: Any, key: str = "") -> tuple[str, str] | None:
+    """Which value of a state cannot be read back: its key, such as `schedule.history`, and its type."""
+    if _is_readable(value):
+        return None
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    inside = (_culprit(inner, f"{key}.{name}" if key else str(name)) for name, inner in items)
+    return next((found for found in inside if found), (key, type(value).__name__))
+
+
+def _is_readable(value: Any) -> bool:
+    file = io.BytesIO()
+    try:
+        torch.save(value, file, pickle_module=plain_pickle.Hollow)
+        _load(file)
+    except Exception:   # pickle and torch raise anything
+        return False
+    return True
 
 
 def check(path: Path) -> None:
@@ -29,16 +88,29 @@ def check(path: Path) -> None:
 
 
 def load(path: Path) -> State:
-    """Raises ValueError for a file whose checksum does not fit."""
+    """Raises ValueError for a file whose checksum does not fit, Unreadable for one that is whole and no checkpoint."""
     check(path)
-    with torch.serialization.safe_globals(list(_named_tuples(path))):
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return _load(path)
+    except Exception as error:  # of another version it can fail in any way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Unreadable(f"{path.name} is whole, but cannot be read: {reason}") from error
+
+
+def _load(source: Path | io.BytesIO, mmap: bool = False) -> State:
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    admitted: list[Any] = [plain_pickle.numpy_scalar, plain_pickle.numpy_array, *_named_tuples(source)]
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    with torch.serialization.safe_globals(admitted):
+        state: State = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     return state
 
 
-def _named_tuples(path: Path) -> Iterator[type]:
+def _named_tuples(source: Any) -> Iterator[type]:
     """The named tuples in a file, as far as they have been imported: of those the batches of a failed step may be."""
-    for name in torch.serialization.get_unsafe_globals_in_checkpoint(path):
+    for name in torch.serialization.get_unsafe_globals_in_checkpoint(source):
         module, _, attribute = name.rpartition(".")
         found = getattr(sys.modules.get(module), attribute, None)
         if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields"):
@@ -58,11 +130,12 @@ class Checkpoints:
         """Saves what to go on from at `step`, and removes what is neither newest nor the best of a newest."""
         save(self._step(step), state)
         self.best_of[step] = state["best"] and state["best"]["step"]
-        newest_first = self._newest_first()
-        for path in newest_first[KEEP:]:
-            self._remove(path)
-            self.best_of.pop(_number(path), None)
-        for path in self.folder.glob("best-*.pt"):
+        for old in sorted(self.best_of)[:-KEEP]:
+            del self.best_of[old]
+        for path in self._own("step"):
+            if _number(path) < step and _number(path) not in self.best_of:
+                self._remove(path)
+        for path in self._own("best"):
             if _number(path) not in self.best_of.values():
                 self._remove(path)
 
@@ -92,32 +165,54 @@ class Checkpoints:
 
     def newest(self) -> tuple[State | None, list[str]]:
         """The newest state to go on from whose own and whose best checkpoint are whole, or None, and a note for each
-        newer one that had to be passed over. What is torn or corrupt is removed.
+        newer one that had to be passed over. What is torn or corrupt is removed; what is whole never is. Raises
+        Unreadable where that cannot be loaded: to begin anew would end in the same.
         """
         notes: list[str] = []
         newest: State | None = None
-        for path in self.folder.glob(".*.new"):         # left by a process that was killed while it wrote
-            path.unlink()
-        for path in self._newest_first():
+        for path in self.folder.glob(".*.new"):
+            if UNFINISHED.fullmatch(path.name) and path.is_file():      # left by a process that was killed
+                path.unlink()
+        for path in sorted(self._own("step"), key=_number, reverse=True):
             try:
-                state = load(path)
-                if state["best"] is not None:
-                    check(self._best(state["best"]["step"]))
-            except Exception as error:  # a file with a fitting checksum from another version can fail in any way
+                check(path)
+            except ValueError as error:
                 if newest is None:
                     notes.append(f"passed over {path.name}: {error}")
                 self._remove(path)
+                continue
+            try:
+                state = self._state(path)
+                if state["best"] is not None:
+                    check(self._best(state["best"]["step"]))
+            except Unreadable:
+                if newest is None:
+                    raise
+                continue
+            except ValueError as error:
+                if newest is None:
+                    notes.append(f"passed over {path.name}: {error}")
                 continue
             newest = newest or state
             self.best_of[_number(path)] = state["best"] and state["best"]["step"]
         return newest, notes
 
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*.pt"), key=_number, reverse=True)
+    def _state(self, path: Path) -> State:
+        state = load(path)
+        if not isinstance(state, dict) or "best" not in state:
+            raise Unreadable(f"{path.name} is whole, but holds no run's state")
+        return state
+
+    def _own(self, kind: str) -> list[Path]:
+        """The run's own files of a kind, "step" or "best"."""
+        files = self.folder.iterdir() if self.folder.is_dir() else ()
+        own = [path for path in files if (name := OWN.fullmatch(path.name)) and name[1] == kind]
+        return [path for path in own if path.is_file()]
 
     def _remove(self, path: Path) -> None:
-        checksum_file(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        for part in (checksum_file(path), path):
+            if not part.is_dir():
+                part.unlink(missing_ok=True)
 
     def _step(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}.pt"

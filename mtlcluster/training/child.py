@@ -71,6 +71,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
                 with contextlib.suppress(OSError):      # a full disk: whether it matters, the next checkpoint says
                     print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 
+    build = None
     try:
         config, build = load_run(folder)
         train(build, config, folder, WorkerControl())
@@ -78,8 +79,8 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
         if first:
             print(stopped, flush=True)
         return STOPPED
-    except Exception as error:
-        return _fail(report, error, folder)
+    except (Exception, SystemExit) as error:        # the latter of the user's code
+        return _fail(report, error, folder, build)
     return DONE
 
 
@@ -105,12 +106,16 @@ def _keep_from_forks(files: list[int]) -> None:
     os.register_at_fork(after_in_child=close)
 
 
-def _fail(report: Any, error: Exception, folder: Path) -> int:
-    traceback.print_exc()
-    words = f"{type(error).__name__}: {error}".splitlines()[0]
+def _fail(report: Any, error: BaseException, folder: Path, build: Any = None) -> int:
+    from mtlcluster.training.where import sentence
+
+    words = sentence(error, Path.cwd(), build)
     if getattr(error, "kept", False):       # a step that is not finite
         words += f". To see that step again: mtlcluster replay {folder.parent.name}/{folder.name}"
     report("failed", error=words)
+    with contextlib.suppress(OSError):      # a full disk: the report has been sent
+        traceback.print_exc()
+        print(words, file=sys.stderr)
     return FAILED
 
 

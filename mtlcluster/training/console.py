@@ -4,8 +4,10 @@ import math
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
@@ -16,8 +18,11 @@ from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
-from mtlcluster.terminal import console, say
+from mtlcluster.terminal import OutputLost, console, say
 from mtlcluster.training.control import Control, StopRequested
+
+if TYPE_CHECKING:
+    from mtlcluster.problem import Problem, Task
 
 INTERRUPTED = 130
 SHOWN_ERRORS = 10
@@ -36,15 +41,20 @@ def train_file(config_path: Path, folder: Path) -> int:
         _print_result(finished, folder)
         return 0
     # torch takes seconds: a mistake in the file was answered before
-    from mtlcluster.training.contract import BatchError
-    from mtlcluster.training.guard import NonFinite
     from mtlcluster.training.train import load_build, prepare
+    from mtlcluster.training.where import place
 
-    control = TerminalControl()
+    control, build = TerminalControl(), None
     try:
-        trainer = prepare(load_build(job.reference, job.root, config), config, folder, control)
+        build = load_build(job.reference, job.root, config)
+        trainer = prepare(build, config, folder, control)
+        trainer.foresee(1)
     except ValueError as error:     # what only the job can know, such as the names of its tasks
-        raise UserError(f"{config_path}: {error}") from error
+        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
+    except (UserError, OutputLost):
+        raise
+    except Exception as error:
+        return _failed(error, job, build, folder)
     _claim(folder, config, job)     # not before: a configuration that the job refuses must not keep out the mended one
     try:
         with control.progress:
@@ -52,12 +62,22 @@ def train_file(config_path: Path, folder: Path) -> int:
     except StopRequested:
         print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
         return INTERRUPTED
-    except (NonFinite, BatchError) as error:
-        again = f". To see that step again: mtlcluster replay {folder}" if getattr(error, "kept", False) else ""
-        print(f"error: {error}{again}", file=sys.stderr)
-        return 1
+    except OutputLost:
+        raise
+    except Exception as error:
+        return _failed(error, job, build, folder)
     _print_result(history, folder)
     return 0
+
+
+def _failed(error: Exception, job: JobFile, build: Callable[..., Any] | None, folder: Path | None = None) -> int:
+    """Says what went wrong after the frames that are the user's, and those that they have called."""
+    from mtlcluster.training.where import sentence, user_frames
+
+    again = f". To see that step again: mtlcluster replay {folder}" if getattr(error, "kept", False) else ""
+    frames = "".join(traceback.format_list(user_frames(error)))
+    print(f"{frames}error: {sentence(error, job.root, build)}{again}", file=sys.stderr)
+    return 1
 
 
 def _read(config_path: Path) -> tuple[RunConfig, JobFile]:
@@ -75,16 +95,33 @@ def check_file(config_path: Path) -> int:
     Prints what is broken; returns the exit status, 1 where anything is. Raises UserError as `train_file` does.
     """
     config, job = _read(config_path)
-    from mtlcluster.training.contract import broken_batches
+    import torch
+
+    from mtlcluster.training.foresight import foresee
     from mtlcluster.training.seeding import seed_everything
     from mtlcluster.training.train import load_build
+    from mtlcluster.training.where import place
 
     seed_everything(config.seed)        # a job may split its data at random: they are to be those of the run
+    build = None
     try:
-        problem = load_build(job.reference, job.root, config)()
+        build = load_build(job.reference, job.root, config)
+        problem = build()
         tasks = problem.chosen(config.tasks)
+        broken = _check_data(problem, tasks, config)
+        foresee(problem, tasks, config, torch.device("cpu"), config.resources.ranks)
+        return broken
     except ValueError as error:
-        raise UserError(f"{config_path}: {error}") from error
+        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
+    except (UserError, OutputLost):
+        raise
+    except Exception as error:
+        return _failed(error, job, build)
+
+
+def _check_data(problem: "Problem", tasks: "list[Task]", config: RunConfig) -> int:
+    from mtlcluster.training.contract import broken_batches
+
     broken, bars = 0, console(stderr=True)
     for name in ("train", "validation", "test"):
         if (data := getattr(problem, name)) is None:
@@ -143,6 +180,7 @@ class TerminalControl(Control):
         self.bar = self.progress.add_task("starting", total=None, values="")
         self.stopping = False
         self.said = 0.0
+        self.told = 0       # notes
         signal.signal(signal.SIGINT, self._interrupt)
 
     def _interrupt(self, *_: Any) -> None:
@@ -156,8 +194,9 @@ class TerminalControl(Control):
     def report(self, event: str, **values: Any) -> None:
         if event == "started":
             self.progress.update(self.bar, total=values["steps"])
-            for note in values["notes"]:
-                self.progress.console.print(note)
+        for note in values["notes"][self.told :]:
+            self.progress.console.print(note, markup=False, highlight=False)
+        self.told = len(values["notes"])
         shown = [f"{name.split('/')[0]} {values['latest'][name]:.4g}" for name in SHOWN if name in values["latest"]]
         description = f"epoch {values['epoch']}"
         self.progress.update(self.bar, completed=values["step"], description=description, values="  ".join(shown))

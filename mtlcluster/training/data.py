@@ -74,14 +74,19 @@ def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
     return None if lengths is None else torch.as_tensor(lengths)
 
 
-def epoch_batches(length: int, batch_size: int, seed: int, epoch: int, lengths: Tensor | None = None) -> list[Tensor]:
-    """Which samples are in which batch of an epoch, in random order; one batch may be smaller.
+def epoch_batches(
+    length: int, batch_size: int, seed: int, epoch: int, lengths: Tensor | None = None, drop: bool = False
+) -> list[Tensor]:
+    """Which samples are in which batch of an epoch, in random order; one batch may be smaller. drop: there is none
+    such, and some samples, others in each epoch, are in no batch.
 
     With lengths [length] a batch holds samples of similar length: the shuffled samples are sorted inside pools of POOL
     batches each, cut into batches, and the batches shuffled.
     """
     generator = torch.Generator().manual_seed(mix_seed("order", seed, epoch))
     order = torch.randperm(length, generator=generator)
+    if drop:
+        order = order[: length - length % batch_size]
     if lengths is None:
         return list(order.split(batch_size))
     pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * batch_size)]

@@ -3,6 +3,7 @@
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     """Evaluates `split`, writes a row for each sample to `out`, prints the values. Raises UserError or ValueError."""
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder to write predictions into")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out.parent} can't be written to; name another file with --out, such as --out {out.name}")
     best = _best(folder)
     config, build = load_run(folder)
     trainer = prepare(build, config, folder, Control())
@@ -47,6 +50,8 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     print(f"{folder.name} on {split} data, after {chosen}")
     console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
     print(", ".join(f"{name} {number:.4g}" for name, number in found.values.items() if "/" not in name))
+    for note in found.notes(split):
+        print(note)
     print(f"{len(dataset):,} predictions: {out}")
     return found
 
@@ -149,6 +154,6 @@ if __name__ == "__main__":
     with standard_streams():
         try:
             main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
-        except (UserError, ValueError) as error:
+        except (UserError, ValueError, OSError) as error:
             print(f"mtlcluster: {error}", file=sys.stderr)
             sys.exit(2)

@@ -8,12 +8,12 @@ more samples would be less noisy, but no larger.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors
 
 from mtlcluster.problem import MultiTaskModel, Task
@@ -148,28 +148,36 @@ class Forwards:
     def rehearse(self, step: Step, random: RandomState | None = None) -> Tensor:
         """The losses [A] of a step, with the random numbers that come next, or with those from `random` on."""
         seen = Seen()
-        with self.without_trace(random), torch.no_grad():
+        with without_trace(self.model, random), torch.no_grad():
             for number in range(len(step.batches)):
                 self.losses(step, number, seen)
         return self.over_ranks(seen)
 
-    @contextmanager
-    def without_trace(self, random: RandomState | None = None) -> Iterator[None]:
-        """What is done inside moves neither random generators nor buffers, such as batch norm's statistics: it has
-        copies in their place.
-        """
-        buffers = [(m, name, b) for m in self.model.modules() for name, b in m._buffers.items() if b is not None]
-        state = random_state()
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """What a forward in a configuration's precision is made in."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+@contextmanager
+def without_trace(model: nn.Module, random: RandomState | None = None) -> Iterator[None]:
+    """What is done inside moves neither random generators nor the model's buffers, such as batch norm's statistics: it
+    has copies in their place.
+    """
+    buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    state = random_state()
+    for module, name, buffer in buffers:
+        module._buffers[name] = buffer.clone()
+    if random is not None:
+        set_random_state(random)
+    try:
+        yield
+    finally:
+        set_random_state(state)
         for module, name, buffer in buffers:
-            module._buffers[name] = buffer.clone()
-        if random is not None:
-            set_random_state(random)
-        try:
-            yield
-        finally:
-            set_random_state(state)
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer
+            module._buffers[name] = buffer
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -105,7 +106,7 @@ def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Pr
     arguments = {s: _options(s, hints.get(s), given[s]) for s in given if s in parameters}
     if unwanted := [s for s in given if given[s] and s not in arguments]:
         raise ValueError(f"{place}: {function.__name__} takes no options of {' and '.join(unwanted)}")
-    return lambda: function(**arguments)
+    return partial(function, **arguments)
 
 
 def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:

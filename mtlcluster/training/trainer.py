@@ -5,7 +5,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,19 +17,21 @@ from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
-from mtlcluster.training.checkpoint import Checkpoints, State
+from mtlcluster.training.checkpoint import Checkpoints, State, Unreadable, refuse_unreadable
 from mtlcluster.training.contract import BatchError, broken_batches, checked, sample_names
 from mtlcluster.training.control import Control, StopRequested
 from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, mix_seed, ordered_batches
 from mtlcluster.training.diagnosis import Diagnosis, diagnose, random_before_step
+from mtlcluster.training.foresight import batches_per_epoch, foresee
 from mtlcluster.training.guard import Guard, NonFinite
 from mtlcluster.training.info import describe, device_name
 from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.recorder import Recorder, Step
 from mtlcluster.training.seeding import random_state, seed_everything, set_random_state
+from mtlcluster.training.step import autocast
 from mtlcluster.training.update import Updater
-from mtlcluster.training.validation import AfterBatch, Evaluation, check_best, evaluate
+from mtlcluster.training.validation import REASON, AfterBatch, Evaluation, Undefined, check_best, evaluate
 
 NORM_EVERY = 10
 CHECKED = 3         # batches, the first of every epoch and validation
@@ -58,10 +60,8 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.tasks = problem.chosen(config.tasks)
         self.model = problem.model.to(device)
-        self.batches_per_epoch = math.ceil(len(problem.train) / config.batch_size)  # type: ignore[arg-type]
+        self.batches_per_epoch = batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
-        if not self.steps_per_epoch:
-            raise ValueError("the training data are empty")
         self.total_steps = config.steps or (config.epochs or 0) * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
 
@@ -105,6 +105,7 @@ class Trainer:
         Raises StopRequested after saving, when asked to stop; NonFinite for a loss, an output or a gradient that is no
         number any more, before it has touched the weights; BatchError for a batch that breaks the contract.
         """
+        self.foresee(self.ranks.size)
         self._restore()
         self.saved_at, self.save_every = time.monotonic(), seconds(self.config.checkpoint_every)
         self.told_at, self.began_at, self.began_step = 0.0, time.monotonic(), self.step
@@ -115,15 +116,24 @@ class Trainer:
                 self._train_epoch()
                 self._end_epoch()
             return self._finish()
-        except (NonFinite, BatchError):
+        except (NonFinite, BatchError, Undefined):
             self._write_history(finished=False)
             raise
 
     def try_one_step(self) -> None:
-        """Makes one training step and keeps nothing of it. Raises whatever would be wrong with the first step."""
+        """Makes one training step, saves and goes on from there. Raises whatever would be wrong with that, and what is
+        bound to go wrong later.
+        """
+        self.foresee(self.config.resources.ranks)
         self.model.train()
         self._train_step(next(groups(self._batches(), self.config.accumulate)))
         self.recorder.flush()
+        self.checkpoints.save(self.step, self._state())
+        self._restore()
+
+    def foresee(self, ranks: int) -> None:
+        """Raises ValueError for what training in so many ranks is bound to fail at."""
+        foresee(self.problem, self.trained, self.config, self.device, ranks)
 
     def _is_over(self) -> bool:
         if self.batch:
@@ -150,7 +160,8 @@ class Trainer:
         """What is left of the epoch's batches."""
         data, seed, epoch = self.problem.train, self.config.seed, self.epoch
         length: int = len(data)  # type: ignore[arg-type]
-        self.parts = epoch_batches(length, self.config.batch_size, seed, epoch, lengths_of(data))
+        drop = self.config.last_batch == "drop"
+        self.parts = epoch_batches(length, self.config.batch_size, seed, epoch, lengths_of(data), drop)
         own = [self.ranks.take(part) for part in self.parts[self.batch :]]
         return self._loader(data, own, self.batch, mix_seed("loading", seed, epoch))
 
@@ -203,7 +214,7 @@ class Trainer:
         try:
             if culprit == self.ranks.rank and found:
                 self.checkpoints.save_failure({**moment, "losses": found.found.losses.cpu()})
-        except OSError as error:
+        except (OSError, Unreadable) as error:
             raise NonFinite(f"step {self.step + 1}: {sentence}; it could not be kept: {error}") from error
         raise NonFinite(f"step {self.step + 1}: {sentence}", kept=True)
 
@@ -236,6 +247,8 @@ class Trainer:
 
     def _between_steps(self) -> None:
         now = time.monotonic()
+        if self.step == self.began_step + 1:
+            refuse_unreadable(self._state())    # now, not after hours at the first save
         first = self.ranks.rank == 0        # which decides for all
         due = first and now - self.saved_at >= self.save_every
         stop, save = self.ranks.total([first and self.control.should_stop(), due])
@@ -255,11 +268,17 @@ class Trainer:
         self.weighting.observe_epoch(torch.from_numpy(self.recorder.end_epoch()))
         self.recorder.add_epoch(self.epoch + 1, {**self.measured, "peak_memory": self._peak_memory()}, measured=True)
         if found is not None:
+            self._note(found.notes("validation"))
             self.recorder.add_epoch(self.epoch + 1, found.series("validation"))
             self.schedule.observe_validation(found.values)
             self.rate.observe_validation(self._keep_best(found))
         self.epoch, self.batch = self.epoch + 1, 0
         self._report("epoch")
+
+    def _note(self, notes: list[str]) -> None:
+        """Each once, though its reason may be worded otherwise at every validation."""
+        known = {note.partition(REASON)[0] for note in self.notes}
+        self.notes += [note for note in notes if note.partition(REASON)[0] not in known]
 
     def _validate(self) -> Evaluation:
         before = random_state()
@@ -272,12 +291,14 @@ class Trainer:
     def _keep_best(self, found: Evaluation) -> bool:
         best, stopping = self.config.best, self.config.early_stopping
         number = found.values[best.value]
-        if not (math.isfinite(number) and math.isfinite(found.values["mean_loss"])):
-            losses = [f"{task.name}/loss" for task in self.trained]
-            name = next((name for name in losses if not math.isfinite(found.values[name])), best.value)
+        if not math.isfinite(found.values["mean_loss"]) and "mean_loss" not in found.undefined:
+            losses = [name for task in self.trained if (name := f"{task.name}/loss") not in found.undefined]
+            name = next((name for name in losses if not math.isfinite(found.values[name])), "mean_loss")
             raise NonFinite(
                 f"the validation's {name} is {found.values[name]} after epoch {self.epoch + 1}{self._broken()}"
             )
+        if not math.isfinite(number):
+            raise Undefined(best, found.undefined.get(best.value, f"it is {number}, though all losses are finite"))
         sign = 1 if best.direction == "max" else -1
         if self.to_beat is None or sign * (number - self.to_beat) > (stopping.min_delta if stopping else 0.0):
             self.to_beat, self.bad_validations = number, 0
@@ -313,6 +334,7 @@ class Trainer:
             except StopRequested:
                 self._report("stopped")
                 raise
+            self._note(found.notes("test"))
             self.recorder.add_epoch(self.best["epoch"], found.series("test"))
         if not self.ranks.rank:
             self.checkpoints.remove_failure()
@@ -349,10 +371,7 @@ class Trainer:
         return evaluate(self.model, self.trained, loader, self._autocast, self.device, thresholds, then, self.ranks)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.config.precision == "fp32":
-            return nullcontext()
-        kind = torch.bfloat16 if self.config.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, kind)
+        return autocast(self.config.precision, self.device)
 
     def _peak_memory(self) -> float:
         if self.device.type == "cuda":
@@ -376,7 +395,16 @@ class Trainer:
 
     def _save(self) -> None:
         self._report("saving")
-        state: State = {
+        state = self._state()
+        if not self.ranks.rank:
+            self.checkpoints.save(self.step, state)
+        self._write_history(finished=False)
+        self.saved_at = time.monotonic()
+        self._report("saved")
+
+    def _state(self) -> State:
+        """What to go on from: the same on every rank."""
+        return {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
             "identity": run_hash(self.config),
             "best": self.best, "to_beat": self.to_beat, "bad_validations": self.bad_validations,
@@ -388,11 +416,6 @@ class Trainer:
             "recorder": self.recorder.state_dict(),
             "random": self.ranks.all_of(random_state()), "generator": self.generator.get_state(),
         }  # fmt: skip
-        if not self.ranks.rank:
-            self.checkpoints.save(self.step, state)
-        self._write_history(finished=False)
-        self.saved_at = time.monotonic()
-        self._report("saved")
 
     def _restore(self) -> None:
         with self.ranks.in_turn():      # rank 0 clears away what is broken

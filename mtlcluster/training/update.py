@@ -17,7 +17,7 @@ from mtlcluster.training.linear import Layer, LinearLayers
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.representation import entering_heads
 from mtlcluster.training.seeding import random_state
-from mtlcluster.training.step import Autocast, Forwards, Seen, Step
+from mtlcluster.training.step import Autocast, Forwards, Seen, Step, without_trace
 
 State = dict[str, Any]
 
@@ -233,7 +233,7 @@ class Updater:
         """
         seen, several, at_last = Seen(), len(step.batches) > 1, None
         gramian = torch.zeros((), dtype=torch.float64, device=self.device)
-        with self.forwards.without_trace() if several else nullcontext():
+        with without_trace(self.model) if several else nullcontext():
             for number in range(len(step.batches)):
                 with entering_heads(self.model) as points:
                     losses = self.forwards.losses(step, number, seen)

@@ -42,7 +42,8 @@ def test_metrics_are_scikit_learns_at_the_tasks_threshold_and_of_labelled_sample
     task = Task.binary("x", missing=-1, threshold=threshold)
     logits, labels = sample(0)
     labels[::5] = -1
-    values, confusion, used = judge([gathered(task, logits, labels)], None)
+    found = judge([gathered(task, logits, labels)], None)
+    values, confusion, used = found.values, found.confusion, found.thresholds
     known = labels != -1
     truth, probability = labels[known].numpy(), torch.sigmoid(logits[known]).double().numpy()
     said = probability > threshold
@@ -114,7 +115,8 @@ def test_what_one_class_leaves_undefined_is_no_number_and_says_nothing():
             (-1, set(DECIDED) | set(CURVES)),
         ):
             task = Task.binary("x", missing=-1)
-            values, confusion, _ = judge([gathered(task, logits, torch.full_like(labels, label))], None)
+            judged = judge([gathered(task, logits, torch.full_like(labels, label))], None)
+            values, confusion = judged.values, judged.confusion
             assert {name for name in task.metrics if np.isnan(values[f"x/{name}"])} == undefined
             assert np.sum(confusion["x"]) == (300 if label >= 0 else 0)
     assert np.isnan(values["mean_f1"])
@@ -129,7 +131,8 @@ def test_over_all_tasks_by_hand():
         gathered(Task.binary(name, missing=-1), 4.0 * torch.tensor(said[name]) - 2, torch.tensor(truth[name]), 2)
         for name in truth
     ]
-    values, confusion, _ = judge(found, None)
+    judged = judge(found, None)
+    values, confusion = judged.values, judged.confusion
     assert values["exact_match"] == pytest.approx(2 / 4)
     assert values["hamming_score"] == pytest.approx((1 + 1 / 2 + 0 + 1) / 4)
     assert values["mean_f1"] == pytest.approx((2 * 2 / 5 + 2 * 1 / 3 + 2 * 1 / 3) / 3)
@@ -140,7 +143,7 @@ def test_over_all_tasks_there_is_no_number_where_one_task_gives_none():
     logits, labels = sample(3)
     broken = logits.clone()
     broken[0] = torch.nan
-    values, _, _ = judge([gathered(Task.binary(n), x, labels) for n, x in (("a", logits), ("b", broken))], None)
+    values = judge([gathered(Task.binary(n), x, labels) for n, x in (("a", logits), ("b", broken))], None).values
     assert values["a/f1"] > 0
     assert np.isnan([values["mean_f1"], values["exact_match"], values["hamming_score"]]).all()
 

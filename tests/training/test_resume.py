@@ -4,6 +4,7 @@ import pytest
 import torch
 from runs import StopEvery, assert_same, final_weights, tiny, tiny_with_stops
 
+from mtlcluster.sweep.files import write_checksum
 from mtlcluster.training import checkpoint
 from mtlcluster.training.checkpoint import Checkpoints
 from mtlcluster.training.control import Control, StopRequested
@@ -126,13 +127,18 @@ def test_only_the_newest_checkpoints_and_their_best_are_kept(tmp_path):
 
 
 def test_a_checkpoint_never_executes_code(tmp_path):
-    """A checkpoint with a fitting checksum that names a function is passed over, not run."""
+    """Neither as it is written, where it is refused, nor one with a fitting checksum that somebody made."""
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "executed"), "w"))
 
-    checkpoint.save(tmp_path / "checkpoints/step-000000001.pt", {"best": None, "evil": Evil()})
-    state, notes = Checkpoints(tmp_path / "checkpoints").newest()
-    assert state is None
-    assert "passed over" in notes[0]
+    path = tmp_path / "step-000000001.pt"
+    with pytest.raises(checkpoint.Unreadable, match="'evil' cannot be kept in a checkpoint: a value of type Evil"):
+        checkpoint.save(path, {"best": None, "evil": Evil()})
+    assert not list(tmp_path.iterdir())
+    torch.save({"best": None, "evil": Evil()}, path)
+    write_checksum(path)
+    with pytest.raises(checkpoint.Unreadable, match="whole, but cannot be read"):
+        Checkpoints(tmp_path).newest()
+    assert path.exists()
     assert not (tmp_path / "executed").exists()

@@ -1,0 +1,63 @@
+"""What a metric makes of an evaluation: a number, or NaN and why the labels allow none.
+
+A value is undefined where `compute` raises ValueError or ZeroDivisionError, gives NaN, or where torchmetrics warns that
+there are no positive or no negative samples and puts a number in the value's place. Anything else that a metric raises,
+in `compute` or in `update`, is its own mistake, and ends the run.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mtlcluster.problem import Task
+
+if TYPE_CHECKING:       # two seconds, which only those who use it shall pay
+    import torchmetrics
+
+NAN = float("nan")
+NO_LABELS = "no sample has a label"
+NAN_GIVEN = "it gives nan"
+MEANINGLESS = re.compile(r"No (?:positive|negative) samples[\w ]*")
+
+
+class MetricError(Exception):
+    """A metric that fails whatever the labels are; the message names it and its task."""
+
+
+def update(task: Task, name: str, metric: "torchmetrics.Metric", outputs: Tensor, targets: Tensor) -> None:
+    with _named(task, name):
+        metric.update(outputs, targets)
+
+
+def compute(task: Task, name: str, metric: "torchmetrics.Metric") -> tuple[float, str]:
+    """The value; where it is undefined NaN, and what the metric says of it."""
+    with warnings.catch_warnings(record=True) as said, _named(task, name):
+        warnings.simplefilter("always")
+        try:
+            value = _number(metric.compute())
+        except (ValueError, ZeroDivisionError) as error:
+            return NAN, next(iter(str(error).splitlines()), type(error).__name__)
+    for warning in said:
+        if found := MEANINGLESS.search(str(warning.message)):
+            return NAN, found[0].lower()
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return value, "" if value == value else NAN_GIVEN
+
+
+def _number(found: Any) -> float:
+    if isinstance(found, Tensor) and found.numel() != 1:
+        raise TypeError(f"it gives {found.numel()} values, where one is expected")
+    return float(found)
+
+
+@contextmanager
+def _named(task: Task, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise MetricError(f"metric '{name}' of task '{task.name}': {type(error).__name__}: {said}") from error
