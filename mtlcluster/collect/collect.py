@@ -16,8 +16,9 @@ from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
 from mtlcluster.sweep.disk import naming_the_disk
-from mtlcluster.sweep.files import locked, make_folder, read_regular, remove, replace_text
+from mtlcluster.sweep.files import locked, make_folder, remove, replace_text
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.reading import read_json
 
 if TYPE_CHECKING:               # needs numpy, which a collect of nothing new need not pay for
     from mtlcluster.collect.gather import Absent, FinishedRun
@@ -80,11 +81,11 @@ def _read_made(sweep: Sweep) -> Made | None:
     try:
         if sweep.report.is_symlink():
             return None
-        entry = json.loads(read_regular(sweep.report / MADE, LARGEST))
+        entry = read_json(sweep.report / MADE, LARGEST)
         files = [name for name in entry["files"] if OF_A_REPORT.fullmatch(name)]
         seen = [Seen(sweep.run(name), *found) for name, *found in entry["seen"] if Path(name).name == name]
         return Made(str(entry["code"]), seen, [printable.line(line) for line in entry["lines"]], files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

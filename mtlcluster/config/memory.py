@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mtlcluster.sweep.files import read_regular, replace_text
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.reading import Unreadable, read_text
 
 MARK = ".submitted"
 
@@ -42,8 +43,8 @@ def remember_grids(folder: Path) -> None:
 def is_mine(folder: Path) -> bool:
     """Whether this user has made the folder from here."""
     try:
-        token = read_regular(folder / MARK, 100).decode("ascii", "replace")
-    except OSError:
+        token = read_text(folder / MARK, 100)
+    except (FileNotFoundError, Unreadable):
         return False
     return any(note.get("folder") == os.path.realpath(folder) and note.get("token") == token for note in _notes())
 

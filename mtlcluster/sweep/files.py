@@ -18,8 +18,9 @@ NO_FILE = "is no regular file"
 
 
 def unfollowed(path: str | os.PathLike[str], flags: int) -> int:
-    """Opens a regular file and nothing else, as an `opener` of open: a folder that somebody sent may hold a link to a
-    file of one's own in its place, or a FIFO, at which a process would wait for ever. Raises OSError.
+    """Opens a regular file to write to or to lock, as an `opener` of open: a folder that somebody sent may hold a link
+    to a file of one's own in its place, or a FIFO, at which a process would wait for ever. (reading.py has the way to
+    read.) Raises OSError.
     """
     try:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -30,14 +31,6 @@ def unfollowed(path: str | os.PathLike[str], flags: int) -> int:
         os.close(file)
         raise OSError(errno.EINVAL, NO_FILE, os.fspath(path))
     return file
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """The content of a regular file, see unfollowed. Raises OSError, also for one of more than `most` bytes."""
-    with open(path, "rb", opener=unfollowed) as file:
-        if (size := os.fstat(file.fileno()).st_size) > most:
-            raise OSError(errno.EFBIG, f"has {size:,} bytes, more than the {most:,} that it can have", os.fspath(path))
-        return file.read(most)
 
 
 def make_folder(path: Path) -> Path:

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlcluster.sweep import pickle_reader
-from mtlcluster.sweep.files import read_regular, replace
+from mtlcluster.sweep.files import replace
 from mtlcluster.sweep.pickle_reader import UnsafePickle
+from mtlcluster.sweep.reading import read_bytes
 
 __all__ = ["UnsafePickle", "read_history", "write_history"]
 
@@ -44,10 +45,12 @@ def write_history(path: Path, history: dict[str, Any]) -> None:
 def read_history(path: Path) -> dict[str, Any]:
     """Reads a history without ever executing code.
 
-    Raises UnsafePickle, naming what was refused, and ValueError for a file that is torn or of another format.
+    Raises UnsafePickle, naming what was refused; ValueError for a file that is torn, of another format or no regular
+    file; FileNotFoundError.
     """
+    content = read_bytes(path, LARGEST)
     try:
-        history = pickle_reader.loads(read_regular(path, LARGEST))
+        history = pickle_reader.loads(content)
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: {error}") from None
     except ValueError as error:

@@ -193,7 +193,7 @@ def test_collect_passes_over_what_is_no_file(tmp_path: Path) -> None:
     assert [run.name for run in finished] == ["good"]
     reasons = {run.name: run.reason for run in absent if isinstance(run, Absent)}
     assert reasons.keys() == {"fifo", "link", "folder", "sparse", "endless", "infinite"}
-    assert "regular file" in reasons["fifo"]
+    assert "is a pipe, not a file" in reasons["fifo"]
     assert "symbolic link" in reasons["link"]
     assert "symbolic link" in reasons["endless"]
     assert "1,099,511,627,776 bytes" in reasons["sparse"]
