@@ -89,6 +89,7 @@ class Trainer:
         self.recorder = Recorder(self.tasks, self.total_steps, self.gradient.needs, self.schedule.shares(0) is not None)
 
         self.epoch = self.batch = self.step = 0
+        self.told_at, self.began_at, self.began_step = 0.0, time.monotonic(), 0
         self.parts: list[torch.Tensor] = []     # which samples are in which batch of this epoch
         self.best: dict[str, Any] | None = None
         self.to_beat: float | None = None   # for early stopping: the last value that was better by min_delta
@@ -108,7 +109,7 @@ class Trainer:
         self.foresee(self.ranks.size)
         self._restore()
         self.saved_at, self.save_every = time.monotonic(), seconds(self.config.checkpoint_every)
-        self.told_at, self.began_at, self.began_step = 0.0, time.monotonic(), self.step
+        self.began_at, self.began_step = time.monotonic(), self.step
         self.attempts.append({"host": socket.gethostname(), "started": time.time(), "step": self.step})
         self._report("started", epochs=self.epochs, steps=self.total_steps, device=device_name(self.device))
         try:

@@ -41,7 +41,7 @@ def whole_series(run, project, folder):
 def wait_for(condition, what, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what() if callable(what) else what
         time.sleep(0.05)
 
 
@@ -75,7 +75,10 @@ def preempted(found, part, times):
     """Stops the worker `times` times in the midst of an epoch of the run, and starts it again, as Slurm does."""
     run = found.sweep.run(found.run(part))
     for time_of in range(1, times + 1):
-        wait_for(lambda n=time_of: (s := found.status(part)) and s.attempt == s.epoch == n, f"{part} to train")
+        wait_for(
+            lambda n=time_of: (s := found.status(part)) and s.attempt == s.epoch == n,
+            lambda: f"{part} to train: {found.status(part)}\n{found.log(part)}",
+        )
         time.sleep(0.3)
         os.kill(found.worker, signal.SIGUSR2)
         os.waitpid(found.worker, 0)
@@ -101,7 +104,7 @@ def loading(make_grid, epochs, settings=None, **data):
 
 
 def test_preempted_in_mid_epoch_it_ends_as_if_left_alone(make_grid, submit_locally, project, tmp_path):
-    found = submit_locally(loading(make_grid, epochs=2, slow=0.03, workers=1))
+    found = submit_locally(loading(make_grid, epochs=2, slow=0.06, workers=1))
     check_exact(found, "", project, tmp_path / "whole", times=1)
 
 

@@ -53,7 +53,8 @@ def test_what_hangs_is_killed_and_what_saves_or_was_not_meant_goes_on(make_grid,
         found.wait(hanging, "cancelled")
         assert "was killed" in found.status(hanging).notes[-1]
         assert is_gone(pid_of(found, hanging))
-        assert not is_locked(found.sweep.run(found.run(hanging)).lock)
+        lock = found.sweep.run(found.run(hanging)).lock
+        wait_for(lambda lock=lock: not is_locked(lock), "it to be nobody's")
     assert found.status("slow-save").state == "running"
     found.sweep.run(found.run("slow-save")).cancel.touch()
     saved = found.wait("slow-save", "cancelled")
@@ -78,7 +79,8 @@ def test_all_processes_of_a_run_are_killed_and_a_worker_that_is_silent(make_grid
     found = submit_locally(make_grid("other", grid={"data.path": ["endless"]}))
     started(found, "endless")
     os.kill(found.worker, signal.SIGSTOP)
-    assert "cancelled 1 run of other" in call(found.sweep, "cancel", "other", "--yes")
+    call(found.sweep, "cancel", "other", "--yes")
+    wait_for(lambda: observe([found.sweep])[0].state == "cancelled", "the orphaned child to save and end")
     assert "submitted 1 run" in retried(found.sweep)
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import yaml
 from handmade import add_runs, at_epoch, new_sweep
 from slurm_cluster import wait_for
 
@@ -175,8 +176,7 @@ def test_what_was_brought_home_stays_when_the_cluster_is_cleaned(laptop, arnold)
 
 
 def codes(sweep: Sweep) -> set[str]:
-    lines = [line for run in sweep.runs() for line in run.config.read_text().splitlines()]
-    return {line.split()[1] for line in lines if line.startswith("  code:")}
+    return {yaml.safe_load(run.config.read_text())["origin"]["code"] for run in sweep.runs()}
 
 
 def test_only_what_is_new_comes_home_and_checkpoints_only_when_asked_for(laptop, arnold, uh):
