@@ -19,6 +19,7 @@ from mtlcluster.sweep.reading import open_regular
 
 BLOCK = 2**16
 MANY = 2**6                 # blocks that are read at once
+MOST = 2**26                # bytes of the end of a log that are read: a line may have no end
 
 
 def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
@@ -45,7 +46,7 @@ def tail(path: Path, lines: int) -> tuple[str, int]:
     found = 0
     with open_regular(path) as file:
         end = start = file.seek(0, os.SEEK_END)
-        least = max(0, end - (lines + MANY) * BLOCK)        # a line may have no end
+        least = max(0, end - MOST)
         while start > least and found <= lines:
             size = min(start, BLOCK)
             start = file.seek(start - size)
