@@ -1,5 +1,5 @@
-"""Text that somebody else has written, as a terminal shows it without obeying it: a run's error, a host's name, a log,
-what a cluster answers.
+"""Text that somebody else has written, as a terminal, a figure or a page shows it without obeying it: a run's error,
+a task's or a host's name, a log, what a cluster answers.
 """
 
 import re

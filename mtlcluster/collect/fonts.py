@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from matplotlib import font_manager
 
-from mtlcluster.collect.names import legible
+from mtlcluster import printable
 
 FAMILY = "DejaVu Sans"          # comes with matplotlib
 BOXES = "Last Resort"           # so do boxes for everything, which are no help
@@ -15,7 +15,7 @@ COUNTRIES = (("[぀-ヿ]", "JP"), ("[가-힣]", "KR"), ("", "SC"))
 
 def families(text: str) -> tuple[list[str], str]:
     """The families that together have the characters of `text`, FAMILY first; and the characters that none has."""
-    missing = _without({*legible(text)}, FAMILY)
+    missing = _without({*printable.line(text)}, FAMILY)
     if not missing:
         return [FAMILY], ""
     country = next(name for pattern, name in COUNTRIES if re.search(pattern, text))

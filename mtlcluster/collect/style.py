@@ -19,8 +19,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from mtlcluster import printable
 from mtlcluster.collect.fonts import FAMILY
-from mtlcluster.collect.names import legible
 from mtlcluster.collect.settings import Setting
 from mtlcluster.terminal import breadth
 
@@ -149,7 +149,7 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
 
 def wrapped(text: str, room: int, lines: int = 2) -> str:
     """`text` in at most that many lines of `room` characters; what is too long loses its middle, since ends differ."""
-    text = legible(text)
+    text = printable.line(text)
     room = max(1, room * len(text) // max(1, breadth(text)))
     if len(text) > room * lines:
         tail = room * lines // 2
