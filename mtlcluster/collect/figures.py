@@ -41,9 +41,17 @@ FIGURES = {     # in the order of the page; each is a method of Figures
     "learning_rate": "Learning rate",
 }
 EARLY = 0.15            # of the training: the steep beginning, beside which all methods look alike
-PAIRS_SHOWN = 12
+PANELS_SHOWN = 24       # the layout of many takes minutes, and nobody looks at hundreds
 ROWS_SHOWN = 40
 STRIPS_SHOWN = 10
+
+
+ZEROS = "Below the dotted line a logarithmic axis goes on, linearly, down to 0."
+
+
+def _first(shown: int, there: int, what: str) -> str:
+    every = f"The first {shown} of {there} {what} are shown; the tables have every task and setting."
+    return every if shown < there else ""
 
 
 @dataclass(frozen=True)
@@ -108,17 +116,17 @@ class Figures:
     def validation_losses(self) -> tuple[Figure, str] | None:
         panels = [Panel(task.name, f"validation/{task.name}/loss") for task in self.tasks]
         if len(panels) > 1:
-            panels.append(Panel("mean of the tasks", "validation/mean_loss"))
+            panels.insert(0, Panel("mean of the tasks", "validation/mean_loss"))
         text = "Each task's loss on validation data, and the mean of the tasks."
         return self._lines(panels, "loss", text, log=True)
 
     def metrics(self) -> tuple[Figure, str] | None:
-        panels = [
+        panels = [Panel(column.heading, column.key) for column in overall_columns("validation", self.tasks)]
+        panels += [
             Panel(f"{task.name} {metric} {ARROWS[way]}", f"validation/{task.name}/{metric}")
             for task in self.tasks
             for metric, way in leading_metrics(task).items()
         ]
-        panels += [Panel(column.heading, column.key) for column in overall_columns("validation", self.tasks)]
         text = (
             "Each task's metrics (of binary tasks F1) on validation data; the arrow tells which direction is better. "
             f"The vertical axes are fitted to what comes after the first {EARLY:.0%} of the training."
@@ -163,11 +171,10 @@ class Figures:
 
     def cosines(self) -> tuple[Figure, str] | None:
         names = dict.fromkeys(k for s in self.found for r in s.runs for k in r.curves if k.startswith("cosine/"))
-        panels = [Panel(" · ".join(name.split("/")[1:]), name) for name in list(names)[:PAIRS_SHOWN]]
-        more = f"The first {PAIRS_SHOWN} of {len(names)} pairs are shown." if len(names) > PAIRS_SHOWN else ""
+        panels = [Panel(" · ".join(name.split("/")[1:]), name) for name in names]
         text = (
             "The cosine between two tasks' gradients of the trunk, below 0 where they conflict; only where a method "
-            f"computes it anyway. {more} {SMOOTHED}"
+            f"computes it anyway. {SMOOTHED}"
         )
         made = self._lines(panels, "cosine", text, log=False)
         for axis in made[0].axes if made else []:
@@ -179,14 +186,15 @@ class Figures:
         if not strips:
             return None
         shown = strips[:STRIPS_SHOWN]
-        tasks = len(self.tasks)
+        names = style.wrapped_apart([task.name for task in self.tasks[:PANELS_SHOWN]], 20, 1)
+        tasks = len(names)
         height = (0.3 + 0.12 * tasks) * len(shown) + 0.65
         figure, axes = style.new_figure(style.PAGE * 0.75, height, len(shown), 1, sharex=True)
         for axis, (label, activity, end) in zip(axes, shown, strict=True):
             place = (0, end, tasks, 0)
-            image = axis.imshow(activity, style.SHARES, aspect="auto", interpolation="none", extent=place)
+            image = axis.imshow(activity[:tasks], style.SHARES, aspect="auto", interpolation="none", extent=place)
             image.set_clim(0, 1)
-            axis.set_yticks(np.arange(tasks) + 0.5, [style.wrapped(t.name, 20, 1) for t in self.tasks])
+            axis.set_yticks(np.arange(tasks) + 0.5, names)
             axis.set_title(style.wrapped(label, 76), loc="left")
             axis.grid(False)
             axis.hlines(np.arange(1, tasks), 0, end, color="white", linewidth=0.8)
@@ -195,9 +203,10 @@ class Figures:
         bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=28, pad=0.02)
         bar.set_label("share of the steps at which the task was active")
         more = f"{STRIPS_SHOWN} of {len(strips)} are shown. " if len(strips) > STRIPS_SHOWN else ""
+        more += _first(tasks, len(self.tasks), "tasks")
         return figure, (
             f"Which tasks were active when: the share of steps, in {BINS} parts of the training, mean over seeds. "
-            f"{more}Settings of the same activity share one strip; single-task baselines are left out."
+            f"{more} Settings of the same activity share one strip; single-task baselines are left out."
         )
 
     def shares(self) -> tuple[Figure, str] | None:
@@ -232,7 +241,8 @@ class Figures:
 
     def results(self) -> tuple[Figure, str] | None:
         """Rows of dots: every seed, and the mean, for each metric."""
-        columns = [(i, c) for i, c in enumerate(self.table.columns) if c != rank_column()]
+        drawable = [(i, c) for i, c in enumerate(self.table.columns) if c != rank_column()]
+        columns = sorted(drawable, key=lambda place: bool(place[1].group))[:PANELS_SHOWN]     # over all tasks first
         shown = list(range(len(self.found)))[:ROWS_SHOWN]
         if not columns:
             return None
@@ -246,14 +256,13 @@ class Figures:
             self._dots(axis, i, column, shown)
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         for axis in axes[: len(columns) : across]:
-            axis.set_yticks(range(len(shown)), [style.wrapped(self.found[r].label, 34, 1) for r in shown])
-        all_shown = len(shown) == len(self.found)
-        more = "" if all_shown else f"The first {ROWS_SHOWN} of {len(self.found)} settings; the table has all."
-        data = DATA["test" if columns[0][1].key.startswith("test/") else "validation"]
+            axis.set_yticks(shown, style.wrapped_apart([self.found[r].label for r in shown], 34, 1))
+        more = _first(len(columns), len(drawable), "panels"), _first(len(shown), len(self.found), "settings")
+        data = DATA["test" if any(c.key.startswith("test/") for _, c in columns) else "validation"]
         return figure, (
             f"Each metric on {data} at the best validation epoch: small dots are seeds, the large one is their mean, "
             "the bar goes from the lowest to the highest seed. The dashed line is the first row's mean, or 0 for Δm. "
-            f"{more}"
+            f"{' '.join(filter(None, more))}"
         )
 
     def _dots(self, axis: Axes, i: int, column: Column, shown: list[int]) -> None:
@@ -261,6 +270,8 @@ class Figures:
         colours = [self.looks[r].colour if self.looks[r].in_front else style.BEHIND for r in numbers]
         for (row, found), colour in zip(numbers.items(), colours, strict=True):
             axis.scatter(found, [row] * len(found), 4, color=colour, alpha=0.6, linewidths=0)
+        if not numbers:
+            style.empty(axis)
         lowest, highest = [min(n) for n in numbers.values()], [max(n) for n in numbers.values()]
         axis.hlines(list(numbers), lowest, highest, colours, alpha=0.6)
         axis.scatter([spread(n).mean for n in numbers.values()], list(numbers), 18, colours, linewidths=0, zorder=4)
@@ -276,7 +287,7 @@ class Figures:
     def _numbers(self, setting: Setting, column: Column) -> list[float]:
         if column == delta_column():
             return deltas_of(setting, self.found, self.table.columns)
-        return setting.numbers(column.key)
+        return [number for number in setting.numbers(column.key) if np.isfinite(number)]
 
     def seeds(self) -> str:
         """What line and band are, for the caption."""
@@ -300,13 +311,20 @@ class Figures:
     ) -> tuple[Figure, str] | None:
         """One panel per series, a line and a band per setting; the caption is `text` and what line and band are."""
         chosen = [i for i, s in enumerate(self.found) if only is None or s in only]
-        panels = [p for p in panels if any(self.found[i].curves(p.series) for i in chosen)]
+        recorded = {key for i in chosen for run in self.found[i].runs for key in run.curves}
+        drawable = [p for p in panels if p.series in recorded]
+        panels = drawable[:PANELS_SHOWN]
         if not panels:
             return None
         figure, axes, across = style.grid_of_panels([p.title for p in panels])
         drawn: set[int] = set()
+        zeros = False
         for number, (panel, axis) in enumerate(zip(panels, axes, strict=True)):
             curves = {i: c for i in chosen if (c := self.found[i].curves(panel.series))}
+            if not curves:
+                style.empty(axis)
+                axis.set_yticks([])
+                continue
             end = max(1.0, *(c.x[-1] for found in curves.values() for c in found))
             bands = {i: band(found, end) for i, found in curves.items()}
             drawn |= set(bands)
@@ -316,14 +334,14 @@ class Figures:
             behind = [np.column_stack([made.x, made.mean]) for i, made in bands.items() if not self.looks[i].in_front]
             axis.add_collection(LineCollection(behind, colors=style.OTHERS, linewidths=0.5, zorder=1.5))
             axis.autoscale_view()
-            means = np.concatenate([made.mean for made in bands.values()])
-            if log and means.min() > 0 and means.max() / means.min() > 5:
-                style.logarithmic(axis)
+            if log:
+                zeros |= style.logarithmic(axis, np.concatenate([made.mean for made in bands.values()]))
             kind = next(iter(curves.values()))[0].axis
             style.horizontal(axis, kind, end, whole=number + across >= len(panels))
             axis.set_ylabel(ylabel if number % across == 0 else "")
         style.legend(figure, self.found, self.looks, drawn)
-        return figure, f"{text} {self.seeds()}"
+        more = [_first(len(panels), len(drawable), "panels"), ZEROS if zeros else ""]
+        return figure, " ".join(filter(None, [text, *more, self.seeds()]))
 
     @staticmethod
     def _line(axis: Axes, made: Band, look: style.Look) -> None:

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mtlcluster import printable
 from mtlcluster.collect.fonts import FAMILY
+from mtlcluster.collect.gather import Array
 from mtlcluster.collect.settings import Setting
 from mtlcluster.terminal import breadth
 
@@ -30,11 +32,13 @@ CHARACTER = 0.062               # inches, of a label
 # Okabe and Ito's colours without yellow, which vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+EDGE = "#444444"
 EQUAL, SINGLE = "#000000", "#808080"
 OTHERS, BEHIND = "#C8C8C8", "#B4B4B4"      # lines and dots of what is not in front
 SHARES = LinearSegmentedColormap.from_list("shares", ["#EEF1F4", "#6FAED6", "#08457E"])
 SETTINGS_IN_COLOUR = 10         # with more, the best ones and the baselines stand out before the others in grey
 BEST_IN_COLOUR = 6
+DECADES = 12                    # of a logarithmic axis, at most
 
 RC: Any = {
     "font.size": 7.5,
@@ -46,13 +50,13 @@ RC: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.edgecolor": "#444444",
+    "axes.edgecolor": EDGE,
     "axes.grid": True,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": EDGE,
+    "ytick.color": EDGE,
     "xtick.labelcolor": "#000000",
     "ytick.labelcolor": "#000000",
     "xtick.major.width": 0.6,
@@ -140,8 +144,8 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
     width = COLUMN if len(titles) == 1 else PAGE * min(1.0, (across + 1) / 4)
     figure, axes = new_figure(width, (1.45 if len(titles) > 1 else 1.9) * rows, rows, across)
     room = 46 if len(titles) == 1 else int((width / across - 0.35) / CHARACTER)
-    for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(wrapped(title, room), loc="left")
+    for axis, title in zip(axes, wrapped_apart(titles, room, 2), strict=False):
+        axis.set_title(title, loc="left")
     for axis in axes[len(titles) :]:
         axis.remove()
     return figure, axes[: len(titles)], across
@@ -160,15 +164,65 @@ def wrapped(text: str, room: int, lines: int = 2) -> str:
     return "\n".join(found)
 
 
-def logarithmic(axis: Axes) -> None:
-    """A logarithmic vertical axis whose ticks read 0.2, 0.5, 1, 2 …"""
-    axis.set_yscale("log")
-    low, high = axis.get_ylim()
+def wrapped_apart(texts: Sequence[str], room: int, lines: int) -> list[str]:
+    """Each wrapped; where some then look alike, only the words in which these differ."""
+    usual = [wrapped(text, room, lines) for text in texts]
+    made = []
+    for text, short in zip(texts, usual, strict=True):
+        alike = [other for other, shown in zip(texts, usual, strict=True) if shown == short and other != text]
+        made.append(wrapped(_difference(text, alike), room, lines) if alike else short)
+    return made
+
+
+def _difference(text: str, others: Sequence[str]) -> str:
+    """The words of `text` in which one of the others differs, long ones from shortly before that place on."""
+    kept = []
+    for word, *beside in zip_longest(*(one.split(" ") for one in (text, *others)), fillvalue=""):
+        same = max((_same(word, other) for other in beside if other != word), default=None)
+        if same is not None:
+            kept.append(word if same < 16 else f"…{word[same - 8 :]}")
+    return f"… {' '.join(kept)}"
+
+
+def _same(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def logarithmic(axis: Axes, values: Array) -> bool:
+    """Makes the vertical axis logarithmic, with ticks that read 0.2, 0.5, 1, 2 …, where `values` are spread so.
+
+    Where some are 0, or so small that the others would be one line, it is linear below a dotted line and ends at 0;
+    returns whether that is so. With negative values it stays as it is.
+    """
+    positive = values[values > 0]
+    if not len(positive) or values.min() < 0 or positive.max() <= 5 * positive.min():
+        return False
+    floor = max(positive.min(), positive.max() / 10**DECADES)
+    to_zero = bool(values.min() < floor)
+    if to_zero:
+        low, high = floor, axis.dataLim.y1 * (axis.dataLim.y1 / floor) ** 0.05
+        axis.set_yscale("symlog", linthresh=low, linscale=max(0.3, 0.12 * math.log10(high / low)))
+        axis.set_ylim(0, high)
+        axis.axhline(low, color=EDGE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
+    else:
+        axis.set_yscale("log")
+        low, high = axis.get_ylim()
     decades = math.log10(high / low)
     subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 3 else (1.0,)
-    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    ticks = LogLocator(subs=subs)
+    zero = FixedLocator([0.0, *(tick for tick in ticks.tick_values(low, high) if tick >= low)])
+    axis.yaxis.set_major_locator(zero if to_zero else ticks)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(NullLocator())
+    return to_zero
+
+
+def empty(axis: Axes) -> None:
+    """Says why nothing is there."""
+    axis.text(0.5, 0.5, "no finite value", transform=axis.transAxes, ha="center", va="center", color=EDGE)
+    axis.set_xticks([])
+    axis.grid(False)
 
 
 def fit_to_late_values(axis: Axes, early: float) -> None:
@@ -177,7 +231,7 @@ def fit_to_late_values(axis: Axes, early: float) -> None:
     behind = [lines for lines in axis.collections if isinstance(lines, LineCollection)]
     drawn = [np.asarray(line.get_xydata(), dtype=float) for line in axis.get_lines()]
     drawn += [np.asarray(path.vertices, dtype=float) for lines in behind for path in lines.get_paths()]
-    late = np.concatenate([points[points[:, 0] > start, 1] for points in drawn])
+    late = np.concatenate([np.empty(0), *(points[points[:, 0] > start, 1] for points in drawn)])
     if len(late) and np.ptp(late) > 0:
         axis.set_ylim(late.min() - 0.06 * np.ptp(late), late.max() + 0.06 * np.ptp(late))
 
@@ -196,7 +250,7 @@ def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn
         return
     front = [i for i in sorted(drawn) if made[i].in_front]
     handles = [Line2D([], [], color=made[i].colour, linestyle=made[i].dash, linewidth=1.4) for i in front]
-    labels = [wrapped(found[i].label, 44, 3) for i in front]
+    labels = wrapped_apart([found[i].label for i in front], 44, 3)
     if behind := len(drawn) - len(front):
         handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
         labels.append(f"{behind} other settings")
