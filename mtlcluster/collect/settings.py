@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,8 @@ class Setting:
 
     method: str
     values: dict[str, Any]          # what else differs between settings, by shortened key
+    label: str                      # method and values; no other setting has it
     runs: list[FinishedRun]
-
-    @property
-    def label(self) -> str:
-        return " ".join([self.method, *(f"{key}={_plain(value)}" for key, value in self.values.items())])
 
     @property
     def single(self) -> bool:
@@ -50,22 +48,25 @@ class Setting:
         return [curve for curve in found if np.isfinite(curve.y).any()]
 
     def numbers(self, key: str) -> list[float]:
-        """One number for each run that has this value."""
+        """One number for each run that has this value, be it finite or not."""
         return [run.values[key] for run in self.runs if key in run.values]
 
 
 def settings(runs: list[FinishedRun]) -> list[Setting]:
     """Groups the runs: baselines first, then by the validation value that chose the best epochs, best first."""
-    keys = _differing_keys(runs)
-    short = dict(zip(keys, _shortened(keys), strict=True))
+    keys = [*_differing_keys(runs), *_options_no_name_tells(runs)]
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        identity = {key: _comparable(key, value) for key, value in _flat(run.config) if key in short}
+        identity = {key: _comparable(key, value) for key, value in _choices(run) if key in keys}
         groups.setdefault(json.dumps([_method(run), identity], sort_keys=True, default=str), []).append(run)
+    chosen = [dict(_choices(group[0])) for group in groups.values()]
+    columns = {short: [one.get(key) for one in chosen] for short, key in zip(_shortened(keys), keys, strict=True)}
+    texts = {short: _told_apart(column) for short, column in columns.items()}
     found = []
-    for group in groups.values():
-        config = dict(_flat(group[0].config))
-        found.append(Setting(_method(group[0]), {short[key]: config.get(key) for key in keys}, group))
+    for i, group in enumerate(groups.values()):
+        method, values = _method(group[0]), {short: column[i] for short, column in columns.items()}
+        label = " ".join([method, *(f"{short}={texts[short][i]}" for short in values)])
+        found.append(Setting(method, values, label, group))
     return _ordered(found)
 
 
@@ -110,6 +111,29 @@ def _differing_keys(runs: list[FinishedRun]) -> list[str]:
     ]
 
 
+def _options_no_name_tells(runs: list[FinishedRun]) -> list[str]:
+    """The options of methods in which runs of one method's name differ: names round what grids may give exactly."""
+    known: dict[tuple[str, str], str] = {}
+    differing: dict[str, None] = {}
+    for run in runs:
+        for key, value in _options(run):
+            text = json.dumps(value, default=str)
+            if known.setdefault((_method(run), key), text) != text and key != "method.schedule.task":
+                differing[key] = None
+    return list(differing)
+
+
+def _choices(run: FinishedRun) -> Iterator[tuple[str, Any]]:
+    yield from _flat(run.config)
+    yield from _options(run)
+
+
+def _options(run: FinishedRun) -> Iterator[tuple[str, Any]]:
+    """Of the method. A file of one's own is the same in another folder."""
+    for key, value in _flat(run.config["method"], "method."):
+        yield key, Path(value).name if key.endswith(".name") else value
+
+
 def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if prefix or key not in NOT_A_SETTING:
@@ -135,11 +159,21 @@ def _shortened(keys: list[str]) -> list[str]:
     return names
 
 
-def _plain(value: Any) -> str:
+def _told_apart(values: list[Any]) -> list[str]:
+    """A short text for each value, alike only where the values are: numbers with as few digits as that takes."""
+    exact = [json.dumps(value, sort_keys=True, default=str) for value in values]
+    for digits in range(6, 18):
+        texts = [_plain(value, digits) for value in values]
+        if len({*texts}) == len({*exact}):
+            return texts
+    return exact            # such as "1" beside 1
+
+
+def _plain(value: Any, digits: int) -> str:
     if isinstance(value, list | tuple):
-        return ",".join(_plain(v) for v in value)
+        return ",".join(_plain(v, digits) for v in value)
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.{digits}g}" if digits < 17 else repr(value)
     return "none" if value is None else str(value)
 
 
