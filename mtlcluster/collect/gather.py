@@ -68,7 +68,7 @@ class FinishedRun:
     device: str
     versions: dict[str, str]
     curves: dict[str, Curve]
-    values: dict[str, float]        # `validation/…` at that epoch, `test/…`, `measured/…`
+    values: dict[str, float]        # `validation/…` at that epoch, `test/…`, `measured/…`; not all are finite
 
 
 def gather(seen: Iterable[Seen], advance: Callable[[], object]) -> tuple[list[FinishedRun], list[Absent]]:
@@ -166,7 +166,7 @@ def _values(series: dict[str, Any], epoch: int | None) -> dict[str, float]:
         elif name.startswith("validation/"):
             at = np.flatnonzero(np.asarray(entry["epoch"]) == epoch)
             values |= {name: float(numbers[at[-1]])} if len(at) else {}
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+    return values
 
 
 def _as_numbers(series: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -217,7 +217,7 @@ def notes(found: list[Setting]) -> list[str]:
         "Seeds of different length: a line goes on, pale and without a band, where some seeds have ended, as the mean "
         "of those that go on, and ends where more than half have.",
         "Missing values: steps at which a task was not active have no loss; values that are not finite are left out, "
-        "and n then counts the others.",
+        "and n then counts the others. Where no seed has a finite value, the table says ∞ or NaN.",
         "Single-task baselines: one run per task and seed with the schedule `single`, shown together as `single-task`; "
         "each task's values come from its own runs, and values across tasks are left out.",
     ]

@@ -19,11 +19,15 @@ BINS = 60               # of a figure's horizontal axis, at most
 
 @dataclass(frozen=True)
 class Spread:
-    """mean and std are NaN where nothing, or nothing but one seed, has a value."""
+    """n: how many seeds have a finite value. mean and std are of these; std is NaN where there is but one.
+
+    other: where there is none, but values that are not finite: one of them.
+    """
 
     mean: float
     std: float
     n: int
+    other: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class Band:
 
 
 def spread(numbers: Sequence[float]) -> Spread:
-    if not numbers:
-        return Spread(math.nan, math.nan, 0)
-    std = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
-    return Spread(float(np.mean(numbers)), std, len(numbers))
+    finite = [number for number in numbers if math.isfinite(number)]
+    if not finite:
+        return Spread(math.nan, math.nan, 0, next(iter(numbers), None))
+    std = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
+    return Spread(float(np.mean(finite)), std, len(finite))
 
 
 def band(curves: Sequence[Curve], end: float) -> Band:

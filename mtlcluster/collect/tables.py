@@ -108,7 +108,7 @@ def _cut(table: Table, places: list[int]) -> Table:
 def _table(name: str, title: str, found: list[Setting], columns: list[Column], summed_up: str) -> Table:
     """summed_up: the data whose columns are followed by Δm and mean rank, or ""."""
     by_column = [[spread(setting.numbers(column.key)) for setting in found] for column in columns]
-    kept = [i for i, cells in enumerate(by_column) if any(cell.n for cell in cells)]
+    kept = [i for i, cells in enumerate(by_column) if any(cell.n or cell.other is not None for cell in cells)]
     columns, by_column = [columns[i] for i in kept], [by_column[i] for i in kept]
     if summed_up:
         deltas = [spread(deltas_of(setting, found, columns)) for setting in found]
@@ -135,9 +135,10 @@ def rank_column() -> Column:
 def deltas_of(setting: Setting, found: list[Setting], columns: list[Column]) -> list[float]:
     """Δm of each run of `setting`, against the mean of the single-task baselines with the same other values.
 
-    Empty where a baseline is missing or at 0, and for the baselines themselves. Columns of no task are passed over.
+    Empty where a baseline is missing or at 0, and for the baselines themselves. Columns of no task, or without any
+    finite value, are passed over.
     """
-    columns = [column for column in columns if column.group]
+    columns = [c for c in columns if c.group and any(spread(other.numbers(c.key)).n for other in found)]
     plain = [s for s in found if s.single and not setting.single]
     same = [s for s in plain if s.values == setting.values] or (plain if len(plain) == 1 else [])
     if not same or not columns:
@@ -146,17 +147,17 @@ def deltas_of(setting: Setting, found: list[Setting], columns: list[Column]) -> 
     if not all(math.isfinite(number) and number != 0 for number in baseline):
         return []
     directions = [column.direction for column in columns]
-    complete = [run for run in setting.runs if all(column.key in run.values for column in columns)]
+    complete = [run for run in setting.runs if all(math.isfinite(run.values.get(c.key, math.nan)) for c in columns)]
     return [delta_m([run.values[c.key] for c in columns], baseline, directions) for run in complete]
 
 
 def ranks(by_column: list[list[Spread]], found: list[Setting], columns: list[Column]) -> list[Spread]:
     """The mean rank among the multi-task settings that have every metric; n is the number of metrics. Columns of no
-    task are passed over.
+    task, or without any finite value, are passed over.
     """
     nothing = Spread(math.nan, math.nan, 0)
-    by_column = [cells for cells, column in zip(by_column, columns, strict=True) if column.group]
-    columns = [column for column in columns if column.group]
+    counting = [i for i, c in enumerate(columns) if c.group and any(cell.n for cell in by_column[i])]
+    by_column, columns = [by_column[i] for i in counting], [columns[i] for i in counting]
     ranked = [i for i, s in enumerate(found) if not s.single and all(cells[i].n for cells in by_column)]
     if len(ranked) < 2 or not columns:
         return [nothing] * len(found)
@@ -182,6 +183,8 @@ def decimals(table: Table, place: int) -> int | None:
 
 def shown(cell: Spread, digits: int | None) -> tuple[str, str]:
     """The mean and the spread (or "" where there is none) as texts."""
+    if cell.other is not None:
+        return "NaN" if math.isnan(cell.other) else "∞" if cell.other > 0 else "-∞", ""
     if not cell.n:
         return "–", ""
     form = ".3g" if digits is None else f".{digits}f"
@@ -228,6 +231,7 @@ def as_csv(table: Table) -> str:
         line: list[object] = [setting.label, setting.method, *setting.values.values()]
         for column, cell in zip(table.columns, row, strict=True):
             numbers = [number if math.isfinite(number) else "" for number in (cell.mean, cell.std)]
+            numbers = numbers if cell.other is None else [cell.other, ""]
             line += numbers[:1] if column == rank_column() else [*numbers, cell.n]
         lines.append(line)
     return csv_text(lines)
