@@ -165,13 +165,12 @@ def wrapped(text: str, room: int, lines: int = 2) -> str:
 
 
 def wrapped_apart(texts: Sequence[str], room: int, lines: int) -> list[str]:
-    """Each wrapped; where some then look alike, only the words in which these differ."""
-    usual = [wrapped(text, room, lines) for text in texts]
-    made = []
-    for text, short in zip(texts, usual, strict=True):
-        alike = [other for other, shown in zip(texts, usual, strict=True) if shown == short and other != text]
-        made.append(wrapped(_difference(text, alike), room, lines) if alike else short)
-    return made
+    """Each wrapped; where some then look alike, of those that are too long only the words in which they differ."""
+    made = [wrapped(text, room, lines) for text in texts]
+    if len({*made}) == len({*texts}):
+        return made
+    long = [text for text, short in zip(texts, made, strict=True) if "…" in short]
+    return [wrapped(_difference(text, long), room, lines) if text in long else made[i] for i, text in enumerate(texts)]
 
 
 def _difference(text: str, others: Sequence[str]) -> str:

@@ -1,11 +1,12 @@
 """Settings that differ have labels that differ, in tables and in figures, with no more digits than that takes."""
 
 import pytest
-from collect.synthetic import history, method
+from collect.synthetic import TASKS, history, method
 
-from mtlcluster.collect import style
+from mtlcluster.collect.figures import Figures
 from mtlcluster.collect.gather import finished_run
 from mtlcluster.collect.settings import settings
+from mtlcluster.collect.tables import tables
 
 
 def labels(values: list[object], key: str = "model.x") -> list[str]:
@@ -46,20 +47,28 @@ def test_a_method_is_not_averaged_with_another_whose_name_is_the_same() -> None:
     assert {label.split()[1] for label in found} == {"alpha=0.1234567", "alpha=0.1234568", "alpha=none"}
 
 
-@pytest.mark.parametrize(("room", "lines"), [(34, 1), (44, 3)])
-def test_long_labels_are_told_apart_in_figures(room: int, lines: int) -> None:
-    """Wherever they differ, be it within a word or in several words."""
-    long = "x" * room * lines
-    for at in range(0, len(long) * 3, 7):
-        one_word = [f"path={'a' * at}{letter}{'b' * (len(long) * 3 - at)}" for letter in ("X", "Y", "YZ")]
-        together(["plain", *one_word], room, lines)
-    several = [f"pcgrad {long} lr={a} {long} decay={b} {long}" for a in (0.1, 0.2) for b in (1, 2)]
-    together(["plain", *several], room, lines)
+LONG = "/".join(f"{i * i:05}ab" for i in range(30))
 
 
-def together(texts: list[str], room: int, lines: int) -> None:
-    shown = style.wrapped_apart(texts, room, lines)
-    assert len({*shown}) == len(texts), shown
-    assert shown[0] == "plain"
-    assert all(len(line) <= room for text in shown for line in text.split("\n"))
-    assert all(text.count("\n") < lines for text in shown)
+@pytest.mark.parametrize("places", [[0, 40, 80, 120], [160, 200, 239], [20], [39, 239], [5, 230]])
+def test_long_labels_are_told_apart_in_figures_wherever_they_differ(places: list[int]) -> None:
+    in_figures([{"x": LONG}, *({"x": f"{LONG[:at]}{letter}{LONG[at + 1 :]}"} for at in places for letter in "XY")])
+
+
+def test_so_are_labels_that_differ_in_several_words() -> None:
+    several: list[dict[str, object]] = [{"a": a, "b": LONG, "c": c, "d": LONG} for a in (1, 2) for c in (0.1, 0.2)]
+    in_figures([*several, {"a": 1, "b": "other", "c": 0.1, "d": "other"}])
+
+
+def in_figures(choices: list[dict[str, object]]) -> None:
+    varied = [{f"model.{key}": value for key, value in chosen.items()} for chosen in choices]
+    runs = [history(method(), 0, varied=one, tasks=TASKS[:1], epochs=2, points=4) for one in varied]
+    found = settings([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])
+    tasks = found[0].runs[0].tasks
+    drawing = Figures(found, tasks, tables(found, tasks)[0])
+    rows, _ = drawing.results() or pytest.fail("none")
+    lines, _ = drawing.total_loss() or pytest.fail("none")
+    for labels in (rows.axes[0].get_yticklabels(), lines.legends[0].get_texts()):
+        shown = [label.get_text() for label in labels]
+        assert len({*shown}) == len(choices), shown
+        assert all(len(line) <= 44 for text in shown for line in text.split("\n"))

@@ -7,11 +7,12 @@ import pytest
 from collect.synthetic import TASKS, history, method
 from matplotlib.axes import Axes
 
-from mtlcluster.collect.figures import ZEROS, Figures
+from mtlcluster.collect.figures import Figures
 from mtlcluster.collect.gather import finished_run
 from mtlcluster.collect.settings import settings
 from mtlcluster.collect.tables import Table
 
+ZEROS = "Below the dotted line a logarithmic axis goes on, linearly, down to 0."
 FALLING = 10.0 ** np.linspace(2, -4, 30)
 
 
