@@ -209,7 +209,8 @@ def notes(found: list[Setting]) -> list[str]:
         "they are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last epoch.",
         *([TUNED] if tuned else []),
         "Order: baselines come first, the others by that validation value. The best of many settings looks better than "
-        "it is: a lead found by trying many deserves fresh seeds.",
+        "it is: a lead found by trying many deserves fresh seeds. A number before a label in a figure is the row of "
+        "the tables.",
         "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "
         "to the highest seed. Both show how far seeds lie apart; neither is a confidence interval of the mean, and "
         "one seed has neither. Two standard errors, the margin of what is bold, hold 95 % of chance differences with "

@@ -165,12 +165,16 @@ def wrapped(text: str, room: int, lines: int = 2) -> str:
 
 
 def wrapped_apart(texts: Sequence[str], room: int, lines: int) -> list[str]:
-    """Each wrapped; where some then look alike, of those that are too long only the words in which they differ."""
+    """Each wrapped; where some then look alike, of those that are too long only the words in which they differ, and
+    where that is too long as well, behind their number.
+    """
     made = [wrapped(text, room, lines) for text in texts]
-    if len({*made}) == len({*texts}):
-        return made
-    long = [text for text, short in zip(texts, made, strict=True) if "…" in short]
-    return [wrapped(_difference(text, long), room, lines) if text in long else made[i] for i, text in enumerate(texts)]
+    long = {i: text for i, (text, short) in enumerate(zip(texts, made, strict=True)) if "…" in short}
+    for number in ("", "{}: "):
+        if len({*made}) < len({*texts}):
+            for i, text in long.items():
+                made[i] = wrapped(number.format(i + 1) + _difference(text, list(long.values())), room, lines)
+    return made
 
 
 def _difference(text: str, others: Sequence[str]) -> str:
@@ -249,7 +253,8 @@ def legend(figure: Figure, found: Sequence[Setting], made: Sequence[Look], drawn
         return
     front = [i for i in sorted(drawn) if made[i].in_front]
     handles = [Line2D([], [], color=made[i].colour, linestyle=made[i].dash, linewidth=1.4) for i in front]
-    labels = wrapped_apart([found[i].label for i in front], 44, 3)
+    shown = wrapped_apart([setting.label for setting in found], 44, 3)
+    labels = [shown[i] for i in front]
     if behind := len(drawn) - len(front):
         handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
         labels.append(f"{behind} other settings")

@@ -58,6 +58,8 @@ def test_long_labels_are_told_apart_in_figures_wherever_they_differ(places: list
 def test_so_are_labels_that_differ_in_several_words() -> None:
     several: list[dict[str, object]] = [{"a": a, "b": LONG, "c": c, "d": LONG} for a in (1, 2) for c in (0.1, 0.2)]
     in_figures([*several, {"a": 1, "b": "other", "c": 0.1, "d": "other"}])
+    more = [{"a": f"{LONG}{a}", "b": f"{LONG}{b}", "c": f"{LONG}{c}"} for a in "XY" for b in "XY" for c in "XY"]
+    in_figures(more)
 
 
 def in_figures(choices: list[dict[str, object]]) -> None:
