@@ -112,8 +112,10 @@ def train(config: Path, folder: Path | None) -> None:
     CONFIG is its configuration, in YAML. Called again, it goes on from its last checkpoint. Without --folder the
     results go into trained/, under the name of the file.
     """
+    from mtlcluster.launch.environment import fix_hashes
     from mtlcluster.training.console import train_file
 
+    fix_hashes()
     raise Exit(train_file(config, folder or Path("trained") / config.stem))
 
 
@@ -346,8 +348,10 @@ def check(config: Path) -> None:
     CONFIG is its configuration, in YAML. Looks at masks, padding, finite values and labels. The first batches are
     checked in training as well.
     """
+    from mtlcluster.launch.environment import fix_hashes
     from mtlcluster.training.console import check_file
 
+    fix_hashes()
     raise Exit(check_file(config))
 
 

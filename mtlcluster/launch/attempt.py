@@ -17,10 +17,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.launch.environment import HASHES
 from mtlcluster.launch.nodes import Nodes
 from mtlcluster.launch.pythonpath import behind
 from mtlcluster.launch.ranks import GRACE, Crew, command, ignore_signals, kill_group, without_ranks
-from mtlcluster.launch.slots import Share
+from mtlcluster.launch.slots import SETUP_FAILED, Share
 from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
@@ -147,7 +148,7 @@ class Attempt:
         status = self.status
         status.state, status.error, status.seconds_left = "running", "", None
         status.host = os.uname().nodename
-        status.notes = [note for note in status.notes if note != HUNG]
+        status.notes = [note for note in status.notes if note != HUNG and not note.startswith(SETUP_FAILED)]
         status.attempt += 1
         status.started = status.started or self.began
         # Taken back as soon as something new is saved. Counted now, for the attempt may end by SIGKILL.
@@ -162,11 +163,13 @@ class Attempt:
             start = log.tell()
             job = self.status.job_id
             log.write(f"--- attempt {self.status.attempt}, {when}, {self.status.host}, job {job}\n".encode())
+            if self.share.note:
+                log.write(f"{self.share.note}\n".encode(errors="replace"))
         return start
 
     def _shared_environment(self, code: Path) -> dict[str, str]:
         """What all ranks are to have in theirs."""
-        environment = {"PYTHONPATH": behind(code), "PYTHONUNBUFFERED": "1"}
+        environment = {"PYTHONPATH": behind(code), "PYTHONUNBUFFERED": "1", **HASHES}
         environment |= dict.fromkeys(THREADS, str(max(1, self.resources["cpus"] // self.ranks_here)))
         if self.ranks > 1:
             environment |= {"WORLD_SIZE": str(self.ranks), "LOCAL_WORLD_SIZE": str(self.ranks_here)}

@@ -5,6 +5,7 @@ not in a run: it would fail, wait for a keyboard, or leave out its assertions.
 """
 
 import os
+import sys
 
 # A screen, which the run may outlive or which its machine doesn't have.
 SCREEN = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "SESSION_MANAGER", "WINDOWID")
@@ -16,7 +17,10 @@ INTERPRETER = (
 )  # fmt: skip
 COLOUR = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 LEFT_OUT = frozenset({*SCREEN, *INTERPRETER, *COLOUR})
+# Else sets of strings have another order in every process, and classes numbered by one other numbers after each resume.
+HASHES = {"PYTHONHASHSEED": "0"}
 INSTEAD = {
+    **HASHES,
     "MPLBACKEND": "Agg",                                # a notebook's backend is a package that a run may not have
     "QT_QPA_PLATFORM": "offscreen",                     # without a screen Qt aborts the process
     "SDL_VIDEODRIVER": "dummy",
@@ -35,3 +39,9 @@ OF_AN_ENVIRONMENT = "unset PYTHONHOME; "
 def headless(**more: str) -> dict[str, str]:
     """This process's environment as a run may have it, and `more`."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT} | INSTEAD | more
+
+
+def fix_hashes() -> None:
+    """Starts this program anew where its strings don't hash as those of a run: a process can't change that later."""
+    if not HASHES.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **HASHES})     # noqa: S606

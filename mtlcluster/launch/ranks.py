@@ -36,7 +36,13 @@ PR_SET_PDEATHSIG = 1
 
 # What torch.distributed goes by; and what torchrun, if `submit` ran under it, has said about another store.
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-FOREIGN = {*VARIABLES, "TORCHELASTIC_USE_AGENT_STORE"}
+# Where threads of OpenMP sit: a module's word is for a program that has the node for itself. All runs of a node, and
+# their data loaders, would sit on its first core.
+BINDING = {
+    *("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"),
+    *("KMP_AFFINITY", "KMP_HW_SUBSET", "KMP_PLACE_THREADS", "KMP_TOPOLOGY_METHOD", "KMP_HIDDEN_HELPER_AFFINITY"),
+}
+FOREIGN = {*VARIABLES, "TORCHELASTIC_USE_AGENT_STORE", *BINDING}
 
 
 def command(folder: str, report_fd: int, *held: int) -> list[str]:
@@ -45,7 +51,7 @@ def command(folder: str, report_fd: int, *held: int) -> list[str]:
 
 
 def without_ranks() -> dict[str, str]:
-    """This process's environment without what it says about ranks."""
+    """This process's environment without what it says about ranks, and about cores for them."""
     return {name: value for name, value in os.environ.items() if name not in FOREIGN}
 
 

@@ -19,6 +19,7 @@ from typing import Protocol
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import try_lock
 
+SETUP_FAILED = "setup: "    # how a note begins about lines of a cluster's `setup` that have failed
 COUNTED = "the runs of this machine are counted there"
 
 
@@ -41,20 +42,31 @@ class Room(Protocol):
 
 
 class JobRoom:
-    """A Slurm job's: up to `at_once` runs, each with an equal part of the GPUs that the job was given."""
+    """A Slurm job's: up to `at_once` runs, each with GPUs of its own among those that the job was given."""
 
     def __init__(self, at_once: int) -> None:
-        self.places = list(range(at_once))
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        self.gpus = [gpu for gpu in visible.split(",") if gpu]
+        self.places = at_once
+        # Some clusters hide the other GPUs by cgroups alone and set no variable: one run has what there is then. Of
+        # several each needs its own, which are known where the GPUs are NVIDIA's.
+        is_told = "CUDA_VISIBLE_DEVICES" in os.environ
+        self.gpus = visible_gpus() if is_told or at_once > 1 else []
+        self.given = len(self.gpus)
+        self.is_known = is_told or self.given > 0
+        failed = os.environ.get("MTLCLUSTER_SETUP_FAILED", "")
+        self.note = f"{SETUP_FAILED}{failed}" if failed else ""
 
     def take(self, cpus: int, gpus: int) -> Share | None:
-        if not self.places:
+        if self.is_known and gpus > self.given:
+            raise OSError(f"it asks for {gpus} GPUs, its job was given {self.given}")
+        if not self.places or (self.is_known and gpus > len(self.gpus)):
             return None
-        place = self.places.pop(0)
-        part = self.gpus[place * gpus : (place + 1) * gpus]
-        # Some clusters hide the other GPUs by cgroups alone and set no variable.
-        return Share(part if part or not gpus else None, free=lambda: self.places.append(place))
+        self.places -= 1
+        part, self.gpus = self.gpus[:gpus], self.gpus[gpus:]
+        return Share(part if self.is_known or not gpus else None, note=self.note, free=lambda: self._free(part))
+
+    def _free(self, gpus: list[str]) -> None:
+        self.places += 1
+        self.gpus = gpus + self.gpus
 
 
 class Machine:
@@ -63,7 +75,7 @@ class Machine:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or slots_folder()
         self.cpus = [f"cpu-{core}" for core in sorted(os.sched_getaffinity(0))]
-        self.gpus = visible_gpus()
+        self.gpus = {f"gpu-{slot}": gpu for slot, gpu in zip(*_slots_of_gpus(), strict=True)}
         self.taken: set[str] = set()        # by this worker: their files may be removed under it
 
     def take(self, cpus: int, gpus: int) -> Share | None:
@@ -76,7 +88,7 @@ class Machine:
                 with os.fdopen(_open_slot(folder, "master"), "w") as master:
                     fcntl.flock(master, fcntl.LOCK_EX)
                     cores = self._hold(folder, self.cpus, wanted, unused)
-                    cards = self._hold(folder, [f"gpu-{gpu}" for gpu in self.gpus], gpus, unused)
+                    cards = self._hold(folder, list(self.gpus), gpus, unused)
             except FileNotFoundError:       # the folder is being removed at this very moment
                 return None
             if len(cores) < wanted or len(cards) < gpus:
@@ -86,7 +98,7 @@ class Machine:
         self.taken |= held.keys()
         note = f"asks for {cpus} cores, more than the {wanted} of this machine" if wanted < cpus else ""
         free = functools.partial(self._free, held)
-        return Share([name.removeprefix("gpu-") for name in cards], tuple(held.values()), note, free)
+        return Share([self.gpus[name] for name in cards], tuple(held.values()), note, free)
 
     def _hold(self, folder: int, names: list[str], count: int, unused: ExitStack) -> dict[str, int]:
         """Up to `count` free slots of `names`, each with the open file whose lock holds it; `unused` closes it."""
@@ -152,10 +164,42 @@ def visible_gpus() -> list[str]:
     """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them, of those that the caller may use."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu and gpu != "-1"]
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+    return _names(_installed())
+
+
+def _names(installed: list[list[str]]) -> list[str]:
+    """All `installed` GPUs, by number. A GPU that is divided is used by its instances (MIG), which have no number."""
+    if all(len(gpu) == 1 for gpu in installed):
+        return [str(number) for number in range(len(installed))]
+    return [name for gpu in installed for name in gpu[1:] or gpu]
+
+
+def _slots_of_gpus() -> tuple[list[str], list[str]]:
+    """What the locks of the visible GPUs are called, and the GPUs. Another shell may name the same GPU otherwise."""
+    visible, installed = visible_gpus(), _installed()
+    numbers = {gpu[0]: str(number) for number, gpu in enumerate(installed)}
+
+    def slot(name: str) -> str:
+        """A GPU's number; its beginning may stand for a UUID."""
+        meant = [number for uuid, number in numbers.items() if name.startswith("GPU-") and uuid.startswith(name)]
+        return meant[0] if len(meant) == 1 else name
+
+    return [slot(name) for name in visible], visible
+
+
+@functools.cache
+def _installed() -> list[list[str]]:
+    """The UUID of every GPU that the driver lists, in its order, each with those of its instances (MIG)."""
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
-    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-    return [str(index) for index in range(count)]
+    found: list[list[str]] = []
+    for line in listed.splitlines():
+        uuid = line.rpartition("UUID: ")[2].rstrip(") ")
+        if line.startswith("GPU "):
+            found.append([uuid])
+        elif line.lstrip().startswith("MIG ") and found:
+            found[-1].append(uuid)
+    return found

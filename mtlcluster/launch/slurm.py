@@ -32,6 +32,18 @@ WORK = (
     'work_in_slurm(sys.argv[1], sys.argv[2], int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)), int(sys.argv[3]))'
 )
 
+# A line of the cluster's that fails ends no job: many fail on some nodes only, and do no harm. The worker hears of it.
+# Not of what fails inside files that those lines read. (BASH_COMMAND may be one inside a function, as `module` is.)
+WATCH = """trap 'mtlcluster_code=$? mtlcluster_line=$LINENO
+if [ "${#BASH_SOURCE[@]}" -le 1 ]; then
+    mtlcluster_line=$(sed -n "$mtlcluster_line{s/^ *//;p}" "$0")
+    mtlcluster_line="${mtlcluster_line:-$BASH_COMMAND} ended with $mtlcluster_code"
+    MTLCLUSTER_SETUP_FAILED="${MTLCLUSTER_SETUP_FAILED:+$MTLCLUSTER_SETUP_FAILED; }$mtlcluster_line"
+    export MTLCLUSTER_SETUP_FAILED="${MTLCLUSTER_SETUP_FAILED:0:500}"
+fi' ERR
+unset MTLCLUSTER_SETUP_FAILED"""
+UNWATCH = "trap - ERR"
+
 SETTLE = "submit again: what there may be of it is cancelled first"
 
 
@@ -88,7 +100,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
         wckey=None,
         setup=[
             environment.SHELL,
-            *offered.setup,
+            *([WATCH, *offered.setup, UNWATCH] if offered.setup else []),
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         ],
         use_srun=False,         # but see `script`: submitit's takes a % in a path for the beginning of a pattern

@@ -291,6 +291,10 @@ def _refuse_taken(sweep: Sweep, names: list[str]) -> None:
 
 
 def sweep_of(grid: Grid, runs_folder: Path) -> Sweep:
+    """The sweep of `grid` there. A relative folder counts from the working folder as the kernel names it, without
+    links, as for sbatch: jobs in the queue are found by this path, however one came here. An absolute one stays as it
+    is, for nodes that know the link alone.
+    """
     return Sweep(runs_folder.absolute() / grid.file.name)
 
 

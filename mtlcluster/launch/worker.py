@@ -9,6 +9,7 @@ It imports nothing heavy, so that it is ready soon, and reads status.json, so th
 
 import functools
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -256,18 +257,25 @@ def slurm_job_id() -> str:
 
 
 def requeue(cause: signal.Signals | None) -> bool:
-    """Puts this job back into the queue. After a TERM only if it still runs: one that was cancelled shall stay so.
+    """Puts this job back into the queue. After a TERM not if it has ended: one that was cancelled shall stay so. But no
+    answer is no end.
 
     (A job that ends by itself after a TERM has completed, for Slurm: it requeues only those that it has to kill.)
     """
     job = slurm_job_id()
-    if cause == signal.SIGTERM and _slurm("squeue", "--noheader", f"--jobs={job}", "--format=%T") != "RUNNING":
-        return False
     for patience in (0, 2, 5):
         time.sleep(patience)
+        if cause == signal.SIGTERM and _state(job) not in ("RUNNING", ""):
+            return False
         if _slurm("scontrol", "requeue", job) is not None:
             return True
     return False
+
+
+def _state(job: str) -> str:
+    """A job's, in Slurm's words, of which no option of squeue's leaves anything out; '' where it does not say."""
+    found = re.search(r"\bJobState=(\w+)", _slurm("scontrol", "--oneliner", "show", "job", job) or "")
+    return found[1] if found else ""
 
 
 def _slurm(*command: str) -> str | None:
