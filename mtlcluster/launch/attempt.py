@@ -104,7 +104,8 @@ class Attempt:
         self.keeper: subprocess.Popen[bytes] | None = None
         self.changed = True             # status.json is to be written
         self.written, self.trouble = 0.0, ""    # when that was tried last, and what was in the way
-        self.began, self.elapsed_before = time.time(), status.elapsed
+        # Durations by a clock that nobody sets: else one that is set back would silence the run until then.
+        self.began, self.elapsed_before = time.monotonic(), status.elapsed
         self._begin_status()
         self.log_start = self._log_header()
         self.reports, report_end = os.pipe()
@@ -150,7 +151,7 @@ class Attempt:
         status.host = os.uname().nodename
         status.notes = [note for note in status.notes if note != HUNG and not note.startswith(SETUP_FAILED)]
         status.attempt += 1
-        status.started = status.started or self.began
+        status.started = status.started or time.time()
         # Taken back as soon as something new is saved. Counted now, for the attempt may end by SIGKILL.
         status.stops_without_progress += 1
         if self.share.note and self.share.note not in status.notes:
@@ -324,14 +325,13 @@ class Attempt:
     def tend(self) -> None:
         """Writes status.json if something happened or a heartbeat is due."""
         due = AGAIN if self.trouble else 0.0 if self.changed else HEARTBEAT
-        if time.time() - self.written >= due:
+        if time.monotonic() - self.written >= due:
             self.write()
 
     def write(self) -> None:
         """A full disk must not end the worker: what could not be written is tried again."""
-        self.status.heartbeat = time.time()
-        self.status.elapsed = self.elapsed_before + self.status.heartbeat - self.began
-        self.written = self.status.heartbeat
+        self.status.heartbeat, self.written = time.time(), time.monotonic()
+        self.status.elapsed = self.elapsed_before + self.written - self.began
         trouble = record(self.run, self.status)
         if trouble and trouble != self.trouble:
             say(f"{self.run.status}: {trouble}")

@@ -1,5 +1,6 @@
 """What became of jobs: asks Slurm (with or without accounting); for local ones looks at locks and processes."""
 
+import functools
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from typing import Literal
 from mtlcluster.errors import SchedulerError
 from mtlcluster.sweep.files import is_locked
 
+MARK = "mtlcluster "        # how the comment of a job begins; its submission and its sweep's folder follow
 PATIENCE = 10.0             # seconds; a controller that hangs must not hang `status`
 SILENCE = 120.0             # seconds without a word after which a worker that can't be looked at is dead
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
@@ -53,7 +55,7 @@ def ask(jobs: Mapping[str, Traces], owners: Collection[int] = ()) -> dict[str, A
     """
     answers = {job: _ask_for_local(job, traces) for job, traces in jobs.items() if is_local(job)}
     if slurm := jobs.keys() - answers.keys():
-        answers |= _ask_slurm(slurm, {os.getuid(), *owners})
+        answers |= _ask_slurm({job: jobs[job] for job in slurm}, {os.getuid(), *owners})
     return answers
 
 
@@ -93,7 +95,31 @@ def _ask_for_local(job_id: str, traces: Traces) -> Answer:
         state, started = _process(pid)
     except OSError:
         return Answer("gone")
-    return Answer("running") if started == start_time and state not in "ZX" else Answer("gone")
+    lives = started == start_time and state not in "ZX" and not _is_of_original(_folder_of_worker(pid), traces)
+    return Answer("running") if lives else Answer("gone")
+
+
+def _folder_of_worker(pid: str) -> str:
+    """The sweep's folder with which a worker was started; '' where that can't be seen."""
+    with suppress(OSError, ValueError):
+        words = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "surrogateescape").split("\0")
+        return words[words.index("mtlcluster.launch.local") + 1]
+    return ""
+
+
+@functools.cache
+def _number_of(folder: str) -> int | None:
+    """By which one tells folders apart, however they are reached; None where there is none (now, for it was moved)."""
+    try:
+        return Path(folder).stat().st_ino
+    except (OSError, ValueError):
+        return None
+
+
+def _is_of_original(folder: str, traces: Traces) -> bool:
+    """Whether a job is of `folder`, and the sweep that names it a copy: what becomes of that job is not the copy's."""
+    here, there = _number_of(str(traces.log.parents[2])), _number_of(folder)
+    return here is not None and there is not None and here != there
 
 
 def kill_local(job_id: str) -> None:
@@ -115,19 +141,20 @@ def _process(pid: int | str) -> tuple[str, str]:
     return fields[0], fields[19]
 
 
-def _ask_slurm(job_ids: set[str], users: set[int]) -> dict[str, Answer]:
+def _ask_slurm(jobs: Mapping[str, Traces], users: set[int]) -> dict[str, Answer]:
     try:
         queue = run_slurm(
-            "squeue", "--noheader", "--array", "--states=all", f"--user={_joined(users)}", "--format=%i|%T|%r"
+            "squeue", "--noheader", "--array", "--states=all", f"--user={_joined(users)}", "--format=%i|%T|%r|%k"
         )
     except SchedulerError as error:
-        return dict.fromkeys(job_ids, Answer("unknown", str(error)))
+        return dict.fromkeys(jobs, Answer("unknown", str(error)))
     answers = {}
     for line in queue.splitlines():
-        job, state, reason = line.split("|", 2)
-        if job in job_ids:
-            answers[job] = _answer(state, reason)
-    if forgotten := job_ids - answers.keys():
+        job, state, reason, comment = (*line.split("|", 3), "", "", "")[:4]
+        if job in jobs and state:           # a site's own squeue may say more
+            of_original = comment.startswith(MARK) and _is_of_original(comment.split(" ", 2)[-1], jobs[job])
+            answers[job] = Answer("gone") if of_original else _answer(state, reason)
+    if forgotten := jobs.keys() - answers.keys():
         answers |= dict.fromkeys(forgotten, Answer("gone")) | _ask_accounting(forgotten)
     return answers
 

@@ -14,7 +14,7 @@ from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch import environment
 from mtlcluster.launch.pack import Array
-from mtlcluster.launch.scheduler import run_slurm, scancel
+from mtlcluster.launch.scheduler import MARK, run_slurm, scancel
 from mtlcluster.sweep.folder import Sweep
 
 if TYPE_CHECKING:               # a quarter of a second, which only a submission need pay
@@ -233,7 +233,7 @@ def job_ids(said: str) -> set[str]:
 
 def mark(sweep: Sweep, submission: str) -> str:
     """What a job carries as its comment, so that the jobs of a killed `submit` are found."""
-    return f"mtlcluster {submission} {sweep.folder}"
+    return f"{MARK}{submission} {sweep.folder}"
 
 
 def cancel_orphans(sweep: Sweep, submission: str) -> list[str]:

@@ -246,7 +246,7 @@ def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) ->
     worker = Worker(sweep, found, slurm_job_id(), found.jobs[job], JobRoom(at_once), nodes)
     worker.work(listener)
     if worker.unfinished:
-        sys.exit(0 if requeue(listener.heard) else 1)
+        sys.exit(0 if requeue() else 1)
     if worker.failed:
         sys.exit(1)
 
@@ -256,26 +256,26 @@ def slurm_job_id() -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
-def requeue(cause: signal.Signals | None) -> bool:
-    """Puts this job back into the queue. After a TERM not if it has ended: one that was cancelled shall stay so. But no
-    answer is no end.
+def requeue() -> bool:
+    """Puts this job back into the queue, unless Slurm is ending it for another reason than its time limit: one that was
+    cancelled shall stay so, be it after a first signal. But no answer is no end.
 
     (A job that ends by itself after a TERM has completed, for Slurm: it requeues only those that it has to kill.)
     """
     job = slurm_job_id()
     for patience in (0, 2, 5):
         time.sleep(patience)
-        if cause == signal.SIGTERM and _state(job) not in ("RUNNING", ""):
+        if _is_ending(job):
             return False
         if _slurm("scontrol", "requeue", job) is not None:
             return True
     return False
 
 
-def _state(job: str) -> str:
-    """A job's, in Slurm's words, of which no option of squeue's leaves anything out; '' where it does not say."""
-    found = re.search(r"\bJobState=(\w+)", _slurm("scontrol", "--oneliner", "show", "job", job) or "")
-    return found[1] if found else ""
+def _is_ending(job: str) -> bool:
+    """Whether Slurm says so. (Of what scontrol shows no variable leaves anything out, as of squeue's answers.)"""
+    found = re.search(r"\bJobState=(\w+) Reason=(\w+)", _slurm("scontrol", "--oneliner", "show", "job", job) or "")
+    return found is not None and found[1] != "RUNNING" and found[2] != "TimeLimit"
 
 
 def _slurm(*command: str) -> str | None:
