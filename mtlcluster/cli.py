@@ -288,8 +288,8 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     if ended := sum(run.ended for run in after):
         _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
     if ended < len(after):
-        soon = "will end within a minute, or when it has saved, or be killed"
-        _say(f"{_runs(len(after) - ended)} {soon}; to see it: mtlcluster status {sweep}{_again(runs)}")
+        soon = "will end within a minute: each saves and stops, or is killed"
+        _say(f"{_runs(len(after) - ended)} {soon}; to watch: mtlcluster status {sweep}{_again(runs)}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ from mtlcluster.launch.nodes import Nodes
 from mtlcluster.launch.pythonpath import behind
 from mtlcluster.launch.ranks import GRACE, Crew, command, ignore_signals, kill_group, without_ranks
 from mtlcluster.launch.slots import SETUP_FAILED, Share
-from mtlcluster.sweep.files import unfollowed
+from mtlcluster.sweep.files import is_replaced, unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
 
@@ -329,7 +329,15 @@ class Attempt:
             self.write()
 
     def write(self) -> None:
-        """A full disk must not end the worker: what could not be written is tried again."""
+        """A full disk must not end the worker: what could not be written is tried again. But where the run was removed,
+        and perhaps submitted anew, this one is over and says no more.
+        """
+        if is_replaced(self.run.lock, self.lock):
+            if not self.killed:
+                say(f"{self.run.folder} was removed while it trained: ended")
+                self._kill()
+            self.changed, self.trouble, self.written = False, "", time.monotonic()
+            return
         self.status.heartbeat, self.written = time.time(), time.monotonic()
         self.status.elapsed = self.elapsed_before + self.written - self.began
         trouble = record(self.run, self.status)

@@ -111,7 +111,7 @@ def _folder_of_worker(pid: str) -> str:
 def _number_of(folder: str) -> int | None:
     """By which one tells folders apart, however they are reached; None where there is none (now, for it was moved)."""
     try:
-        return Path(folder).stat().st_ino
+        return Path(folder).stat().st_ino if folder else None
     except (OSError, ValueError):
         return None
 

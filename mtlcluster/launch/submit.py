@@ -55,19 +55,19 @@ def choose_cluster(name: str | None, grid: Grid) -> Cluster:
     Raises UserError where Slurm does not answer: this is a login node then, which is not to train in its place.
     """
     if name := name or grid.file.cluster:
-        return _find_cluster(name, grid.path.parent)
+        return _find_cluster(name, grid.path.parent, "; --cluster local trains on this machine")
     if slurm.installed() and not slurm.answers():
         raise UserError("Slurm is installed here but does not answer; try again, or train here: --cluster local")
-    return _find_cluster(SLURM if slurm.installed() else LOCAL, grid.path.parent, chosen=False)
+    return _find_cluster(SLURM if slurm.installed() else LOCAL, grid.path.parent)
 
 
-def _find_cluster(name: str, grid_folder: Path | None, chosen: bool = True) -> Cluster:
+def _find_cluster(name: str, grid_folder: Path | None, else_do: str = "; try again later") -> Cluster:
     cluster = find_cluster(name, grid_folder)
     if cluster.is_local:
         slots.refuse_unsafe_folder()
-    if chosen and not cluster.is_local and not cluster.is_remote and not slurm.answers():
+    if not cluster.is_local and not cluster.is_remote and not slurm.answers():
         away = "Slurm does not answer here (is sbatch installed, and its controller up?)"
-        raise UserError(f"cluster '{name}': {away}; --cluster local trains on this machine")
+        raise UserError(f"cluster '{name}': {away}{else_do}")
     return cluster
 
 

@@ -27,7 +27,7 @@ from mtlcluster.launch.nodes import Nodes, gather, keep_ranks
 from mtlcluster.launch.scheduler import without_options
 from mtlcluster.launch.slots import JobRoom, Room
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import try_lock
+from mtlcluster.sweep.files import is_replaced, try_lock
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.reading import open_regular, read_yaml_text
 from mtlcluster.sweep.status import ENDED, Status, read_status
@@ -85,6 +85,7 @@ class Worker:
         self.sweep, self.submission, self.job_id, self.room = sweep, submission, job_id, room
         self.nodes = nodes or Nodes()
         self.code = sweep.code / submission.code
+        self.folder = os.open(sweep.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.waiting = [sweep.run(name) for name in runs]
         self.active: list[Attempt] = []
         self.unwritten: list[Unwritten] = []
@@ -142,7 +143,12 @@ class Worker:
         self.failed |= state == "failed"
 
     def _start(self) -> None:
-        """Starts what there is room for, in order."""
+        """Starts what there is room for, in order; nothing where the sweep was removed: one in its place has its own
+        worker.
+        """
+        if self.waiting and is_replaced(self.sweep.folder, self.folder):
+            say(f"{self.sweep.folder} was removed")
+            self.waiting.clear()
         for run in list(self.waiting):
             try:
                 if not self._start_one(run):

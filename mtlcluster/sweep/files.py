@@ -134,6 +134,18 @@ def try_lock(file: int) -> bool:
     return True
 
 
+def is_replaced(path: Path, file: int) -> bool:
+    """Whether the file or folder that is open as `file` was removed, be there another in its place at `path` or not.
+    One that was moved is still itself.
+    """
+    try:
+        return not os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return os.fstat(file).st_nlink == 0
+    except OSError:             # a file system that is away for a while tells nothing
+        return False
+
+
 def is_locked(path: Path) -> bool:
     """Whether a live process holds the lock on `path`. Leaves no trace; a file that can't be opened is held by nobody.
 
