@@ -108,6 +108,8 @@ class Attempt:
         self.began, self.elapsed_before = time.monotonic(), status.elapsed
         self._begin_status()
         self.log_start = self._log_header()
+        # By which it is known again: its lock may be purged as an old file.
+        self.folder = os.open(run.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.reports, report_end = os.pipe()
         os.set_blocking(self.reports, False)
         shared = self._shared_environment(code)
@@ -126,6 +128,7 @@ class Attempt:
                 )
         except OSError:
             os.close(self.reports)
+            os.close(self.folder)
             raise
         finally:
             os.close(report_end)
@@ -332,7 +335,7 @@ class Attempt:
         """A full disk must not end the worker: what could not be written is tried again. But where the run was removed,
         and perhaps submitted anew, this one is over and says no more.
         """
-        if is_replaced(self.run.lock, self.lock):
+        if is_replaced(self.run.folder, self.folder):
             if not self.killed:
                 say(f"{self.run.folder} was removed while it trained: ended")
                 self._kill()
@@ -364,6 +367,7 @@ class Attempt:
             self.crews[0].voice.close()         # it has nothing left to do
             self.keeper.wait()
         os.close(self.lock)
+        os.close(self.folder)
         self.share.free()
 
     def _verdict(self) -> tuple[Any, str]:

@@ -135,9 +135,7 @@ def try_lock(file: int) -> bool:
 
 
 def is_replaced(path: Path, file: int) -> bool:
-    """Whether the file or folder that is open as `file` was removed, be there another in its place at `path` or not.
-    One that was moved is still itself.
-    """
+    """Whether what is open as `file` was removed, and is perhaps another at `path` now; not if it was only moved."""
     try:
         return not os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:

@@ -35,3 +35,12 @@ def test_the_old_worker_does_not_touch_the_new_runs(project, make_grid, submit_l
             time.sleep(0.1)
     assert {status.state for run in new.sweep.runs() if (status := new.status(run.name))} == {"running"}
     assert new.status("seed=0").job_id == new.submitted.job_ids[0]
+
+
+def test_a_lock_that_is_purged_as_an_old_file_ends_no_run(make_grid, submit_locally, fake_child):
+    sweep = submit_locally(make_grid(grid={"data.path": ["endless"]}))
+    sweep.wait("", "running")
+    [run] = sweep.sweep.runs()
+    run.lock.unlink()
+    run.cancel.touch()          # its worker writes at once, and the run may save
+    assert sweep.wait("", "cancelled").stops_without_progress == 0
