@@ -13,7 +13,7 @@ from mtlcluster.config.job_file import JobFile
 from mtlcluster.launch import git
 from mtlcluster.launch.imports import walk
 from mtlcluster.launch.project import SOURCES, collect
-from mtlcluster.sweep.files import flush, new_folder, replace, sha256
+from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace, sha256
 
 ESSENTIAL = ["mtlcluster/launch/start.sh", "mtlcluster/launch/worker.py", "mtlcluster/training/child.py"]
 LIST = "files.sha256"       # the files of a snapshot and their checksums, as `sha256sum -c` reads them
@@ -62,8 +62,10 @@ def keep(snapshot: Snapshot, code: Path) -> list[str]:
     be called with the sweep locked.
     """
     folder = code / snapshot.hash
+    _clear(folder)
     if folder.is_dir():
         if _listed(folder) is None:
+            _make_way(folder, LIST)
             replace(folder / LIST, lambda file: file.write(_list(snapshot.files)))
         mend(folder, snapshot.files)
         return []
@@ -99,7 +101,7 @@ def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = 
     if (listed := _listed(folder)) is None:
         if _digest(present) != folder.name:     # of an older version, perhaps, which kept no list
             return [name for name in essential if not (folder / name).is_file()]
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_way(folder, LIST)
         replace(folder / LIST, lambda file: file.write(_list(present)))
         listed = {name: checksum(content) for name, content in present.items()}
     lost = []
@@ -108,9 +110,24 @@ def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = 
         if content is None or checksum(content) != listed[name]:
             lost.append(name)
         else:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            _make_way(folder, name)
             replace(folder / name, functools.partial(_put, content))
     return lost
+
+
+def _make_way(folder: Path, name: str) -> None:
+    """For a file that is to be written. Raises OSError for links, which may lead anywhere."""
+    for parent in reversed(Path(name).parents):
+        _clear(folder / parent)
+        make_folder(folder / parent)
+    if (folder / name).is_dir():
+        remove(folder / name)
+
+
+def _clear(place: Path) -> None:
+    """Removes what is no folder where one belongs."""
+    if place.exists() and not place.is_dir():
+        place.unlink()
 
 
 def _put(content: bytes, file: BinaryIO) -> None:

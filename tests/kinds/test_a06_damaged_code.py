@@ -1,6 +1,7 @@
 """A damaged code/<hash>/, as file systems leave it that purge old files: repaired, or named before anything is lost."""
 
 import fcntl
+import os
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def garbled_list(code: Path) -> None:
     (code / "jobs" / "tiny.py").unlink()
 
 
+def instead(make, *names: str):
+    """Something else where a file or a folder was."""
+
+    def damage(code: Path) -> None:
+        for path in [code / name for name in names]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            make(path)
+
+    return damage
+
+
 DAMAGES = {
     "a file of the library is gone": unlink("mtlcluster/training/child.py"),
     "a small one, too": unlink("mtlcluster/methods/__init__.py", "mtlcluster/launch/start.sh"),
@@ -44,6 +56,10 @@ DAMAGES = {
     "the list is garbled": garbled_list,
     "all files are gone": all_files,
     "all is gone": shutil.rmtree,
+    "it is a file": instead(Path.touch, "."),
+    "a file is a folder": instead(Path.mkdir, "mtlcluster/launch/worker.py", "files.sha256"),
+    "a folder of the library is a file": instead(Path.touch, "mtlcluster/sweep"),
+    "files are FIFOs": instead(os.mkfifo, "jobs/tiny.py", "files.sha256"),
 }
 
 
@@ -85,6 +101,16 @@ def test_what_the_project_still_has_is_written_again(kept, damage):
     after = contents(code)
     after.pop("out.txt", None)
     assert after == before
+
+
+@pytest.mark.parametrize("place", [".", "mtlcluster", "mtlcluster/launch"])
+def test_nothing_is_written_through_a_link(kept, project, place):
+    sweep, code = kept
+    (project / "elsewhere").mkdir()
+    instead(lambda path: path.symlink_to(project / "elsewhere"), place)(code)
+    with pytest.raises(OSError, match="is a symbolic link, which is not followed"):
+        mend(sweep, code)
+    assert not list((project / "elsewhere").iterdir())
 
 
 def test_what_is_whole_is_neither_written_nor_taken_for_damaged(kept, project):
