@@ -134,7 +134,7 @@ class YamlFile:
             if not isinstance(name, str | int) or isinstance(name, bool):
                 self._refuse_node(key_node, "a key must be a plain word")
             if str(name) in lines:
-                self._refuse_node(key_node, f"key '{name}' stands already in line {lines[str(name)]}")
+                self._refuse_node(key_node, f"key '{name}' is already in line {lines[str(name)]}")
             lines[str(name)] = line
             if merges:
                 merged = self._merged(value_node, key, depth)

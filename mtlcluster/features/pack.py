@@ -108,7 +108,7 @@ def _owned(partial: Path) -> Iterator[BinaryIO]:
 
 
 def _noted(partial: Path, source: Source) -> int | None:
-    """How many of these very source files are in a partial file already; None where it is to be begun anew."""
+    """How many of these very source files are in a partial file already; None where it is to be started again."""
     try:
         with h5py.File(partial, "r", locking=False) as file:
             done = int(file["packed"][0])

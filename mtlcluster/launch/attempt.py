@@ -267,7 +267,8 @@ class Attempt:
         if self.cancelled is None:
             self.cancelled = time.monotonic()
             self.cancel_note = (
-                f"asked to stop at {time.strftime('%H:%M:%S')}; killed {PATIENCE:.0f} seconds later if it goes on, "
+                f"asked to stop at {time.strftime('%H:%M:%S')}; it will be killed {PATIENCE:.0f} seconds later "
+                "if it goes on, "
                 f"{SAVING / 60:.0f} minutes later if it saves"
             )
             self.status.notes.append(self.cancel_note)
@@ -397,4 +398,4 @@ class Attempt:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             hint = f": out of memory? It asks for {self.resources['memory']} (resources.memory)" if code == -9 else ""
             return f"killed by signal {-code} ({name}){hint}"
-        return f"ended with exit status {code}: {last_line or 'without a word'}"
+        return f"ended with exit status {code}: {last_line or 'no output'}"

@@ -56,7 +56,7 @@ def wait_plainly(
         runs = look()
         before, silent = silent, dict(unreachable())
         for cluster in silent.keys() - before.keys():
-            say(f"{cluster} can't be reached, which is tried again and again: {silent[cluster]}")
+            say(f"{cluster} can't be reached; retrying: {silent[cluster]}")
         for cluster in before.keys() - silent.keys():
             say(f"{cluster} can be reached again")
         if known is None:

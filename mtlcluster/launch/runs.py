@@ -83,7 +83,7 @@ def refuse_other_job(sweep: Sweep, reference: str) -> None:
     except UserError as error:
         raise UserError(f"{error}{again}") from None
     if not isinstance(job, str):
-        raise UserError(f"{sweep.grid}: does not say of which job the sweep is{again}")
+        raise UserError(f"{sweep.grid}: does not say which job the sweep belongs to{again}")
     if job != reference:
         raise UserError(f"{sweep.folder} is a sweep of job {job}, this grid is of {reference}; give it another name")
 

@@ -57,7 +57,7 @@ class JobRoom:
 
     def take(self, cpus: int, gpus: int) -> Share | None:
         if self.is_known and gpus > self.given:
-            raise OSError(f"it asks for {gpus} GPUs, its job was given {self.given}")
+            raise OSError(f"it asks for {gpus} GPU{'s' * (gpus != 1)}, its job was given {self.given}")
         if not self.places or (self.is_known and gpus > len(self.gpus)):
             return None
         self.places -= 1
@@ -81,7 +81,7 @@ class Machine:
     def take(self, cpus: int, gpus: int) -> Share | None:
         """Raises UserError where the slots can't be counted safely."""
         if gpus > len(self.gpus):
-            raise OSError(f"it asks for {gpus} GPUs, this machine has {len(self.gpus)}")
+            raise OSError(f"it asks for {gpus} GPU{'s' * (gpus != 1)}, this machine has {len(self.gpus)}")
         wanted = min(cpus, len(self.cpus))
         with opened(self.folder) as folder, ExitStack() as unused:
             try:

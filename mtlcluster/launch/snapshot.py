@@ -77,7 +77,7 @@ def keep(snapshot: Snapshot, code: Path) -> list[str]:
         write(files, beside)
         flush(beside / name for name in files)
         beside.rename(folder)
-    return [f"commit and changes of the code are not all known: {words}" for words in found.failures]
+    return [f"the commit or the changes of the code are not fully known: {words}" for words in found.failures]
 
 
 def read(folder: Path) -> dict[str, bytes]:

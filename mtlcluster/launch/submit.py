@@ -87,7 +87,7 @@ def submit(
     with disk_errors(sweep), locked(sweep.lock, notify):
         runs.refuse_other_job(sweep, grid.job.reference)
         if sweep.clusters.is_dir() and not others_asked:
-            raise UserError(f"another submit of {sweep.name} has begun meanwhile; type it again")
+            raise UserError(f"another submit of {sweep.name} has begun meanwhile; run the command again")
         memory.remember(sweep.folder, grid.path.parent)
         _close_interrupted(sweep)
         found = runs.sort(sweep, grid)
@@ -279,7 +279,7 @@ def _take_over_code(sweep: Sweep, names: list[str], fresh: str | None, result: S
     if fresh is None and names and present.Present(sweep).is_here:
         fresh, remarks = present.Present(sweep).keep(names)
     if fresh and (taken := sum(runs.take_over_code(sweep.run(name), fresh) for name in names)):
-        result.notes += [f"{taken:,} of them with the code as it is now, for nothing had been saved", *remarks]
+        result.notes += [f"{taken:,} of them with the code as it is now, because nothing had been saved", *remarks]
 
 
 def _refuse_taken(sweep: Sweep, names: list[str]) -> None:

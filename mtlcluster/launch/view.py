@@ -246,7 +246,7 @@ def _where(run: RunStatus, with_cluster: bool) -> str:
 def remark(run: RunStatus) -> str:
     """What there is to say of a run beside its columns: above all why it failed."""
     if run.state == "failed":
-        return run.error or "failed without a word; see its log"
+        return run.error or "failed without an error message; see its log"
     if run.error:
         return run.error
     if run.state == "lost":

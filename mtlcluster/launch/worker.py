@@ -129,7 +129,7 @@ class Worker:
         try:
             status = read_status(run.status) or Status()
         except ValueError as error:
-            status = Status(notes=[f"status.json was begun anew: {error}"])
+            status = Status(notes=[f"status.json was started again: {error}"])
         if status.submission != self.submission.id:
             status.state, status.error, status.stops_without_progress = "queued", "", 0
         status.submission, status.job_id = self.submission.id, self.job_id

@@ -81,7 +81,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
         notify(f"{why}; {last}")
     with launch.disk_errors(sweep), locked(sweep.lock, notify):
         if _grid_time(sweep) != before:     # what was answered before the lock came may be of yesterday
-            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; type it again")
+            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
         memory.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)

@@ -113,7 +113,7 @@ def test_points_that_differ_in_nothing_that_counts_are_refused(write):
         ("name: s\njob: tiny\ngrid: {seed: [0]}\nexclude:\n  - {seed: 5}\n", 5, "exclude matches no point"),
         ("name: s\njob: tiny\nzip:\n  - {seed: [1, 2], epochs: [1]}\n", 4, "should be equally long"),
         ("name: s\njob: tiny\nbase: other.yaml\ngrid: {seed: [0]}\n", 3, "there is no file"),
-        ("name: s\nname: t\n", 2, "key 'name' stands already in line 1"),
+        ("name: s\nname: t\n", 2, "key 'name' is already in line 1"),
         ("name: [s\n", 2, "not valid YAML"),
         ("- a\n", 1, "expected keys and values"),
         ("name: s\njob: tiny\nset: {epochs: 3, steps: 4}\ngrid: {seed: [0]}\n", 1, "either epochs or steps"),

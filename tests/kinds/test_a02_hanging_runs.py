@@ -49,7 +49,7 @@ def test_what_hangs_is_killed_and_what_saves_or_was_not_meant_goes_on(make_grid,
         assert "1 run will end" in call(found.sweep, "cancel", "sweep", hanging, "--yes")
         [seen] = observe([found.sweep], [found.run(hanging)])
         assert (seen.state, seen.cancelling) == ("running", True)
-        assert "killed 2 seconds later if it goes on" in seen.notes[-1]
+        assert "it will be killed 2 seconds later if it goes on" in seen.notes[-1]
         found.wait(hanging, "cancelled")
         assert "was killed" in found.status(hanging).notes[-1]
         assert is_gone(pid_of(found, hanging))

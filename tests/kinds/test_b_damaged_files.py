@@ -245,7 +245,7 @@ def test_a_worker_goes_on_beside_runs_whose_files_are_damaged(project, make_grid
         assert run.error.startswith("could not be started: "), (file, how)
         assert file in run.error or how in ("empty", "other types"), (file, how, run.error)
     for run in found[len(hurt) : -1]:
-        assert any("begun anew" in note for note in run.notes), run
+        assert any("started again" in note for note in run.notes), run
 
 
 def status_of(run: Run) -> Status:

@@ -239,7 +239,7 @@ def test_submit_says_what_git_said_and_keeps_it(repository, make_grid, fake_chil
     (repository / ".git" / "config").write_text("[core\n")
     sweep: Sweep = submit_locally(make_grid(grid={"data.path": ["fine"]})).sweep
     said = capsys.readouterr().out
-    assert "commit and changes of the code are not all known: " in said
+    assert "the commit or the changes of the code are not fully known: " in said
     assert "bad config line 1" in said
     [code] = sweep.code.iterdir()
     assert "state: fatal: bad config line 1" in (code / "commit.txt").read_text()

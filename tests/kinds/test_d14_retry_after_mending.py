@@ -59,7 +59,7 @@ def test_a_corrected_bug_is_corrected_in_the_retry(project, make_grid, submit_lo
     said = call(project, "status", "sweep")
     assert "the code has changed since (jobs/tiny.py): mtlcluster retry sweep" in said
     assert "--restart" not in said
-    assert "1 of them with the code as it is now, for nothing had been saved" in call(project, "retry", "sweep")
+    assert "1 of them with the code as it is now, because nothing had been saved" in call(project, "retry", "sweep")
     sweep.wait("", "done", seconds=120)
 
 
@@ -82,7 +82,7 @@ def test_what_has_saved_goes_on_as_it_began_and_it_is_said_what_takes_todays_cod
     assert f"the code has changed since ({name}): mtlcluster retry sweep --runs" in said
     assert "takes it for the 1 that saved nothing; mtlcluster retry sweep RUN --restart" in said
     said = call(project, "retry", "sweep")
-    assert "1 of them with the code as it is now, for nothing had been saved" in said
+    assert "1 of them with the code as it is now, because nothing had been saved" in said
     assert f"the code has changed since ({name}): mtlcluster retry sweep RUN --restart takes it, from scratch" in said
     assert code_of(failed, "seed=0") == began
     assert "# mended" in (code_of(failed, "seed=1") / name).read_text()

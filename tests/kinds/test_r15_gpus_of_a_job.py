@@ -44,7 +44,7 @@ def test_a_job_with_fewer_gpus_than_asked_runs_one_after_another_or_fails(driver
     with pytest.raises(OSError, match="asks for 2 GPUs, its job was given 1"):
         JobRoom(at_once=2).take(1, 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")
-    with pytest.raises(OSError, match="asks for 1 GPUs, its job was given 0"):
+    with pytest.raises(OSError, match="asks for 1 GPU, its job was given 0"):
         JobRoom(at_once=1).take(1, 1)
 
 

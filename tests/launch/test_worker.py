@@ -123,7 +123,7 @@ def test_a_damaged_status_or_configuration_ends_no_other_run(make_grid, submit_l
     submissions.append(sweep.sweep.submissions, "end", "0002", jobs=[local_job_id(worker.pid)])
     local.release(worker)
     worker.wait()
-    assert "begun anew" in sweep.wait("=fine", "done").notes[0]
+    assert "started again" in sweep.wait("=fine", "done").notes[0]
     assert sweep.wait("also-fine", "done").submission == "0002"
     assert "could not be started" in sweep.wait("third", "failed").error
 

@@ -95,7 +95,7 @@ def test_waiting_tells_of_a_cluster_that_falls_silent_and_goes_on_when_it_is_bac
     )  # fmt: skip
     assert any("2 queued" in line for line in waiting.stdout)
     arnold.login.stop()
-    assert any("arnold can't be reached, which is tried again and again: " in line for line in waiting.stdout)
+    assert any("arnold can't be reached; retrying: " in line for line in waiting.stdout)
     arnold.login.start()
     assert any("arnold can be reached again" in line for line in waiting.stdout)
     laptop("cancel", "sweep", "--yes")
