@@ -24,6 +24,10 @@ class Unreadable(ValueError):
     """A state that a checkpoint cannot hold, or a checkpoint that is whole and yet cannot be loaded."""
 
 
+class Unfit(ValueError):
+    """A checkpoint that this run, with what its job makes now, cannot go on from."""
+
+
 def save(path: Path, state: State) -> None:
     """Writes `state`, then its checksum: whatever lacks one that fits was not finished. What is in `path` is replaced
     only by what has been read back: raises Unreadable for a state that could not be loaded again.
@@ -139,17 +143,17 @@ class Checkpoints:
             if _number(path) not in self.best_of.values():
                 self._remove(path)
 
-    def save_best(self, step: int, model: State) -> None:
-        save(self._best(step), {"step": step, "model": model})
+    def save_best(self, step: int, state: State) -> None:
+        """state: of the model and its buffers."""
+        save(self._best(step), {"step": step, **state})
 
     def load_best(self, step: int) -> State:
-        """The model's state after the best validation. Raises ValueError for a file that is not there, torn or corrupt.
+        """What was saved after the best validation. Raises ValueError for a file that is not there, torn or corrupt.
         """
         if not self._best(step).exists():
             words = "a run that was trained on a remote cluster gets it by mtlcluster collect SWEEP --checkpoints best"
             raise ValueError(f"{self._best(step).name} is not here; {words}")
-        model: State = load(self._best(step))["model"]
-        return model
+        return load(self._best(step))
 
     def save_failure(self, moment: State) -> None:
         save(self.folder / FAILURE, moment)
