@@ -52,7 +52,7 @@ class Task:
             if getattr(metric, "higher_is_better", None) is None:
                 raise ValueError(
                     f"metric '{name}' of task '{self.name}', a {type(metric).__name__}, does not say whether higher is "
-                    "better: set its higher_is_better; of a collection give each metric by a name of its own"
+                    "better: say so in a subclass (higher_is_better = True); give a collection's metrics one by one"
                 )
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise ValueError(f"the threshold of task '{self.name}' should be in [0, 1), found {self.threshold}")

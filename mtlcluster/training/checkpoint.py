@@ -17,6 +17,7 @@ FAILURE = "failure.pt"
 OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")                 # anything else in the folder is somebody's
 UNFINISHED = re.compile(r"\.(step-[0-9]+|best-[0-9]+|failure)\.pt(\.sha256)?\.[0-9]+\.new")
 PLAIN = "numbers, text, None, tensors, numpy arrays of numbers, and dicts, lists, tuples and sets of them"
+REFUSED = re.compile(r"WeightsUnpickler error: (.+?)(?:\. |\.?\n|$)")
 State = dict[str, Any]
 
 
@@ -98,6 +99,8 @@ def load(path: Path) -> State:
         return _load(path)
     except Exception as error:  # of another version it can fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if found := REFUSED.search(str(error)):     # after much about torch's own options
+            reason = f"it holds more than plain values: {found[1]}"
         raise Unreadable(f"{path.name} is whole, but cannot be read: {reason}") from error
 
 

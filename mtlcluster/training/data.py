@@ -145,7 +145,8 @@ def batches(
                 seed_generators(generators, mix_seed("batch", seed, start + i))
             yield dataset[part]
         return
-    yield from DataLoader(
+    given = 0
+    for batch in DataLoader(
         _Seeded(dataset, seed, collate),
         batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
         num_workers=workers,
@@ -153,7 +154,11 @@ def batches(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),     # its own: the loader must not draw from the run's
-    )
+    ):
+        given += 1
+        yield batch
+    if given < len(parts):      # which a loader takes for their end
+        raise RuntimeError(f"the data gave {given} of {len(parts)} batches: a sample or collate raises StopIteration")
 
 
 def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:

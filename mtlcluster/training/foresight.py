@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 from mtlcluster.config.run import RunConfig
 from mtlcluster.problem import Problem, Task
+from mtlcluster.training.contract import checked
 from mtlcluster.training.data import TensorData, batches, lengths_of, map_tensors
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.step import autocast, has_lazy_layers, without_trace
@@ -119,8 +120,9 @@ def _failure(
 ) -> Exception | None:
     """Why the first `count` samples can't be trained on together."""
     # In a loader's process, if there are such: a file that the data open at their first sample must not be shared.
-    loader = batches(problem.train, [torch.arange(count)], 0, 0, problem.collate, min(problem.workers, 1))
-    inputs, targets = next(loader)
+    first = [torch.arange(count)]
+    loader = batches(problem.train, first, 0, 0, problem.collate, min(problem.workers, 1))
+    inputs, targets = next(checked(loader, first, problem.train, tasks, 1))
     problem.model.train()
     try:
         with autocast(config.precision, device):

@@ -115,7 +115,7 @@ KINDS = {
     "own": (lambda: regression(Own(fails(ValueError("only one class")))), REAL, REAL, "only one class"),
     "own, nothing": (lambda: regression(Own(lambda: 1 / 0)), REAL, REAL, "division by zero"),
     "own, of numpy": (lambda: regression(Own(lambda: np.float64("nan"))), REAL, REAL, "it gives nan"),
-    "own, in other words": (lambda: regression(Own(said_anew)), REAL, REAL, "call 1"),
+    "own, in other words": (lambda: regression(Own(said_anew)), REAL, REAL, "call 2"),
     "no label": (lambda: regression(R2Score()), REAL, [NAN] * 12, "task 'a' has no value: no sample has a label"),
 }  # fmt: skip
 

@@ -90,7 +90,7 @@ def test_what_needs_more_than_a_batch_is_no_mistake(tmp_path):
 
 
 def test_a_collection_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"metric 'f1' of task 'a', a MetricCollection, .* give each metric by a name"):
+    with pytest.raises(ValueError, match=r"metric 'f1' of task 'a', a MetricCollection, .* metrics one by one"):
         build(MetricCollection([MulticlassAccuracy(3)]))
 
 
