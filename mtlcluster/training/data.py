@@ -66,9 +66,15 @@ class TensorData(Dataset[Any]):
 
 
 def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
-    """The lengths [N] of the samples of a dataset that wants batches of similar length."""
-    lengths = getattr(dataset, "lengths", None)
-    return None if lengths is None else torch.as_tensor(lengths)
+    """The lengths [N] of the samples of a dataset that wants batches of similar length. Raises ValueError for others
+    than one number a sample.
+    """
+    if (given := getattr(dataset, "lengths", None)) is None:
+        return None
+    lengths, count = torch.as_tensor(given), len(dataset)   # type: ignore[arg-type]
+    if lengths.shape != (count,):
+        raise ValueError(f"a dataset's lengths should be {count:,} numbers, one a sample, found {list(lengths.shape)}")
+    return lengths
 
 
 def epoch_batches(

@@ -130,7 +130,9 @@ def _failure(
         for task in tasks:
             positions = task.labelled(targets[task.name])
             if positions is None:
-                task.loss(outputs[task.name].float(), targets[task.name].to(device))
+                loss = task.loss(outputs[task.name].float(), targets[task.name].to(device))
+                if not math.isfinite(float(loss)):      # a standard deviation of one sample, for example
+                    raise ValueError(f"the loss of task '{task.name}' is {float(loss)}")
     except Exception as error:  # of the user's code
         return error
     return None

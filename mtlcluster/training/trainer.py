@@ -269,13 +269,15 @@ class Trainer:
         return norm
 
     def _try_validation(self) -> None:
-        """Evaluates one batch, without a trace: what is wrong with a metric shall not show after an epoch only."""
+        """Evaluates the first batch and the last, without a trace: what is wrong with a metric, or with a model that
+        gets one sample, shall not show after an epoch only.
+        """
         if has_lazy_layers(self.model):
             return
         with untouched(self.model):
             data = self.problem.validation
-            first = self.evaluation_batches(data)[:1]
-            loader = self._loader(data, first)
+            parts = self.evaluation_batches(data)
+            loader = self._loader(data, [*parts[:1], *parts[1:][-1:]])
             try:
                 evaluate(self.model, self.trained, loader, self._autocast, self.device, ranks=self.ranks)
             except MetricError as error:
