@@ -59,7 +59,7 @@ def refuse_unreadable(state: State) -> None:
     if found := _culprit(state):
         key, kind = found
         raise Unreadable(
-            f"'{key}' cannot be kept in a checkpoint: a value of type {kind} could not be read back; keep there {PLAIN}"
+            f"'{key}' cannot be kept in a checkpoint: a value of type {kind} could not be read back; use only {PLAIN}"
         )
 
 

@@ -111,7 +111,6 @@ class Trainer:
         self.attempts: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.measured: dict[str, float] = {}
-        self.began_at, self.began_step = time.monotonic(), 0        # of this attempt
 
     # The loop ------------------------------------------------------------------------------------------------------
 
