@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from mtlcluster.errors import nearest
 
@@ -49,8 +49,11 @@ class Task:
         if any("\ud800" <= character <= "\udfff" for character in self.name):
             raise ValueError(f"a task's name must be text, which halves of characters are not, found {self.name!r}")
         for name, metric in self.metrics.items():
-            if metric.higher_is_better is None:
-                raise ValueError(f"metric '{name}' of task '{self.name}' does not say whether higher is better")
+            if getattr(metric, "higher_is_better", None) is None:
+                raise ValueError(
+                    f"metric '{name}' of task '{self.name}', a {type(metric).__name__}, does not say whether higher is "
+                    "better: say so in a subclass (higher_is_better = True); give a collection's metrics one by one"
+                )
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise ValueError(f"the threshold of task '{self.name}' should be in [0, 1), found {self.threshold}")
 
@@ -86,7 +89,7 @@ class Task:
             "f1": MulticlassF1Score(classes, average="macro"),
         }
         weights = _checked_weights(name, class_weights, classes)
-        loss = partial(_weighted_cross_entropy, weights) if weights else F.cross_entropy
+        loss = partial(_cross_entropy, name, weights)
         return cls(name, loss, "classification", metrics, missing=missing, classes=classes)
 
     @classmethod
@@ -149,7 +152,15 @@ def _binary_loss(weights: tuple[float, ...] | None, outputs: Tensor, targets: Te
     return F.binary_cross_entropy_with_logits(logit, targets.to(logit.dtype), of_samples)
 
 
-def _weighted_cross_entropy(weights: tuple[float, ...], outputs: Tensor, targets: Tensor) -> Tensor:
+def _cross_entropy(name: str, weights: tuple[float, ...] | None, outputs: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point():
+        raise TypeError(
+            f"targets of '{name}' should be class numbers of a whole-number type, found {targets.dtype}: convert them "
+            "by .long(), and let a negative number stand for a label that is missing (missing=-1)"
+        )
+    targets = targets.long()        # torch takes int64 and uint8 only
+    if weights is None:
+        return F.cross_entropy(outputs, targets)
     on_device = _class_weights(weights, outputs.device, outputs.dtype)
     return F.cross_entropy(outputs, targets, on_device, reduction="sum") / len(targets)
 
@@ -205,7 +216,8 @@ class Heads(nn.ModuleDict):
 
 class MultiTaskModel(nn.Module):
     """A shared trunk and one head per task. Subclass and override `forward` for anything less plain; the parameters
-    outside `heads` are the shared ones.
+    outside `heads` are the shared ones. What a module keeps from step to step belongs in a buffer or `get_extra_state`:
+    checkpoints do not hold plain attributes.
     """
 
     def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
@@ -221,6 +233,17 @@ class MultiTaskModel(nn.Module):
         """The outputs of the heads of `tasks`; no other head is computed."""
         representation = self.trunk(inputs)
         return {task: self.heads[task](representation) for task in tasks}
+
+
+def _is_map_style(data: Any) -> bool:
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)
+
+
+def _described(data: Any) -> str:
+    if data is None:
+        return "nothing"
+    kind = type(data).__name__
+    return f"the IterableDataset {kind}" if isinstance(data, IterableDataset) else f"a {kind}"
 
 
 @dataclass
@@ -247,6 +270,11 @@ class Problem:
             raise ValueError(f"a problem needs tasks with names of their own, found {names}")
         if missing := [name for name in names if name not in self.model.heads]:
             raise ValueError(f"the model has no head for {', '.join(missing)}")
+        for name, data in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            if not _is_map_style(data) and (data is not None or name != "test"):
+                raise ValueError(
+                    f"{name} should be a map-style dataset, with __len__ and __getitem__, found {_described(data)}"
+                )
 
     def chosen(self, names: Sequence[str] | None) -> list[Task]:
         """The tasks of these names, all where there are none. Raises ValueError for an unknown one."""

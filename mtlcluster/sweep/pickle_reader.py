@@ -5,20 +5,19 @@ constructors, which trust what they are given (an array of objects made of bytes
 numpy's scalars are of plain numbers, booleans and texts of fixed width. Nothing becomes larger than the file explains.
 """
 
-import math
 import pickletools
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mtlcluster.sweep import plain_arrays
 
 MOST = 500_000              # instructions: a history has some thousands
 DEEPEST = 50                # containers in each other
 ROOM = 2**26                # of texts and arrays that are met several times: this, and SHARED times the file, in bytes
 SHARED = 16
 
-KINDS = re.compile(r"b1|[iu][1248]|f[248]|c(?:8|16)|[US][1-9]\d{0,6}")
 # What numpy's own pickles name, under the module names of numpy 1 and 2.
 NAMES = {
     (f"numpy.{core}.{module}", name)
@@ -144,7 +143,7 @@ class _Reader:
     def _made(self, name: Name, arguments: tuple[Any, ...]) -> Any:
         if name == "dtype":
             code = arguments[0]
-            if not (isinstance(code, str) and KINDS.fullmatch(code)):
+            if not (isinstance(code, str) and plain_arrays.CODE.fullmatch(code)):
                 raise UnsafePickle(f"refused an array of {code!r}: only numbers, booleans and short texts are admitted")
             return Kind(code)
         if name == "_reconstruct":
@@ -172,28 +171,12 @@ class _Reader:
     def _array(self, kind: Any, shape: Any, order: Any, content: Any) -> NDArray[Any]:
         """An array of what must be exactly its bytes."""
         dtype, sides = _of(Kind, kind).dtype, _of(tuple, shape)
-        if len(sides) > 32 or not all(type(side) is int and 0 <= side <= len(self.data) for side in sides):
-            raise ValueError("an array of an impossible shape")
         if not isinstance(content, bytes | bytearray):
             raise UnsafePickle("refused an array of objects: only numbers, booleans and short texts are admitted")
-        if math.prod(sides) * dtype.itemsize != len(content):
-            raise ValueError(f"an array of shape {sides} and {dtype.itemsize} bytes each has {len(content):,} bytes")
         self.room -= len(content)
         if self.room < 0:
             raise ValueError("its arrays hold more than the file")
-        if dtype.kind in "bU":
-            _refuse_impossible(np.frombuffer(content, np.uint8), dtype)
-        memory = content if isinstance(content, bytearray) else bytearray(content)
-        array: NDArray[Any] = np.ndarray(sides, dtype, memory, order="F" if order == "F" else "C")
-        return array
-
-
-def _refuse_impossible(content: NDArray[np.uint8], dtype: np.dtype[Any]) -> None:
-    """Bytes that are no value of their type."""
-    if dtype.kind == "b" and content.max(initial=0) > 1:
-        raise ValueError("an array of booleans that are neither true nor false")
-    if dtype.kind == "U" and content.view(np.dtype("u4").newbyteorder(dtype.byteorder)).max(initial=0) > 0x10FFFF:
-        raise ValueError("an array of texts with characters that there are not")
+        return plain_arrays.array(dtype, sides, content, order)
 
 
 def _of(kind: type, value: Any) -> Any:

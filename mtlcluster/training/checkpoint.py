@@ -17,11 +17,16 @@ FAILURE = "failure.pt"
 OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")                 # anything else in the folder is somebody's
 UNFINISHED = re.compile(r"\.(step-[0-9]+|best-[0-9]+|failure)\.pt(\.sha256)?\.[0-9]+\.new")
 PLAIN = "numbers, text, None, tensors, numpy arrays of numbers, and dicts, lists, tuples and sets of them"
+REFUSED = re.compile(r"WeightsUnpickler error: (.+?)(?:\. |\.?\n|$)")
 State = dict[str, Any]
 
 
 class Unreadable(ValueError):
     """A state that a checkpoint cannot hold, or a checkpoint that is whole and yet cannot be loaded."""
+
+
+class Unfit(ValueError):
+    """A checkpoint that this run, with what its job makes now, cannot go on from."""
 
 
 def save(path: Path, state: State) -> None:
@@ -54,7 +59,7 @@ def refuse_unreadable(state: State) -> None:
     if found := _culprit(state):
         key, kind = found
         raise Unreadable(
-            f"'{key}' cannot be kept in a checkpoint: a value of type {kind} could not be read back; keep there {PLAIN}"
+            f"'{key}' cannot be kept in a checkpoint: a value of type {kind} could not be read back; use only {PLAIN}"
         )
 
 
@@ -94,6 +99,8 @@ def load(path: Path) -> State:
         return _load(path)
     except Exception as error:  # of another version it can fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if found := REFUSED.search(str(error)):     # after much about torch's own options
+            reason = f"it holds more than plain values: {found[1]}"
         raise Unreadable(f"{path.name} is whole, but cannot be read: {reason}") from error
 
 
@@ -139,17 +146,17 @@ class Checkpoints:
             if _number(path) not in self.best_of.values():
                 self._remove(path)
 
-    def save_best(self, step: int, model: State) -> None:
-        save(self._best(step), {"step": step, "model": model})
+    def save_best(self, step: int, state: State) -> None:
+        """state: of the model and its buffers."""
+        save(self._best(step), {"step": step, **state})
 
     def load_best(self, step: int) -> State:
-        """The model's state after the best validation. Raises ValueError for a file that is not there, torn or corrupt.
+        """What was saved after the best validation. Raises ValueError for a file that is not there, torn or corrupt.
         """
         if not self._best(step).exists():
             words = "a run that was trained on a remote cluster gets it by mtlcluster collect SWEEP --checkpoints best"
             raise ValueError(f"{self._best(step).name} is not here; {words}")
-        model: State = load(self._best(step))["model"]
-        return model
+        return load(self._best(step))
 
     def save_failure(self, moment: State) -> None:
         save(self.folder / FAILURE, moment)

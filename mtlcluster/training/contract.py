@@ -1,6 +1,6 @@
 """What a batch must hold before a model sees it, so that a wrong mask or a broken sample is named, not trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ def check_batch(batch: Any, tasks: Sequence[Task], names: Sequence[str]) -> None
     are the padding, and no token in a valid one is. All numbers are finite; labels are in range, and there is one for
     each sample and task (`missing` counts as one).
     """
-    inputs, targets = batch
+    inputs, targets = _pair(batch)
     for field, value in _leaves(inputs, ""):
         if isinstance(value, Padded):
             _check_padded(field, value, names)
@@ -37,6 +37,17 @@ def check_batch(batch: Any, tasks: Sequence[Task], names: Sequence[str]) -> None
             _check_finite(field, value, names)
     for task in tasks:
         _check_targets(task, targets, names)
+
+
+def _pair(batch: Any) -> tuple[Any, dict[str, Tensor]]:
+    try:
+        inputs, targets = batch
+    except (TypeError, ValueError):
+        many = f" of {len(batch)}" if isinstance(batch, (list, tuple)) else ""
+        raise BatchError(f"a sample should be a pair (inputs, targets), found a {type(batch).__name__}{many}") from None
+    if not isinstance(targets, Mapping):
+        raise BatchError(f"a sample's targets should be a dict by task, found a {type(targets).__name__}")
+    return inputs, targets      # type: ignore[return-value]
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

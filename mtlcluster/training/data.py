@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mtlcluster.training.own_generators import Generator, own_generators, seed_generators
+from mtlcluster.training.seeding import mix_seed
+
 T = TypeVar("T")
 POOL = 50       # batches
 PR_SET_PDEATHSIG = 1
@@ -62,16 +65,16 @@ class TensorData(Dataset[Any]):
         return map_tensors(self.inputs, lambda t: t[index]), {task: t[index] for task, t in self.targets.items()}
 
 
-def mix_seed(purpose: str, *parts: int) -> int:
-    """One 63-bit seed for a purpose out of several numbers; nearby numbers and other purposes give unrelated seeds."""
-    low, high = np.random.SeedSequence([len(parts), *parts, *purpose.encode()]).generate_state(2)
-    return (int(high) << 32 | int(low)) >> 1
-
-
 def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
-    """The lengths [N] of the samples of a dataset that wants batches of similar length."""
-    lengths = getattr(dataset, "lengths", None)
-    return None if lengths is None else torch.as_tensor(lengths)
+    """The lengths [N] of the samples of a dataset that wants batches of similar length. Raises ValueError for others
+    than one number a sample.
+    """
+    if (given := getattr(dataset, "lengths", None)) is None:
+        return None
+    lengths, count = torch.as_tensor(given), len(dataset)   # type: ignore[arg-type]
+    if lengths.shape != (count,):
+        raise ValueError(f"a dataset's lengths should be {count:,} numbers, one a sample, found {list(lengths.shape)}")
+    return lengths
 
 
 def epoch_batches(
@@ -101,15 +104,21 @@ def ordered_batches(length: int, batch_size: int, lengths: Tensor | None = None)
 
 
 class _Seeded(Dataset[Any]):
-    """Seeds each batch by its number, so that what a worker process draws does not depend on where training began."""
+    """Seeds each batch by its number, so that what a worker process draws, or a generator of the data's own, does not
+    depend on where training began.
+    """
 
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Dataset[Any], seed: int, collate: Any) -> None:
+        self.dataset, self.seed, self.collate = dataset, seed, collate
+        self.generators: list[Generator] | None = None      # which a worker process has its own copies of
 
     def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
         number, indices = batch
+        seed = mix_seed("batch", self.seed, number)
+        if self.generators is None:
+            self.generators = own_generators(self.dataset, self.collate)
+        seed_generators(self.generators, seed)
         if torch.utils.data.get_worker_info() is not None:
-            seed = mix_seed("batch", self.seed, number)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             torch.manual_seed(seed)
@@ -132,19 +141,30 @@ def batches(
     collate: Callable[[list[Any]], Any] | None = None,
     workers: int = 0,
 ) -> Iterator[Any]:
-    """The batches of the samples that `parts` name. `seed` is for worker processes: batch i counts from `start`."""
+    """The batches of the samples that `parts` name. `seed` is for worker processes and for generators of the data's
+    own: batch i counts from `start`.
+    """
     if isinstance(dataset, TensorData) and collate is None:
-        yield from (dataset[part] for part in parts)
+        generators = own_generators(dataset)
+        for i, part in enumerate(parts):
+            if generators:
+                seed_generators(generators, mix_seed("batch", seed, start + i))
+            yield dataset[part]
         return
-    yield from DataLoader(
-        _Seeded(dataset, seed),
+    given = 0
+    for batch in DataLoader(
+        _Seeded(dataset, seed, collate),
         batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
         num_workers=workers,
         worker_init_fn=_end_with_trainer,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),     # its own: the loader must not draw from the run's
-    )
+    ):
+        given += 1
+        yield batch
+    if given < len(parts):      # which a loader takes for their end
+        raise RuntimeError(f"the data gave {given} of {len(parts)} batches: a sample or collate raises StopIteration")
 
 
 def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:

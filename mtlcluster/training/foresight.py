@@ -3,20 +3,21 @@ labels.
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from mtlcluster.config.run import RunConfig
 from mtlcluster.problem import Problem, Task
+from mtlcluster.training.contract import checked
 from mtlcluster.training.data import TensorData, batches, lengths_of, map_tensors
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
-from mtlcluster.training.step import autocast, without_trace
+from mtlcluster.training.step import autocast, has_lazy_layers, without_trace
 from mtlcluster.training.validation import Total, Undefined, summed_up
 
 FEW = 10_000_000        # numbers that may be made up to see whether labels allow a value
@@ -47,14 +48,27 @@ def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: 
     batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
     if not len(problem.validation):  # type: ignore[arg-type]
         raise Foreseen("the validation data are empty")
-    training = problem.model.training
+    if has_lazy_layers(problem.model):
+        return
+    eager = torch.compiler.set_stance("force_eager") if config.compile else nullcontext()
+    with untouched(problem.model), torch.no_grad(), eager:
+        _try_smallest_batch(problem, tasks, config, device, ranks)
+        _try_best(problem, tasks, config, device)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """What is done inside changes neither random generators nor the model: its buffers, its mode, nor what its modules
+    keep in plain attributes, such as a counter.
+    """
+    kept = [(module, dict(vars(module))) for module in model.modules()]
     try:
-        eager = torch.compiler.set_stance("force_eager") if config.compile else nullcontext()
-        with without_trace(problem.model), torch.no_grad(), eager:
-            _try_smallest_batch(problem, tasks, config, device, ranks)
-            _try_best(problem, tasks, config, device)
+        with without_trace(model):
+            yield
     finally:
-        problem.model.train(training)
+        for module, attributes in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 def _try_smallest_batch(
@@ -105,7 +119,10 @@ def _failure(
     count: int, problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device
 ) -> Exception | None:
     """Why the first `count` samples can't be trained on together."""
-    inputs, targets = next(batches(problem.train, [torch.arange(count)], collate=problem.collate))
+    # In a loader's process, if there are such: a file that the data open at their first sample must not be shared.
+    first = [torch.arange(count)]
+    loader = batches(problem.train, first, 0, 0, problem.collate, min(problem.workers, 1))
+    inputs, targets = next(checked(loader, first, problem.train, tasks, 1))
     problem.model.train()
     try:
         with autocast(config.precision, device):
@@ -113,7 +130,9 @@ def _failure(
         for task in tasks:
             positions = task.labelled(targets[task.name])
             if positions is None:
-                task.loss(outputs[task.name].float(), targets[task.name].to(device))
+                loss = task.loss(outputs[task.name].float(), targets[task.name].to(device))
+                if not math.isfinite(float(loss)):      # a standard deviation of one sample, for example
+                    raise ValueError(f"the loss of task '{task.name}' is {float(loss)}")
     except Exception as error:  # of the user's code
         return error
     return None
@@ -162,7 +181,8 @@ def _reasons(
     """
     problem.model.eval()
     length = len(labels[tasks[0].name])
-    inputs, _ = next(batches(problem.validation, [torch.arange(min(length, config.batch_size))]))
+    first = [torch.arange(min(length, config.batch_size))]
+    inputs, _ = next(batches(problem.validation, first, workers=min(problem.workers, 1)))
     with autocast(config.precision, device):
         outputs = problem.model(map_tensors(inputs, lambda t: t.to(device)), [task.name for task in tasks])
     if length * max(output[0].numel() for output in outputs.values()) > FEW:

@@ -5,12 +5,14 @@ there are no positive or no negative samples and puts a number in the value's pl
 in `compute` or in `update`, is its own mistake, and ends the run.
 """
 
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
+import numpy as np
 from torch import Tensor
 
 from mtlcluster.problem import Task
@@ -25,7 +27,16 @@ MEANINGLESS = re.compile(r"No (?:positive|negative) samples[\w ]*")
 
 
 class MetricError(Exception):
-    """A metric that fails whatever the labels are; the message names it and its task."""
+    """A metric that fails whatever the labels are; the message names it and its task.
+
+    always: whether it would do so with other samples, too.
+    """
+
+    always = True
+
+
+class _NoNumber(TypeError):
+    """What a metric gives is not one number."""
 
 
 def update(task: Task, name: str, metric: "torchmetrics.Metric", outputs: Tensor, targets: Tensor) -> None:
@@ -35,7 +46,7 @@ def update(task: Task, name: str, metric: "torchmetrics.Metric", outputs: Tensor
 
 def compute(task: Task, name: str, metric: "torchmetrics.Metric") -> tuple[float, str]:
     """The value; where it is undefined NaN, and what the metric says of it."""
-    with warnings.catch_warnings(record=True) as said, _named(task, name):
+    with warnings.catch_warnings(record=True) as said, _named(task, name, computing=True):
         warnings.simplefilter("always")
         try:
             value = _number(metric.compute())
@@ -49,15 +60,28 @@ def compute(task: Task, name: str, metric: "torchmetrics.Metric") -> tuple[float
 
 
 def _number(found: Any) -> float:
-    if isinstance(found, Tensor) and found.numel() != 1:
-        raise TypeError(f"it gives {found.numel()} values, where one is expected")
-    return float(found)
+    if isinstance(found, (Tensor, np.ndarray)) and math.prod(found.shape) != 1:
+        given = f"{math.prod(found.shape)} values"
+    elif isinstance(found, (Mapping, Sequence)):
+        inner = f" of {', '.join(map(str, found))}" if isinstance(found, Mapping) else f" of {len(found)}"
+        given = f"a {type(found).__name__}{inner}"
+    elif not isinstance(found, (Tensor, np.ndarray, SupportsFloat)):
+        given = f"a {type(found).__name__}"
+    else:
+        return float(found.item() if isinstance(found, (Tensor, np.ndarray)) else found)
+    raise _NoNumber(
+        f"it gives {given}, where one number is expected: let it average (such as average='macro'), or make a metric "
+        "of each number"
+    )
 
 
 @contextmanager
-def _named(task: Task, name: str) -> Iterator[None]:
+def _named(task: Task, name: str, computing: bool = False) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         said = next(iter(str(error).splitlines()), "")
-        raise MetricError(f"metric '{name}' of task '{task.name}': {type(error).__name__}: {said}") from error
+        kind = "" if isinstance(error, _NoNumber) else f"{type(error).__name__}: "
+        found = MetricError(f"metric '{name}' of task '{task.name}': {kind}{said}")
+        found.always = not computing or isinstance(error, _NoNumber)
+        raise found from error

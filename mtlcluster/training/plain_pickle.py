@@ -3,34 +3,42 @@ and which make them anew, where numpy's own pickles can be made to corrupt memor
 """
 
 import pickle
+import re
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-PLAIN = "?biufcSUmM"        # kinds of values that hold no objects
+from mtlcluster.sweep import plain_arrays
+
+DATE = re.compile(r"[mM]8(?:\[\d*[a-zA-Z]+\])?")       # beside the numbers, booleans and texts that histories hold
 
 
 def numpy_scalar(dtype: str, data: str) -> Any:
     """data: its bytes, in hexadecimal digits."""
-    return np.ndarray((), _plain(dtype), bytes.fromhex(data))[()]
+    return plain_arrays.array(_plain(dtype), (), bytes.fromhex(data))[()]
 
 
 def numpy_array(dtype: str, shape: tuple[int, ...], data: Tensor) -> np.ndarray:
     """data: its bytes, in C order."""
-    return np.ndarray(shape, _plain(dtype), data.numpy().tobytes()).copy()
+    return plain_arrays.array(_plain(dtype), shape, data.numpy().tobytes())
 
 
 def _plain(dtype: str) -> "np.dtype[Any]":
-    found = np.dtype(dtype)
-    if found.kind not in PLAIN:
-        raise pickle.UnpicklingError(f"an array of {found} is no plain one")
-    return found
+    if not _is_plain(dtype):
+        raise pickle.UnpicklingError(f"an array of {dtype} is no plain one")
+    return np.dtype(dtype)
+
+
+def _is_plain(dtype: str) -> bool:
+    """dtype: as numpy writes it, such as `<f4`."""
+    code = dtype[1:]
+    return dtype[:1] in "<>|" and bool(plain_arrays.CODE.fullmatch(code) or DATE.fullmatch(code))
 
 
 def _is_plain_array(value: Any) -> bool:
-    return type(value) is np.ndarray and value.dtype.kind in PLAIN
+    return type(value) is np.ndarray and _is_plain(value.dtype.str)
 
 
 class Pickler(pickle.Pickler):
@@ -38,8 +46,8 @@ class Pickler(pickle.Pickler):
         if _is_plain_array(value):
             data = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
             return numpy_array, (value.dtype.str, value.shape, data)
-        if isinstance(value, np.generic) and value.dtype.kind in PLAIN:
-            return numpy_scalar, (value.dtype.str, value.tobytes().hex())
+        if isinstance(value, np.generic) and _is_plain((found := np.asarray(value)).dtype.str):
+            return numpy_scalar, (found.dtype.str, found.tobytes().hex())
         return NotImplemented
 
 

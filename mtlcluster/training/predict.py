@@ -42,7 +42,7 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     if dataset is None:
         known = ", ".join(name for name in SPLITS if getattr(trainer.problem, name) is not None)
         raise UserError(f"the job of {folder.name} has no {split} data (known: {known})")
-    trainer.model.load_state_dict(trainer.checkpoints.load_best(best["step"]))
+    trainer.load_best(best["step"])
     found, columns = predict(trainer, dataset, best.get("thresholds", {}), f"evaluating {split} data")
     columns = {"id": _ids(dataset), **columns}
     replace_text(out, csv_text([columns, *zip(*columns.values(), strict=True)]))

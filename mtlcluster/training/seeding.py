@@ -9,6 +9,12 @@ import torch
 RandomState = dict[str, Any]
 
 
+def mix_seed(purpose: str, *parts: int) -> int:
+    """One 63-bit seed for a purpose out of several numbers; nearby numbers and other purposes give unrelated seeds."""
+    low, high = np.random.SeedSequence([len(parts), *parts, *purpose.encode()]).generate_state(2)
+    return (int(high) << 32 | int(low)) >> 1
+
+
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors
+from torch.nn.parameter import is_lazy
 
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.batch import Batch, partition, prepare
@@ -164,20 +165,26 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 @contextmanager
 def without_trace(model: nn.Module, random: RandomState | None = None) -> Iterator[None]:
     """What is done inside moves neither random generators nor the model's buffers, such as batch norm's statistics: it
-    has copies in their place.
+    has copies in their place. (Not those of lazy layers, which have to be made.)
     """
-    buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
     state = random_state()
-    for module, name, buffer in buffers:
-        module._buffers[name] = buffer.clone()
+    for module, own in buffers:
+        module._buffers |= {name: b.clone() for name, b in own.items() if b is not None and not is_lazy(b)}
     if random is not None:
         set_random_state(random)
     try:
         yield
     finally:
         set_random_state(state)
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
+        for module, own in buffers:
+            module._buffers.clear()         # of those that are made inside, too
+            module._buffers.update(own)
+
+
+def has_lazy_layers(model: nn.Module) -> bool:
+    """Whether its first forward, which must be that of the first step, will make some of it."""
+    return any(is_lazy(tensor) for tensors in (model.parameters(), model.buffers()) for tensor in tensors)
 
 
 @torch.no_grad()

@@ -19,9 +19,8 @@ from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
 from mtlcluster.training.control import Control
-from mtlcluster.training.data import mix_seed
 from mtlcluster.training.ranks import join, local_rank, local_size
-from mtlcluster.training.seeding import seed_everything
+from mtlcluster.training.seeding import mix_seed, seed_everything
 from mtlcluster.training.trainer import Trainer
 
 
@@ -110,8 +109,9 @@ def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Pr
 
 
 def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
+    values = {key: _expanded(value) for key, value in given.items()}
     if not is_dataclass(kind):
-        return given
+        return values
     known = [field.name for field in fields(kind)]
     for key in given:
         if key not in known:
@@ -119,7 +119,6 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [key for key in required if key not in given]:
         raise ValueError(f"{section} should say {' and '.join(lacking)}")
-    values = {key: _expanded(value) for key, value in given.items()}
     try:
         return pydantic.TypeAdapter(kind).validate_python(values)
     except pydantic.ValidationError as error:
@@ -130,9 +129,11 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
 
 
 def _expanded(value: Any) -> Any:
-    """Paths with `~` or `$SCRATCH` in them, alone or in a list, become what they are on this machine."""
+    """Paths with `~` or `$SCRATCH` in them, alone or in lists and sections, become what they are on this machine."""
     if isinstance(value, list):
         return [_expanded(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _expanded(inner) for key, inner in value.items()}
     if isinstance(value, str) and value.startswith(("~", "$")):
-        return os.path.expandvars(Path(value).expanduser())
+        return os.path.expandvars(os.path.expanduser(value))    # noqa: PTH111  (Path's refuses a ~name of nobody)
     return value

@@ -1,10 +1,11 @@
 """The shared training-validation loop, with exact resume."""
 
 import math
+import re
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,25 +18,33 @@ from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
-from mtlcluster.training.checkpoint import Checkpoints, State, Unreadable, refuse_unreadable
+from mtlcluster.training.attributes import notes_on_changes, numbers_in
+from mtlcluster.training.buffers import Buffers
+from mtlcluster.training.checkpoint import Checkpoints, State, Unfit, Unreadable, refuse_unreadable
 from mtlcluster.training.contract import BatchError, broken_batches, checked, sample_names
 from mtlcluster.training.control import Control, StopRequested
-from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, mix_seed, ordered_batches
+from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, ordered_batches
 from mtlcluster.training.diagnosis import Diagnosis, diagnose, random_before_step
-from mtlcluster.training.foresight import batches_per_epoch, foresee
+from mtlcluster.training.foresight import Foreseen, batches_per_epoch, foresee, untouched
 from mtlcluster.training.guard import Guard, NonFinite
 from mtlcluster.training.info import describe, device_name
+from mtlcluster.training.metrics import MetricError
 from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
+from mtlcluster.training.own_generators import generator_states, own_generators, set_generator_states
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.recorder import Recorder, Step
-from mtlcluster.training.seeding import random_state, seed_everything, set_random_state
-from mtlcluster.training.step import autocast
+from mtlcluster.training.samples import refuse_other_samples, samples
+from mtlcluster.training.seeding import mix_seed, random_state, seed_everything, set_random_state
+from mtlcluster.training.step import autocast, has_lazy_layers
 from mtlcluster.training.update import Updater
 from mtlcluster.training.validation import REASON, AfterBatch, Evaluation, Undefined, check_best, evaluate
 
 NORM_EVERY = 10
 CHECKED = 3         # batches, the first of every epoch and validation
-FELT_BY_A_STEP = ("model", "schedule", "weighting", "gradient", "update")   # what its gradients depend on
+FELT_BY_A_STEP = ("buffers", "model", "schedule", "weighting", "gradient", "update")   # what its gradients depend on
+BEST = ("buffers", "model")
+RESTORED = (*FELT_BY_A_STEP, "optimizer", "rate", "scaler", "recorder")
+MISFIT = re.compile(r"Error\(s\) in loading state_dict")
 
 
 class Trainer:
@@ -60,6 +69,8 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.tasks = problem.chosen(config.tasks)
         self.model = problem.model.to(device)
+        self.buffers = Buffers(self.model)
+        self.attributes = numbers_in(self.model)
         self.batches_per_epoch = batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         self.total_steps = config.steps or (config.epochs or 0) * self.steps_per_epoch
@@ -72,11 +83,14 @@ class Trainer:
             if self.gradient.needs != "nothing" or self.weighting.needs_gradient_norms:
                 torch._functorch.config.donated_buffer = False      # several backwards go through one graph
             self.model.compile()
+        methods = (self.schedule, self.weighting, self.gradient)        # the data's generators are seeded by the batch
+        self.own_generators = own_generators(*problem.model.modules(), *problem.tasks, *methods)
         self.trained = [self.tasks[i] for i in self.schedule.trained()]
         check_best(config.best, self.trained)
 
         self.optimizer = make_optimizer(config.optimizer, self.model, self.weighting)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.parameter_names = {name for name, _ in self.model.named_parameters()}
         self.base_rates = base_rates(config.optimizer)
         self.rate = LearningRate(config.scheduler, self.optimizer, self.total_steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -108,6 +122,8 @@ class Trainer:
         """
         self.foresee(self.ranks.size)
         self._restore()
+        if not self.step:
+            self._try_validation()
         self.saved_at, self.save_every = time.monotonic(), seconds(self.config.checkpoint_every)
         self.began_at, self.began_step = time.monotonic(), self.step
         self.attempts.append({"host": socket.gethostname(), "started": time.time(), "step": self.step})
@@ -129,6 +145,8 @@ class Trainer:
         self.model.train()
         self._train_step(next(groups(self._batches(), self.config.accumulate)))
         self.recorder.flush()
+        self._refuse_late_parameters()
+        self._try_validation()
         self.checkpoints.save(self.step, self._state())
         self._restore()
 
@@ -140,13 +158,13 @@ class Trainer:
         if self.batch:
             return False
         stopping = self.config.early_stopping
-        return self.step == self.total_steps or (stopping is not None and self.bad_validations >= stopping.patience)
+        return self.step >= self.total_steps or (stopping is not None and self.bad_validations >= stopping.patience)
 
     def _train_epoch(self) -> None:
         self.model.train()
         began, first, first_batch = time.monotonic(), self.step, self.batch
         for step_batches in groups(self._batches(), self.config.accumulate):
-            if self.step == self.total_steps:
+            if self.step >= self.total_steps:
                 break
             self._train_step(step_batches)
             self.batch += len(step_batches)
@@ -230,9 +248,12 @@ class Trainer:
         there is none.
         """
         moment = self.checkpoints.load_failure()
-        for name in FELT_BY_A_STEP:
-            getattr(self, name).load_state_dict(moment[name])
+        self._load(FELT_BY_A_STEP, moment)
         return moment
+
+    def load_best(self, step: int) -> None:
+        """Makes the model what it was after the best validation. Raises ValueError where that cannot be."""
+        self._load(BEST, self.checkpoints.load_best(step))
 
     def _clip(self) -> torch.Tensor | None:
         """The norm of the model's gradient before clipping. Without clipping it is computed, and recorded, at every
@@ -246,10 +267,36 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_clip, norm)
         return norm
 
+    def _try_validation(self) -> None:
+        """Evaluates the first batch and the last, without a trace: what is wrong with a metric, or with a model that
+        gets one sample, shall not show after an epoch only.
+        """
+        if has_lazy_layers(self.model):
+            return
+        with untouched(self.model):
+            data = self.problem.validation
+            parts = self.evaluation_batches(data)
+            loader = self._loader(data, [*parts[:1], *parts[1:][-1:]])
+            try:
+                evaluate(self.model, self.trained, loader, self._autocast, self.device, ranks=self.ranks)
+            except MetricError as error:
+                if error.always:        # else it may be that the batch has too few samples for it
+                    raise
+
+    def _refuse_late_parameters(self) -> None:
+        """Raises Foreseen for a parameter that a forward has made: it would never be trained."""
+        if late := [name for name, _ in self.model.named_parameters() if name not in self.parameter_names]:
+            raise Foreseen(
+                f"the model has made the parameter '{late[0]}' in its first step; the optimizer does not know it, and "
+                "it would never be trained: make it in the job's build, or by a lazy layer such as nn.LazyLinear"
+            )
+
     def _between_steps(self) -> None:
         now = time.monotonic()
-        if self.step == self.began_step + 1:
-            refuse_unreadable(self._state())    # now, not after hours at the first save
+        if self.step == self.began_step + 1:    # now, not after hours at the first save
+            self._refuse_late_parameters()
+            refuse_unreadable(self._state())
+            self._note(notes_on_changes(self.attributes, numbers_in(self.model)))
         first = self.ranks.rank == 0        # which decides for all
         due = first and now - self.saved_at >= self.save_every
         stop, save = self.ranks.total([first and self.control.should_stop(), due])
@@ -263,7 +310,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Validates if it is time to, and lets everyone know who goes by what was found."""
-        last = self.step == self.total_steps
+        last = self.step >= self.total_steps
         due = (self.epoch + 1) % self.config.validate_every == 0 or last
         found = self._validate() if due else None
         self.weighting.observe_epoch(torch.from_numpy(self.recorder.end_epoch()))
@@ -313,7 +360,7 @@ class Trainer:
         }  # fmt: skip
         self._report("saving")
         if not self.ranks.rank:
-            self.checkpoints.save_best(self.step, self.model.state_dict())
+            self.checkpoints.save_best(self.step, {name: getattr(self, name).state_dict() for name in BEST})
         return True
 
     def _broken(self) -> str:
@@ -329,7 +376,7 @@ class Trainer:
         self._save()
         if self.problem.test is not None and self.best is not None:
             with self.ranks.in_turn():      # until rank 0 has written it
-                self.model.load_state_dict(self.checkpoints.load_best(self.best["step"]))
+                self.load_best(self.best["step"])
             try:
                 found = self.evaluate(self.problem.test, self.best.get("thresholds", {}))
             except StopRequested:
@@ -407,15 +454,17 @@ class Trainer:
         """What to go on from: the same on every rank."""
         return {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
-            "identity": run_hash(self.config),
+            "identity": run_hash(self.config), "samples": samples(self.problem),
             "best": self.best, "to_beat": self.to_beat, "bad_validations": self.bad_validations,
             "attempts": self.attempts, "overflows": self.guard.overflows,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "rate": self.rate.state_dict(), "scaler": self.scaler.state_dict(),
+            "buffers": self.buffers.state_dict(), "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "rate": self.rate.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state_dict(), "weighting": self.weighting.state_dict(),
             "gradient": self.gradient.state_dict(), "update": self.update.state_dict(),
             "recorder": self.recorder.state_dict(),
             "random": self.ranks.all_of(random_state()), "generator": self.generator.get_state(),
+            "own_generators": self.ranks.all_of(generator_states(self.own_generators)),
         }  # fmt: skip
 
     def _restore(self) -> None:
@@ -424,21 +473,38 @@ class Trainer:
         if state is None:
             return
         if state["identity"] != run_hash(self.config):
-            raise ValueError(f"{self.checkpoints.folder} holds the checkpoints of another configuration")
+            raise Unfit(f"{self.checkpoints.folder} holds the checkpoints of another configuration")
         for name in ("epoch", "batch", "step", "best", "to_beat", "bad_validations", "attempts"):
             setattr(self, name, state[name])
-        for name in ("model", "optimizer", "rate", "scaler", "schedule", "weighting", "gradient", "update", "recorder"):
-            getattr(self, name).load_state_dict(state[name])
+        refuse_other_samples(state.get("samples", {}), samples(self.problem))
+        self._load(RESTORED, state)
         self.guard.overflows = state.get("overflows", 0)      # older checkpoints lack it
         self.generator.set_state(state["generator"])
         if len(state["random"]) == self.ranks.size:
             set_random_state(state["random"][self.ranks.rank])
+            if own := state.get("own_generators"):      # older checkpoints lack them
+                set_generator_states(self.own_generators, own[self.ranks.rank])
             return
         seed_everything(mix_seed("rank", self.config.seed, self.ranks.rank, self.step))
         self.notes.append(
             f"step {self.step}: {len(state['random'])} ranks before, {self.ranks.size} from here on: dropout and "
             "augmentation draw other numbers, batch norm sees other parts of a batch; batches and learning rate stay"
         )
+
+    def _load(self, names: Sequence[str], state: State) -> None:
+        """Raises Unfit where the model is another one than in `state`."""
+        try:
+            for name in names:
+                if name in state:       # older checkpoints lack the buffers
+                    getattr(self, name).load_state_dict(state[name])
+        except RuntimeError as error:
+            if not MISFIT.match(str(error)):
+                raise
+            first = next(iter(str(error).splitlines()[1:]), "").strip()
+            raise Unfit(
+                f"the job makes another model than the one in the checkpoint: {first} Use the job that the run was "
+                "started with, or begin anew: mtlcluster retry … --restart"
+            ) from error
 
     def _write_history(self, finished: bool) -> dict[str, Any]:
         info = describe(self.config, self.history_path.parent.name, self.model, self.trained, self.device)

@@ -47,25 +47,39 @@ def _words(error: BaseException) -> str:
     """The kind and the first line of what was said; our own errors say all there is."""
     if isinstance(error, OSError) and error.errno in WORDS and error.filename and not isinstance(error, DiskError):
         error = disk_error(error, Path(os.fsdecode(error.filename)))
-    text = str(error)
+    text = _text(error)
     if LOADING in text:
         text = FRAME.split(text)[-1]
-        return next((line for line in text.splitlines()[1:] if line[:1].strip()), text)[:LONGEST]
+        lines = text.splitlines()[1:]
+        first = next((i for i, line in enumerate(lines) if line[:1].strip()), None)
+        return _opening(lines[first or 0 :])[:LONGEST]
     if type(error).__module__.startswith("mtlcluster."):
         return text
     if isinstance(error, SyntaxError):
         text = error.msg
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = " ".join(lines[: 1 + (lines[0].endswith(":") and len(lines) > 1)]) if lines else ""
+    said = _opening(text.splitlines())
     return f"{type(error).__name__}{': ' if said else ''}{said}"[:LONGEST]
+
+
+def _opening(lines: list[str]) -> str:
+    """The first line that says something, and the next one where it ends in a colon."""
+    said = [line.strip() for line in lines if line.strip()]
+    return " ".join(said[: 2 if said and said[0].endswith(":") else 1])
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:   # of the user's code
+        return ""
 
 
 def _place(error: BaseException, root: Path, build: Callable[..., Any] | None) -> str:
     for one in _chain(error):
         if isinstance(one, SyntaxError) and one.filename and _is_users(one.filename):
             return f"{_seen_from(root, one.filename)}:{one.lineno}"
-        if LOADING in str(one):
-            frames = [(file, int(line)) for file, line in FRAME.findall(str(one))]
+        if LOADING in (text := _text(one)):
+            frames = [(file, int(line)) for file, line in FRAME.findall(text)]
         else:
             frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(one.__traceback__)]
         users = [(file, line) for file, line in frames if _is_users(file)]

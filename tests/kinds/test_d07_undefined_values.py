@@ -115,7 +115,7 @@ KINDS = {
     "own": (lambda: regression(Own(fails(ValueError("only one class")))), REAL, REAL, "only one class"),
     "own, nothing": (lambda: regression(Own(lambda: 1 / 0)), REAL, REAL, "division by zero"),
     "own, of numpy": (lambda: regression(Own(lambda: np.float64("nan"))), REAL, REAL, "it gives nan"),
-    "own, in other words": (lambda: regression(Own(said_anew)), REAL, REAL, "call 1"),
+    "own, in other words": (lambda: regression(Own(said_anew)), REAL, REAL, "call 2"),
     "no label": (lambda: regression(R2Score()), REAL, [NAN] * 12, "task 'a' has no value: no sample has a label"),
 }  # fmt: skip
 
@@ -187,7 +187,7 @@ def test_a_loss_that_no_label_allows_decides_nothing(tmp_path):
     [
         (lambda: Own(fails(TypeError("no such thing"))), "metric 'm' of task 'a': TypeError: no such thing"),
         (lambda: Own(fails(ValueError("shapes")), "update"), "metric 'm' of task 'a': ValueError: shapes"),
-        (lambda: Own(lambda: torch.ones(3)), "metric 'm' of task 'a': TypeError: it gives 3 values"),
+        (lambda: Own(lambda: torch.ones(3)), "metric 'm' of task 'a': it gives 3 values, where one number"),
         (lambda: MulticlassAUROC(3), "metric 'm' of task 'a': "),
     ],
 )

@@ -66,7 +66,7 @@ def test_test_data_give_the_very_values_of_the_history_and_a_row_for_each_sample
 
     rows = rows_of(tmp_path / "test.csv")
     problem = load_run(run)[1]()
-    problem.model.load_state_dict(Checkpoints(run / "checkpoints").load_best(best["step"]))
+    problem.model.load_state_dict(Checkpoints(run / "checkpoints").load_best(best["step"])["model"])
     inputs, targets = problem.test[slice(None)]
     with torch.no_grad():
         outputs = problem.model.eval()(inputs, ["a", "b", "c"])
