@@ -14,6 +14,7 @@ from mtlcluster.sweep.history import UnsafePickle, read_history
 
 Array = NDArray[np.float64]
 POINTS = 256            # kept of each curve: no figure shows more, and a thousand histories stay small
+LARGEST = 1e100         # of a number; the squares and axes of larger ones overflow
 DRAWN = ("train/", "weight/", "active/", "share/", "learning_rate/", "cosine/", "validation/")
 BEST: dict[str, Any] = {"value": str, "direction": str, "number": float, "epoch": int}
 OVERALL = {"mean_f1": "mean F1", "exact_match": "exact match", "hamming_score": "Hamming score"}    # binary tasks
@@ -166,7 +167,7 @@ def _values(series: dict[str, Any], epoch: int | None) -> dict[str, float]:
         elif name.startswith("validation/"):
             at = np.flatnonzero(np.asarray(entry["epoch"]) == epoch)
             values |= {name: float(numbers[at[-1]])} if len(at) else {}
-    return values
+    return {name: value if abs(value) < LARGEST else value * np.inf for name, value in values.items()}
 
 
 def _as_numbers(series: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -188,7 +189,7 @@ def _costs(measured: dict[str, Any]) -> dict[str, float]:
     costs = {}
     for name, (shown, over_epochs, unit) in ways.items():
         numbers = np.asarray(measured.get(name, {}).get("value", []), dtype=float)
-        numbers = numbers[np.isfinite(numbers)]
+        numbers = numbers[np.abs(numbers) < LARGEST]
         if len(numbers):
             costs[f"measured/{shown}"] = float(over_epochs(numbers)) * unit
     return costs
@@ -199,7 +200,9 @@ def _curve(entry: dict[str, Any]) -> Curve:
     x, y = np.asarray(entry[axis], dtype=float), np.asarray(entry["value"], dtype=float)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"a series has {x.shape} places and {y.shape} values")
-    y = np.where(np.isfinite(y), y, np.nan)
+    if not (x[0] >= 0 and x[-1] < LARGEST and np.all(x[1:] >= x[:-1])):     # NaN compares with nothing
+        raise ValueError(f"a series has {axis}s that do not go up from 0")
+    y = np.where(np.abs(y) < LARGEST, y, np.nan)
     if len(x) <= POINTS:
         return Curve(axis, x, y)
     starts = np.arange(0, len(x), -(-len(x) // POINTS))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from collect.synthetic import add_run, history, make_sweep, method
 
+from mtlcluster.collect.collect import collect
 from mtlcluster.collect.gather import Absent, gather
 from mtlcluster.collect.survey import survey
 from mtlcluster.sweep.history import read_history, write_history
@@ -197,3 +198,26 @@ def test_collect_passes_over_what_is_no_file(tmp_path: Path) -> None:
     assert "symbolic link" in reasons["link"]
     assert "symbolic link" in reasons["endless"]
     assert "1,099,511,627,776 bytes" in reasons["sparse"]
+
+
+def test_numbers_that_no_training_gives_end_no_report(tmp_path: Path) -> None:
+    """Steps that can't be, and values that overflow in means and on axes."""
+    sweep = make_sweep(tmp_path / "runs" / "sent")
+    strange = {
+        "negative": lambda steps: -steps, "falling": lambda steps: steps[::-1], "endless": lambda steps: steps * np.inf,
+        "none": lambda steps: steps * np.nan, "too_large": lambda steps: steps * 1e300,
+    }  # fmt: skip
+    for seed, name in enumerate(["good", "large", *strange]):
+        made = history(method(), seed)
+        for entry in made["series"].values():
+            if name in strange:
+                axis = "step" if "step" in entry else "epoch"
+                entry[axis] = strange[name](np.asarray(entry[axis], dtype=float))
+            elif name == "large":
+                entry["value"] = np.where(np.arange(len(entry["value"])) % 2, 1.7e308, -1.7e308)
+        add_run(sweep, name, made)
+    said: list[str] = []
+    page = collect(sweep, said.append).read_text()
+    assert said[0] == f"collected 2 of {2 + len(strange)} runs; not in this report: {len(strange)} unreadable"
+    assert sorted(line.split(":")[0] for line in said[1:]) == sorted(f"passed over {name}" for name in strange)
+    assert "that do not go up from 0" in page
