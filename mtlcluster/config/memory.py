@@ -40,6 +40,11 @@ def remember_grids(folder: Path) -> None:
             _note(grids=_whole(folder))
 
 
+def forget(folder: Path) -> None:
+    """Takes back that the user has made the folder: something is in it now that others have made."""
+    (folder / MARK).unlink(missing_ok=True)
+
+
 def is_mine(folder: Path) -> bool:
     """Whether this user has made the folder from here."""
     try:

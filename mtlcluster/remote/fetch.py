@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from mtlcluster.config import memory
 from mtlcluster.errors import ClusterError, together
 from mtlcluster.launch.view import duration
 from mtlcluster.remote import answers
@@ -17,7 +18,7 @@ from mtlcluster.remote.everywhere import Everywhere
 from mtlcluster.remote.fleet import Remote
 from mtlcluster.sweep.files import sha256
 from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, sweeps
-from mtlcluster.sweep.names import RUN, fits
+from mtlcluster.sweep.names import RUN, SWEEP, fits
 from mtlcluster.sweep.status import ENDED, read_status
 
 Notify = Callable[[str], object]
@@ -103,7 +104,7 @@ def _bring(
     source, began = remote.sweep(sweep.name), time.monotonic()
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(_sums, remote, source, {name: new[name] for name in _checked(new)})
-        arrived = _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
+        arrived = _arrived(remote, source, sweep, checkpoints, notify)
     sums = {} if asked.exception() else asked.result()
     _mend(remote, source, sweep, _checked(arrived), sums, notify)
     if arrived:
@@ -135,9 +136,31 @@ def _mend(
         raise ClusterError(f"{remote.name}: could not be brought home whole: {', '.join(torn[:3])}; collect again")
 
 
+def _arrived(
+    remote: Remote, source: str, sweep: Sweep, checkpoints: Checkpoints | None, notify: Notify
+) -> list[str]:
+    """Copies what is new; returns its names. With code from over there the folder is no longer as this user's `submit`
+    has made it: who runs that code is asked before, as for any folder that was sent.
+    """
+    kept = _codes(sweep)
+    try:
+        return _pull(remote, source, sweep, _filters(sweep, checkpoints), None, notify)
+    finally:
+        if _codes(sweep) != kept:
+            memory.forget(sweep.folder)
+
+
+def _codes(sweep: Sweep) -> list[str]:
+    return sorted(path.name for path in sweep.code.glob("*"))
+
+
 def _filters(sweep: Sweep, checkpoints: Checkpoints | None) -> list[str]:
-    """rsync's rules: the first that fits a name counts. The grid is the submitting machine's own, if there is one."""
+    """rsync's rules: the first that fits a name counts. The grid is the submitting machine's own, if there is one, and
+    so is the code.
+    """
     rules = [] if sweep.grid.exists() else ["+ /sweep.yaml"]
+    if checkpoints and memory.is_mine(sweep.folder):
+        rules += [f"- /code/{name}" for name in _codes(sweep) if fits(SWEEP, name)]
     rules += ["+ /code/", "+ /code/**"] if checkpoints else ["- /code"]
     rules += ["- /submissions", "- /report", "- /clusters", "- .*", "+ /*/", *(f"+ /*/{name}" for name in OF_A_RUN)]
     if checkpoints:

@@ -6,6 +6,7 @@ An `ssh` that keeps a record of its calls stands first in PATH.
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mtlcluster.cli import app
+from mtlcluster.launch.status import observe
+from mtlcluster.remote.connection import Connection
 from mtlcluster.sweep.folder import Sweep
 
 HOSTS = "arnold:\n  host: stranger.example\nuh:\n  host: stranger.example\n  root: ~/uh\n"
@@ -156,6 +159,47 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
     for verb in ("evaluate", "replay"):
         assert call(verb, str(run.folder)).exit_code == 2
     assert not ran.exists()
+
+
+def test_code_that_a_cluster_sends_is_not_the_user_s_own(
+    make_grid, project: Path, fake_child, submit_locally, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login node has changed the code that it was given, and added some."""
+    monkeypatch.chdir(project)
+    local = submit_locally(make_grid(grid={"data.path": ["fine"]}))
+    local.wait("fine", "done")
+    sweep = local.sweep
+    [run] = sweep.runs()
+    [code] = sweep.code.iterdir()
+    before = (code / "mtlcluster/training/predict.py").read_bytes()
+    ran = tmp_path / "ran"
+    there = tmp_path / "there"
+    shutil.copytree(sweep.folder, there)
+    for file in (there / "code" / code.name).rglob("*.py"):
+        file.write_text(f"open({str(ran)!r}, 'w').close()\n")
+    (project / "clusters.yaml").write_text("arnold:\n  host: arnold\n")
+    rows = [vars(found) | {"cluster": "arnold", "job_id": "7"} for found in observe([sweep])]
+    answer = {"version": "x", "runs": rows, "job_files": {}}
+    sweep.clusters.mkdir()
+    (sweep.clusters / "arnold.json").write_text(json.dumps({"format": 1, "time": 1.0, "runs": rows}))
+
+    def pull(_: Connection, source: str, target: Path, *options: str, names: object = None) -> list[str]:
+        subprocess.run(["rsync", "-r", "--ignore-times", *options, f"{there}/", f"{target}/"], check=True)
+        return []
+
+    monkeypatch.setattr(Connection, "run", lambda *_, **__: json.dumps(answer).encode())
+    monkeypatch.setattr(Connection, "pull", pull)
+    call("collect", "sweep", "--checkpoints", "all")
+    assert (code / "mtlcluster/training/predict.py").read_bytes() == before
+    call("evaluate", f"sweep/{run.name}")       # as before; nothing is asked
+    assert not ran.exists()
+    (there / "code" / code.name).rename(there / "code/0123456789ab")
+    (there / run.name / "config.yaml").write_text(run.config.read_text().replace(code.name, "0123456789ab"))
+    call("collect", "sweep", "--checkpoints", "all")
+    assert "0123456789ab" in run.config.read_text()
+    done = call("evaluate", f"sweep/{run.name}")
+    assert (done.exit_code, ran.exists()) == (2, False)
+    assert "was not made by a submit of yours" in done.output
 
 
 def test_nobody_is_asked_about_an_own_sweep_but_about_another_in_its_place(
