@@ -22,6 +22,7 @@ IGNORED = {
     )
 }  # fmt: skip
 OWN_SETTINGS = ["--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "color.ui=false"]
+OWN_SETTINGS += ["-c", "diff.orderFile=/dev/null"]
 STATUS = ["--porcelain", "--untracked-files=normal", "--ignore-submodules=none"]
 # A patch that `git apply` takes, whatever the settings say of diffs.
 PATCH = [

@@ -22,6 +22,7 @@ SETTINGS = {
     "no context": {"diff.context": "0", "diff.interHunkContext": "0"},
     "words": {"diff.wordRegex": ".", "diff.wsErrorHighlight": "all", "diff.colorMoved": "zebra"},
     "copies": {"diff.renames": "copies", "diff.algorithm": "patience", "diff.suppressBlankEmpty": "true"},
+    "an order of files": {"diff.orderFile": "/nowhere"},
     "submodules in words": {"diff.submodule": "log", "status.submoduleSummary": "true"},
     "no untracked files": {"status.showUntrackedFiles": "no", "status.short": "true", "status.branch": "true"},
     "a file system monitor": {"core.fsmonitor": "false; sleep 600"},
