@@ -154,7 +154,7 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        _say(f"{planned.repeated:,} points of the grid are the same run as another point")
+        _say(f"points of the grid that are the same run as another one: {planned.repeated:,}")
     if check:
         from mtlcluster.launch.check import check as check_methods
 

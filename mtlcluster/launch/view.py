@@ -148,7 +148,7 @@ def advice(sweep: str, runs: list[RunStatus], options: str) -> Iterator[Line]:
     if failed:
         yield _next("what went wrong", f"mtlcluster logs {sweep} {failed[0] if len(failed) == 1 else 'RUN'}{options}")
     if any(run.state in TO_RETRY for run in runs):
-        yield _next("once more, from the last checkpoint", f"mtlcluster retry {sweep}{options}")
+        yield _next("once more, from the last checkpoint if there is one", f"mtlcluster retry {sweep}{options}")
     if all(run.ended for run in runs) and any(run.state == "done" for run in runs):
         yield _next("figures and tables", f"mtlcluster collect {sweep}{options}")
 
