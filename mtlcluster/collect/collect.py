@@ -63,7 +63,8 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
             else:
                 lines = _make(sweep, seen, made.files if made else [])
     except OSError as error:
-        raise UserError(f"{error.filename or sweep.report}: {error.strerror or error}; no report was made") from error
+        at = error.filename2 or error.filename or sweep.report      # of a renaming, what was to be replaced
+        raise UserError(f"{at}: {error.strerror or error}; no report was made") from error
     for line in lines:
         notify(line)
     return sweep.report / PAGE

@@ -27,7 +27,8 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
     notify(f"checking {methods} method{'s' * (methods != 1)}{settings}: one training step of each")
     with tempfile.TemporaryDirectory(prefix="mtlcluster-check-") as folder:
         code = Path(folder, "code")         # what the runs will have, and nothing else of the project
-        snapshot.write(snapshot.take(grid.job, grid.methods, grid.code).files, code)
+        taken = snapshot.take(grid.job, grid.methods, grid.code)
+        snapshot.write(taken.files, code)
         paths = []
         for number, run in enumerate(firsts.values()):
             path = Path(folder, f"{number}.yaml")
@@ -42,6 +43,8 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
                 advance()
                 if verdict != "ok":
                     process.kill()      # the other methods have the time of the next check
+                    for remark in taken.remarks:        # such as which files the runs would not have
+                        notify(remark)
                     error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
                     which = f" ({run.name})" if settings else ""
                     raise UserError(f"{grid.path}: method {method_label(run.config.method)}{which}: {error}")

@@ -100,7 +100,7 @@ def _why_not(file: Path, kind: str, size: int, room: int) -> str:
     """Why a file is left out; "" for one that is taken. Raises UserError for one that can't be left out."""
     if kind != "asked":
         if file.suffix not in SOURCES:
-            return "for it is neither Python nor text"
+            return f"as its name ends in none of {' '.join(sorted(SOURCES))}"
         if kind == "jobs" and file.suffix == ".json":
             return "as .json may be data or credentials"
         if size > LARGEST:

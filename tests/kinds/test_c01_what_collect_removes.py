@@ -86,6 +86,12 @@ def test_a_link_in_place_of_a_part_of_the_report_is_not_followed(home: Path, swe
     assert made.is_file()
 
 
+def test_a_folder_in_place_of_a_file_of_the_report_is_named(home: Path, sweep: Sweep) -> None:
+    (sweep.report / "tables/runs.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"^{sweep.report}/tables/runs.csv: Is a directory; no report was made$"):
+        collect(sweep, print)
+
+
 def test_other_links_and_strange_files_are_replaced_not_written_through(home: Path, sweep: Sweep) -> None:
     for name in ("index.html", MADE, f".{MADE}.{os.getpid()}.new", "tables/results.csv", "tables/runs.csv"):
         path = sweep.report / name

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,11 +107,18 @@ def test_on_slurm_too(slurm, project, make_grid, tmp_path, monkeypatch, submit_t
 
 
 def test_the_check_sees_nothing_of_the_project_that_the_jobs_will_not(project, make_grid, monkeypatch):
+    shutil.copy(project / "jobs/tiny.py", project / "jobs/other.py")
     add(project, {"hidden.py": "WIDTH = 8", "src/shy.py": ""})
     import_in_job(project, "import importlib\nimportlib.import_module('hid' + 'den')\n__import__('s' + 'hy')\n")
     monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}:{project}:{project / 'src'}")
     with pytest.raises(UserError, match="No module named 'hidden'"):
         check(make_grid(grid={"seed": [0]}), print)
+    add(project, {"hidden.py": "", "src/shy.py": "", "pack/__init__.py": "", "pack/words.csv": "a,b"})
+    import_in_job(project, "import pack\nopen(pack.__path__[0] + '/words.csv').read()\n", "other")
+    said: list[str] = []
+    with pytest.raises(UserError, match=r"words.csv"):
+        check(make_grid(grid={"seed": [0]}, job="other"), said.append)
+    assert any("not in the code of the runs" in words and "`code: [pack/words.csv]`" in words for words in said)
     named = make_grid(grid={"seed": [0]}, code=["hidden.py", "src"])
     assert take(named.job, named.methods, named.code).files.keys() >= {"hidden.py", "src/shy.py"}
 
@@ -175,7 +183,7 @@ def test_what_is_no_code_or_too_much_is_left_out_and_said(project):
     assert 15 <= len(names) <= 21
     assert not keep(snapshot, project / "kept")
     for words, name in [("larger than 1 MB", "helper/big.txt"), ("more than 20 MB", "helper/table-"),
-                        ("neither Python nor text", "helper/data.bin"), ("neither", "compiled.abi3.so")]:  # fmt: skip
+                        ("ends in none of", "helper/data.bin"), ("ends in none of", "compiled.abi3.so")]:  # fmt: skip
         assert any(words in remark and name in remark for remark in snapshot.remarks), words
     assert taken(project, asked=[project / "helper" / "big.txt"]) >= {"helper/big.txt"}
     for number in range(25):
