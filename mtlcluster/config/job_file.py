@@ -68,13 +68,22 @@ def find_job(job: str, beside: Path) -> JobFile:
     place, _, function = job.partition(":")
     if place.endswith(".py"):
         path = (beside / Path(place).expanduser()).resolve()
-        in_jobs = next((folder for folder in path.parents if folder.name == "jobs"), None)
-        root = in_jobs.parent if in_jobs else path.parent.parent
+        root = _root_of(path, beside.resolve())
     else:
         root, path = _named_job(place, beside)
     if not path.is_file():
         raise UserError(f"job '{job}': there is no file {path}")
     return parse_job(root, path.relative_to(root), function or "build")
+
+
+def _root_of(path: Path, beside: Path) -> Path:
+    """The project's root: the folder of the jobs/ that a job file is in. Not of one far above, in which the whole
+    project lies, as in ~/jobs/project/; there it is the folder above the file's.
+    """
+    for folder in path.parents:
+        if folder.name == "jobs" and (folder == path.parent or not beside.is_relative_to(folder)):
+            return folder.parent
+    return path.parent.parent
 
 
 def _named_job(name: str, beside: Path) -> tuple[Path, Path]:

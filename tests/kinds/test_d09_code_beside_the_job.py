@@ -207,6 +207,19 @@ def test_a_huge_folder_is_not_searched(project, monkeypatch):
         taken(project, asked=[project])
 
 
+def test_a_folder_jobs_in_which_the_whole_project_lies_is_not_its_code(tmp_path):
+    """As in ~/jobs/mine/, where the others are somebody's other work."""
+    build = "def build(): pass\n"
+    add(tmp_path / "jobs", {"mine/exp.py": build + "import near", "mine/near.py": "", "other/x.py": "", "y.py": build})
+    files = take(find_job("exp.py:build", tmp_path / "jobs/mine")).files
+    assert {name for name in files if not name.startswith("mtlcluster/")} == {"mine/exp.py", "mine/near.py"}
+    for job, beside in [("../y.py:build", "mine"), ("y.py:build", ""), ("../jobs/y.py:build", "../configs")]:
+        (tmp_path / "configs").mkdir(exist_ok=True)
+        assert find_job(job, tmp_path / "jobs" / beside).reference == "jobs/y.py:build"
+    add(tmp_path, {"jobs/pack/deep/z.py": build})
+    assert find_job("jobs/pack/deep/z.py", tmp_path).reference == "jobs/pack/deep/z.py:build"
+
+
 def test_code_that_the_grid_names_goes_too_and_must_be_of_the_project(project, make_grid):
     add(project, {"plugins/a.py": "import of_plugin", "plugins/weights.bin": "", "of_plugin.py": "", "vocab.json": ""})
     grid = make_grid(grid={"seed": [0]}, code=["plugins", "vocab.json"])
