@@ -232,7 +232,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
         try:
             _say(str(collect_sweep(one, _say)))
         except NothingFinished as error:
-            early.append(f"{error}; see mtlcluster status {one.name}{_again(runs)}")
+            early.append(f"{error}; see mtlcluster status {shlex.quote(one.name)}{_again(runs)}")
     if not chosen and failed is None:
         raise UserError(f"{runs} holds no sweep yet; mtlcluster submit GRID{_again(runs)} starts one")
     if failed is None and len(early) == len(chosen):
@@ -286,10 +286,10 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
         _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
         after = everywhere.cancel(stopping, _say)
     if ended := sum(run.ended for run in after):
-        _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {sweep}{_again(runs)}")
+        _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {shlex.quote(sweep)}{_again(runs)}")
     if ended < len(after):
         soon = "will end within a minute: each saves and stops, or is killed"
-        _say(f"{_runs(len(after) - ended)} {soon}; to watch: mtlcluster status {sweep}{_again(runs)}")
+        _say(f"{_runs(len(after) - ended)} {soon}; to watch: mtlcluster status {shlex.quote(sweep)}{_again(runs)}")
 
 
 @app.command()
@@ -510,6 +510,7 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     for run, why in submitted.unreadable.items():
         _say(f"left out: {run}: {why}")
     _say("next:")
+    name = shlex.quote(name)
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
         _say(f"  mtlcluster {command}{again}")
 

@@ -1,5 +1,6 @@
 """The code of a sweep as its project has it now, beside what was kept when its runs began."""
 
+import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -74,12 +75,12 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
     if not files:
         return []
     listed = ", ".join([*files[:NAMED], *(["…"] if len(files) > NAMED else [])])
-    ways = []
+    ways, name = [], shlex.quote(sweep.name)
     if unsaved:
         some = f" for the {unsaved:,} that saved nothing" if saved else ""
-        ways.append(f"mtlcluster retry {sweep.name}{options} takes it{some}")
+        ways.append(f"mtlcluster retry {name}{options} takes it{some}")
     if saved:
-        ways.append(f"mtlcluster retry {sweep.name} RUN --restart{options} takes it, from scratch")
+        ways.append(f"mtlcluster retry {name} RUN --restart{options} takes it, from scratch")
     return [f"the code has changed since ({listed}): {'; '.join(ways)}"]
 
 
@@ -99,5 +100,6 @@ def mend(sweep: Sweep, codes: Iterable[str]) -> None:
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
             raise UserError(
                 f"{folder} is damaged: {', '.join(lost[:NAMED])}{more} can't be written again, for the project has no "
-                f"such code now; mtlcluster retry {sweep.name} RUN --restart takes today's, from scratch"
+                f"such code now; mtlcluster retry {shlex.quote(sweep.name)} RUN --restart takes today's, from "
+                "scratch"
             )

@@ -5,6 +5,7 @@ A line is a list of pieces, each a text and a style of rich's, so that a pipe ge
 
 import json
 import math
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -141,12 +142,14 @@ def summary(sweep: str, runs: list[RunStatus], hidden: int = 0) -> Iterator[Line
 
 
 def advice(sweep: str, runs: list[RunStatus], options: str) -> Iterator[Line]:
-    """The commands that are worth typing next."""
+    """The commands that are worth typing next, in a shell: a sent folder may be called like a command of it."""
+    sweep = shlex.quote(sweep)
     if any(run.state == "queued" and not run.job_id for run in runs):
         yield _next("some were never submitted; to complete them", f"mtlcluster submit GRID{options}")
     failed = [run.run for run in runs if run.state in ("failed", "lost")]
     if failed:
-        yield _next("what went wrong", f"mtlcluster logs {sweep} {failed[0] if len(failed) == 1 else 'RUN'}{options}")
+        one = shlex.quote(failed[0]) if len(failed) == 1 else "RUN"
+        yield _next("what went wrong", f"mtlcluster logs {sweep} {one}{options}")
     if any(run.state in TO_RETRY for run in runs):
         yield _next("once more, from the last checkpoint if there is one", f"mtlcluster retry {sweep}{options}")
     if all(run.ended for run in runs) and any(run.state == "done" for run in runs):

@@ -167,3 +167,22 @@ def test_what_a_cluster_prints_is_text(lying: Connection, capfd: pytest.CaptureF
     for run in answers.rows([rest | entry for entry in runs], "arnold"):
         texts = [run.host, run.device, run.error, run.scheduler, *run.notes]
         assert all(clean(text, "\n", "\t") for text in texts)
+
+
+@pytest.mark.parametrize("name", ["mine (copy)", "$(touch owned)", "a; touch owned", "`touch owned`", "it's"])
+def test_a_command_that_is_offered_can_be_typed_as_it_stands(name: str, tmp_path: Path, monkeypatch) -> None:
+    """Whatever a folder is called that somebody has sent."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    sweep = make_sweep(tmp_path / "runs" / name)
+    for run, state in [("one-0123456789", "done"), ("seed=(1)-0123456780", "failed")]:
+        add_run(sweep, run, history(method(), 0))
+        write_status(sweep.run(run).status, Status(state, error="why"))
+    lines = CliRunner().invoke(app, ["status"]).output.splitlines()
+    commands = [line.rpartition(": ")[2] for line in lines if ": mtlcluster " in line]
+    assert len(commands) == 3
+    record = "mtlcluster() { printf '%s\\n' \"$@\"; }; "
+    typed = subprocess.run(["bash", "-c", record + "; ".join(commands)], capture_output=True, text=True, check=True)
+    assert typed.stdout.splitlines() == ["logs", name, "seed=(1)-0123456780", "retry", name, "collect", name]
+    assert not Path("owned").exists()
