@@ -54,6 +54,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
     stop = threading.Event()
     if first:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
+        sys.stdin = open(os.devnull)    # noqa: SIM115 - a job's input() ends at once: what we listen to is the worker's
     try:
         from mtlcluster.training.control import Control, StopRequested
         from mtlcluster.training.train import load_run, train

@@ -128,3 +128,12 @@ def test_on_slurm_as_on_this_machine(slurm, project, sketch):
     done = mtlcluster(project, *arguments, **FRONT_END, KEPT="yes", PYTHONHOME=sys.base_prefix)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [eval(line) for line in sketch.read_text().splitlines()] == [EXPECTED]
+
+
+def test_a_job_that_asks_its_user_gets_no_answer_and_goes_on(project, make_grid, submit_locally):
+    """What a run's process listens to is its worker."""
+    path = project / "jobs" / "tiny.py"
+    path.write_text(path.read_text() + "\ntry:\n    input('go on? ')\nexcept EOFError:\n    print('nobody there')\n")
+    sweep = submit_locally(make_grid(grid={"seed": [0]}, set={"epochs": 1}))
+    sweep.wait("", "done", seconds=60)
+    assert "nobody there" in sweep.log()
