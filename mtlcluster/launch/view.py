@@ -14,7 +14,7 @@ from typing import Any
 
 from mtlcluster import printable
 from mtlcluster.launch.status import TO_RETRY, RunStatus, count
-from mtlcluster.sweep.status import State
+from mtlcluster.sweep.status import UNDEFINED, State
 from mtlcluster.terminal import breadth
 
 Piece = tuple[str, str]
@@ -255,7 +255,8 @@ def remark(run: RunStatus) -> str:
     if run.state == "lost":
         said = f" ({run.scheduler})" if run.scheduler else ""
         return f"its job is gone{said}, and it never ended"
-    return "" if run.state == "done" or not run.notes else str(run.notes[-1])
+    notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]    # what its results lack
+    return notes[-1] if notes else ""
 
 
 def _number(value: Any) -> str:

@@ -14,6 +14,7 @@ State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 FORMAT = 1
 LARGEST = 2**53             # of whole numbers: those that every reader of JSON takes for what they are
 ENDED = ("done", "failed", "cancelled", "lost")
+UNDEFINED = " is undefined: "       # in a note on a value that the labels do not allow, before the reason
 
 
 @dataclass

@@ -18,6 +18,7 @@ from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
+from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training.attributes import notes_on_changes, numbers_in
 from mtlcluster.training.buffers import Buffers
 from mtlcluster.training.checkpoint import Checkpoints, State, Unfit, Unreadable, refuse_unreadable
@@ -37,7 +38,7 @@ from mtlcluster.training.samples import refuse_other_samples, samples
 from mtlcluster.training.seeding import mix_seed, random_state, seed_everything, set_random_state
 from mtlcluster.training.step import autocast, has_lazy_layers
 from mtlcluster.training.update import Updater
-from mtlcluster.training.validation import REASON, AfterBatch, Evaluation, Undefined, check_best, evaluate
+from mtlcluster.training.validation import AfterBatch, Evaluation, Undefined, check_best, evaluate
 
 NORM_EVERY = 10
 CHECKED = 3         # batches, the first of every epoch and validation
@@ -325,8 +326,8 @@ class Trainer:
 
     def _note(self, notes: list[str]) -> None:
         """Each once, though its reason may be worded otherwise at every validation."""
-        known = {note.partition(REASON)[0] for note in self.notes}
-        self.notes += [note for note in notes if note.partition(REASON)[0] not in known]
+        known = {note.partition(UNDEFINED)[0] for note in self.notes}
+        self.notes += [note for note in notes if note.partition(UNDEFINED)[0] not in known]
 
     def _validate(self) -> Evaluation:
         before = random_state()

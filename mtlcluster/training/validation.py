@@ -10,6 +10,7 @@ from torch import Tensor
 from mtlcluster.config.run import Best
 from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
 from mtlcluster.training.binary import OVERALL, Gathered, judge
 from mtlcluster.training.data import map_tensors
@@ -17,7 +18,6 @@ from mtlcluster.training.metrics import NO_LABELS
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.step import Autocast
 
-REASON = " is undefined: "
 AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
 
 
@@ -45,7 +45,7 @@ class Evaluation:
         for name, reason in self.undefined.items():
             task, _, value = name.rpartition("/")
             if task and reason != NO_LABELS:
-                found.append(f"{data}: {value} of task '{task}'{REASON}{reason}")
+                found.append(f"{data}: {value} of task '{task}'{UNDEFINED}{reason}")
             elif task and value == "loss":
                 found.append(f"{data}: task '{task}' has no value: {reason}")
         return found

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAU
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.cli import app
+from mtlcluster.launch.view import remark
+from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training.control import Control
 from mtlcluster.training.metrics import MetricError
 from mtlcluster.training.validation import Undefined
@@ -248,3 +251,11 @@ def sweep_label(project):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.make(60, 2).targets["c"][0]
+
+
+def test_the_table_tells_of_a_finished_run_what_is_undefined_and_nothing_else():
+    note = f"validation: r2 of task 'c'{UNDEFINED}one label"
+    told = dict.fromkeys(("verified", "cancelling"))
+    for notes, shown in [([note, "resumed"], note), (["resumed"], "")]:
+        run = SimpleNamespace(state="done", error="", notes=notes, **told)
+        assert remark(run) == shown
