@@ -283,7 +283,11 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
         if not stopping:
             _say(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
-        _confirm(f"Cancel {_runs(len(stopping))} of {sweep}?", yes)
+        warning = ""
+        if jobs := sorted({run.job_id for run in everywhere.by_cluster(stopping).get("", []) if run.job_id}):
+            named = ", ".join(jobs[:3]) + (f" and {len(jobs) - 3:,} more" if len(jobs) > 3 else "")
+            warning = _of_a_stranger(everywhere.sweep.folder, f"cancel ends the jobs that it names: {named}")
+        _confirm(f"{warning}Cancel {_runs(len(stopping))} of {sweep}?", yes)
         after = everywhere.cancel(stopping, _say)
     if ended := sum(run.ended for run in after):
         _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {shlex.quote(sweep)}{_again(runs)}")
@@ -492,11 +496,15 @@ def _confirm(question: str, yes: bool) -> None:
 
 def _confirm_code(folder: Path | None, verb: str, yes: bool) -> None:
     """Asks before code is run that lies in a sweep's folder which somebody else may have made."""
+    if folder and not yes and (warning := _of_a_stranger(folder, f"{verb} runs the code that lies in it")):
+        _confirm(f"{warning}Do you trust who made it?", yes)
+
+
+def _of_a_stranger(folder: Path, harm: str) -> str:
+    """A sentence about a sweep's folder that somebody else may have made, and what it may do; '' about one's own."""
     from mtlcluster.config import memory
 
-    if folder and not yes and not memory.is_mine(folder):
-        words = f"{folder} was not made by a submit of yours from here, and {verb} runs the code that lies in it."
-        _confirm(f"{words} Do you trust who made it?", yes)
+    return "" if memory.is_mine(folder) else f"{folder} was not made by a submit of yours from here, and {harm}. "
 
 
 def _tell(submitted: "Submitted", runs: Path) -> None:

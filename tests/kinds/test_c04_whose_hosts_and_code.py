@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from slurm_cluster import SlurmCluster
 
 from mtlcluster.cli import app
 from mtlcluster.launch.status import observe
@@ -159,6 +160,22 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
     for verb in ("evaluate", "replay"):
         assert call(verb, str(run.folder)).exit_code == 2
     assert not ran.exists()
+
+
+def test_a_sent_folder_ends_no_job_of_the_user_s_unless_the_user_says_so(sent: Path, slurm: SlurmCluster) -> None:
+    """It names one that has nothing to do with it, whose id its sender has guessed."""
+    job = slurm.ask("sbatch", "--parsable", "--wrap=sleep 300", "--output=/dev/null")
+    sweep = Sweep(sent / "runs/sweep")
+    lines = [json.loads(line) for line in sweep.submissions.read_text().splitlines()]
+    for line in lines:
+        line |= {"cluster": "slurm"} if line["event"] == "begin" else {"jobs": [job]}
+    sweep.submissions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for run in sweep.runs():
+        run.status.unlink(missing_ok=True)
+    done = call("cancel", "sweep")
+    assert done.exit_code == 2
+    assert f"cancel ends the jobs that it names: {job}" in done.output
+    assert job in slurm.jobs()
 
 
 def test_code_that_a_cluster_sends_is_not_the_user_s_own(
