@@ -20,6 +20,7 @@ def plain_matplotlib() -> Iterator[None]:
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)       # a packager's, of any form; figures bear no date
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -28,6 +29,8 @@ def plain_matplotlib() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+        if epoch is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = epoch
 
 
 def _import() -> None:

@@ -105,8 +105,8 @@ def test_no_setting_of_matplotlib_or_python_changes_a_report(sweep, tmp_path):
     (undecodable / "matplotlibrc").write_bytes(b"font.family: caf\xe9\n")
     cases = [
         (settings, {"PYTHONWARNINGS": "error", "MPLBACKEND": "no such backend", "PYTHONOPTIMIZE": "2"}),
-        (undecodable, {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}),
-        (tmp_path, {"MATPLOTLIBRC": str(undecodable), "MPLCONFIGDIR": "/proc/no-home", "LC_ALL": "C"}),
+        (undecodable, {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "SOURCE_DATE_EPOCH": "junk"}),
+        (tmp_path, {"MATPLOTLIBRC": str(undecodable), "MPLCONFIGDIR": "/proc/no-home", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}),
     ]
     for cwd, variables in cases:
         found, said = digests(sweep, cwd, **variables)
