@@ -104,7 +104,7 @@ def test_no_setting_of_matplotlib_or_python_changes_a_report(sweep, tmp_path):
     undecodable.mkdir()
     (undecodable / "matplotlibrc").write_bytes(b"font.family: caf\xe9\n")
     cases = [
-        (settings, {"PYTHONWARNINGS": "error", "MPLBACKEND": "no such backend", "PYTHONOPTIMIZE": "2"}),
+        (settings, {"PYTHONWARNINGS": "error", "MPLBACKEND": "no such one", "PYTHONOPTIMIZE": "2", "LC_ALL": "C"}),
         (undecodable, {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "SOURCE_DATE_EPOCH": "junk"}),
         (tmp_path, {"MATPLOTLIBRC": str(undecodable), "MPLCONFIGDIR": "/proc/no-home", "PYTHONIOENCODING": "ascii"}),
     ]
