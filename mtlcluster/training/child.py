@@ -121,8 +121,11 @@ def _fail(report: Any, error: BaseException, folder: Path, build: Any = None) ->
 
 
 if __name__ == "__main__":
+    from mtlcluster.training import sockets
+
     status = main(Path(sys.argv[1]), int(sys.argv[2]), [int(file) for file in sys.argv[3:]])
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
+        sockets.remove_folder()
     os._exit(status)        # not waiting for the thread that listens, nor for torch's teardown

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtlcluster.training.own_generators import Generator, own_generators, seed_generators
 from mtlcluster.training.seeding import mix_seed
+from mtlcluster.training.sockets import fit_names
 
 T = TypeVar("T")
 POOL = 50       # batches
@@ -151,6 +152,8 @@ def batches(
                 seed_generators(generators, mix_seed("batch", seed, start + i))
             yield dataset[part]
         return
+    if workers:
+        fit_names()
     given = 0
     for batch in DataLoader(
         _Seeded(dataset, seed, collate),

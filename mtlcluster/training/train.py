@@ -21,6 +21,7 @@ from mtlcluster.problem import Problem
 from mtlcluster.training.control import Control
 from mtlcluster.training.ranks import join, local_rank, local_size
 from mtlcluster.training.seeding import mix_seed, seed_everything
+from mtlcluster.training.sockets import fit_names
 from mtlcluster.training.trainer import Trainer
 
 
@@ -54,6 +55,7 @@ def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, contr
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(config.seed)
+    fit_names()         # also of loaders that the job makes by itself
     problem = build()
     if not isinstance(problem, Problem):
         raise ValueError(f"the job's build should return a Problem, not {type(problem).__name__}")

@@ -96,6 +96,14 @@ def check_exact(found, part, project, folder, times):
     assert_same(whole_series(found.sweep.run(found.run(part)), project, folder), history["series"])
 
 
+@pytest.fixture(autouse=True)
+def long_temporary_folder(project, monkeypatch):
+    """Too long for the name of a socket, as on clusters that make one for each job."""
+    folder = project.parent / ("TMPDIR" + "-of-a-job" * 9)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+
+
 def loading(make_grid, epochs, settings=None, **data):
     """A grid of one run that does as `data` says."""
     options = {f"data.{name}": value for name, value in data.items()}

@@ -196,8 +196,8 @@ def test_a_huge_folder_is_not_searched(project, monkeypatch):
     """A folder that an import may mean is not walked through, and one that is code is up to a bound."""
     import mtlcluster.launch.imports
 
-    monkeypatch.setattr(mtlcluster.launch.imports, "MOST", 200)
-    for number in range(201):
+    monkeypatch.setattr(mtlcluster.launch.imports, "MOST", 1000)
+    for number in range(1001):
         (project / f"{number}.bin").touch()
     (project / "src").mkdir()
     import_in_job(project, "import scratch.mine\n")

@@ -23,7 +23,9 @@ def test_the_old_worker_does_not_touch_the_new_runs(project, make_grid, submit_l
     old.wait("seed=0", "running")
     first = old.status("seed=0")
     folder = old.sweep.folder
-    shutil.rmtree(folder if all_of_it else old.sweep.run(old.run("seed=0")).folder)
+    removed = folder if all_of_it else old.sweep.run(old.run("seed=0")).folder
+    while removed.exists():         # its processes may be writing into it
+        shutil.rmtree(removed, ignore_errors=True)
     code.write_text(code.read_text() + "\n")            # so that the old code is not there
     new: LocalSweep = submit_locally(make_grid(**grid))
     new.wait("seed=0", "running", seconds=30)

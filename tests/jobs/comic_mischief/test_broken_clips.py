@@ -17,7 +17,7 @@ from tests.jobs.comic_mischief.test_build import JOB, ROOT, config
 
 
 def trainer(folder, run, spoil=None):
-    """Ready to train; `spoil` is done to the inputs of every training batch."""
+    """Ready to train; `spoil` is done to the inputs of every batch. The first that is looked at is of validation."""
 
     def build():
         problem = load_build(JOB, ROOT, run)()
@@ -43,7 +43,7 @@ def test_a_text_padded_in_front_with_its_mask_at_the_end_is_named(clips, tmp_pat
     run = trainer(tmp_path, config(clips), pad_in_front)
     with pytest.raises(BatchError, match=r"text: padding \(0\) where the mask is one, at position 0 of (\S+)") as error:
         run.run()
-    assert any(clip in str(error.value) for clip in run.problem.train.ids)
+    assert any(clip in str(error.value) for clip in run.problem.validation.ids)
 
 
 def test_a_clip_whose_mask_admits_nothing_is_named(clips, tmp_path):
@@ -53,8 +53,8 @@ def test_a_clip_whose_mask_admits_nothing_is_named(clips, tmp_path):
     run = trainer(tmp_path, config(clips), no_audio)
     with pytest.raises(BatchError, match="audio: nothing is valid: its mask is all zero") as error:
         run.run()
-    third = epoch_batches(len(run.problem.train), 8, 0, 0)[0][3]
-    assert str(error.value).startswith(run.problem.train.ids[third])
+    third = run.evaluation_batches(run.problem.validation)[0][3]
+    assert str(error.value).startswith(run.problem.validation.ids[third])
 
 
 def test_a_corrupt_feature_file_is_named_by_clip_and_position(clips, tmp_path):
