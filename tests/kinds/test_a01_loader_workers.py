@@ -35,7 +35,9 @@ def whole_series(run, project, folder):
     values = yaml.safe_load(run.config.read_text())
     values["data"]["slow"] = 0.0
     config = RunConfig(**{key: value for key, value in values.items() if key != "origin"})
-    return train(load_build(config.job, project, config), config, folder)["series"]
+    with pytest.MonkeyPatch.context() as here:
+        here.delenv("TMPDIR")       # this process had another when it began
+        return train(load_build(config.job, project, config), config, folder)["series"]
 
 
 def wait_for(condition, what, seconds=120):
