@@ -30,6 +30,7 @@ from mtlcluster.sweep.files import is_locked, locked, make_folder, remove
 from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
+AWAY = "cluster '{}': Slurm does not answer here (is sbatch installed, and its controller up?)"
 LISTED = 100                # files of the code that a dry run names
 INTERRUPTED = "submit was killed before it was completed"
 
@@ -55,19 +56,18 @@ def choose_cluster(name: str | None, grid: Grid) -> Cluster:
     Raises UserError where Slurm does not answer: this is a login node then, which is not to train in its place.
     """
     if name := name or grid.file.cluster:
-        return _find_cluster(name, grid.path.parent, "; --cluster local trains on this machine")
-    if slurm.installed() and not slurm.answers():
-        raise UserError("Slurm is installed here but does not answer; try again, or train here: --cluster local")
-    return _find_cluster(SLURM if slurm.installed() else LOCAL, grid.path.parent)
+        return _find_cluster(name, grid.path.parent, f"{AWAY.format(name)}; --cluster local trains on this machine")
+    silent = "Slurm is installed here but does not answer; try again, or train here: --cluster local"
+    return _find_cluster(SLURM if slurm.installed() else LOCAL, grid.path.parent, silent)
 
 
-def _find_cluster(name: str, grid_folder: Path | None, else_do: str = "; try again later") -> Cluster:
+def _find_cluster(name: str, grid_folder: Path | None, silent: str = "") -> Cluster:
+    """silent: what to say where Slurm, which is asked once, does not answer."""
     cluster = find_cluster(name, grid_folder)
     if cluster.is_local:
         slots.refuse_unsafe_folder()
     if not cluster.is_local and not cluster.is_remote and not slurm.answers():
-        away = "Slurm does not answer here (is sbatch installed, and its controller up?)"
-        raise UserError(f"cluster '{name}': {away}{else_do}")
+        raise UserError(silent or f"{AWAY.format(name)}; try again later")
     return cluster
 
 
