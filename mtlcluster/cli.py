@@ -71,7 +71,7 @@ class Verbs(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _say(f"mtlcluster: {printable.text(message)}", err=True)
+    say(f"mtlcluster: {printable.text(message)}", err=True)
     raise Exit(code)
 
 
@@ -79,7 +79,7 @@ def _version(context: click.Context, option: click.Parameter, wanted: bool) -> N
     if wanted:
         from mtlcluster import __version__
 
-        _say(f"mtlcluster {__version__}")
+        say(f"mtlcluster {__version__}")
         context.exit()
 
 
@@ -154,19 +154,19 @@ def submit(
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
-        _say(f"points of the grid that are the same run as another one: {planned.repeated:,}")
+        say(f"points of the grid that are the same run as another one: {planned.repeated:,}")
     if check:
         from mtlcluster.launch.check import check as check_methods
 
-        check_methods(planned, _say)
+        check_methods(planned, say)
     if dry_run:
         for shown in previews(planned, runs, targets):
-            _say(shown)
+            say(shown)
         return
     if any(not path.name.startswith(".") for path in (runs / planned.file.name).glob("*")):
         _confirm_code(runs / planned.file.name, "submit", yes)
     with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, _say)
+        submitted = submit_to(planned, runs, targets, fleet, say)
         _tell_there(submitted, runs)
         _tell(submitted, runs)
         if wait:
@@ -194,7 +194,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
-            _say(view.as_json(found, everywhere.unreachable))
+            say(view.as_json(found, everywhere.unreachable))
         elif watch:
             if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
@@ -205,7 +205,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
             _tell_changed(found, runs)
         else:
             _print(view.remarks([], everywhere.unreachable))
-            _say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
+            say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
 @app.command()
@@ -226,11 +226,11 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     from mtlcluster.collect.collect import collect as collect_sweep
     from mtlcluster.remote.fetch import fetch
 
-    chosen, failed = fetch(runs, sweep, checkpoints, _say)
+    chosen, failed = fetch(runs, sweep, checkpoints, say)
     early = []
     for one in chosen:
         try:
-            _say(str(collect_sweep(one, _say)))
+            say(str(collect_sweep(one, say)))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {shlex.quote(one.name)}{_again(runs)}")
     if not chosen and failed is None:
@@ -238,7 +238,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     if failed is None and len(early) == len(chosen):
         raise UserError("\n".join(early))
     for words in early:
-        _say(words)
+        say(words)
     if failed is not None:
         raise failed
 
@@ -261,7 +261,7 @@ def setup(cluster: str) -> None:
     """
     from mtlcluster.remote.setup import set_up
 
-    set_up(cluster, _say)
+    set_up(cluster, say)
 
 
 @app.command()
@@ -281,19 +281,19 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     with Everywhere(runs, sweep) as everywhere:
         stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
-            _say(f"nothing to cancel: every run of {sweep} that is meant has ended")
+            say(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
         warning = ""
         if jobs := sorted({run.job_id for run in everywhere.by_cluster(stopping).get("", []) if run.job_id}):
             named = ", ".join(jobs[:3]) + (f" and {len(jobs) - 3:,} more" if len(jobs) > 3 else "")
             warning = _of_a_stranger(everywhere.sweep.folder, f"cancel ends the jobs that it names: {named}")
         _confirm(f"{warning}Cancel {_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, _say)
+        after = everywhere.cancel(stopping, say)
     if ended := sum(run.ended for run in after):
-        _say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {shlex.quote(sweep)}{_again(runs)}")
+        say(f"cancelled {_runs(ended)} of {sweep}; to go on: mtlcluster retry {shlex.quote(sweep)}{_again(runs)}")
     if ended < len(after):
         soon = "will end within a minute: each saves and stops, or is killed"
-        _say(f"{_runs(len(after) - ended)} {soon}; to watch: mtlcluster status {shlex.quote(sweep)}{_again(runs)}")
+        say(f"{_runs(len(after) - ended)} {soon}; to watch: mtlcluster status {shlex.quote(sweep)}{_again(runs)}")
 
 
 @app.command()
@@ -315,13 +315,13 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
         again = control.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
             named = "; --restart trains those that are done only where they are named" if restart else ""
-            _say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
+            say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
         if everywhere.sweep.folder.exists() and (restart or "" in everywhere.by_cluster(again)):
             _confirm_code(everywhere.sweep.folder, "retry", yes)
         if restart:
             _confirm(f"Remove the results of {_runs(len(again))} of {sweep} and train from scratch?", yes)
-        retried = everywhere.retry(again, restart, _say)
+        retried = everywhere.retry(again, restart, say)
         _tell(retried, runs)
         if retried.unreadable:
             raise Exit(2)
@@ -386,7 +386,7 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     if follow:
         reading.follow(chosen, run.run, position, _write)
     elif not there:
-        _say(reading.no_log(chosen, run))
+        say(reading.no_log(chosen, run))
 
 
 @app.command()
@@ -426,7 +426,7 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
     from mtlcluster.features.pack import pack
     from mtlcluster.features.source import read_sums
 
-    pack(source, target, force, _say, read_sums(add))
+    pack(source, target, force, say, read_sums(add))
 
 
 @app.command()
@@ -437,7 +437,7 @@ def methods(name: str | None) -> None:
 
     width = min(_width() or 100, 100)
     for line in listing.one_method(name, width) if name else listing.all_methods(width):
-        _say(line)
+        say(line)
 
 
 def _targets(cluster: str | None, split: str | None) -> list[str | None]:
@@ -464,11 +464,6 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _say(words: str, err: bool = False) -> None:
-    """Prints what the user is to know, but does not leave work half done where nobody reads it any more."""
-    say(words, err)
-
-
 def _write(text: str) -> None:
     sys.stdout.write(printable.text(text))
     sys.stdout.flush()
@@ -481,7 +476,7 @@ def _print(lines: Any) -> None:
         live.print_lines(list(lines))
     else:
         for line in lines:
-            _say(view.plain(line))
+            say(view.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -490,7 +485,7 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Say --yes where there is no terminal to ask")
     if not click.confirm(printable.line(question)):
-        _say("nothing was changed")
+        say("nothing was changed")
         raise Exit(1)
 
 
@@ -512,15 +507,15 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
     name, again = submitted.sweep.name, _again(runs)
     if submitted.submitted:
         jobs = f"{len(submitted.job_ids):,} job{'s' * (len(submitted.job_ids) != 1)}"
-        _say(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
+        say(f"submitted {_runs(len(submitted.submitted))} of {name} in {jobs} on {submitted.cluster}")
     for note in submitted.notes:
-        _say(note)
+        say(note)
     for run, why in submitted.unreadable.items():
-        _say(f"left out: {run}: {why}")
-    _say("next:")
+        say(f"left out: {run}: {why}")
+    say("next:")
     name = shlex.quote(name)
     for command in (f"status {name}", f"logs {name} RUN", f"collect {name}"):
-        _say(f"  mtlcluster {command}{again}")
+        say(f"  mtlcluster {command}{again}")
 
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
@@ -530,11 +525,11 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
     if not submitted.there:
         return
     there, total = len(submitted.there), len(submitted.there) + len(submitted.new)
-    _say(f"{there:,} of {total:,} runs are already there")
+    say(f"{there:,} of {total:,} runs are already there")
     unfinished = [f"{len(names):,} {state}" for state, names in submitted.left.items() if state in TO_RETRY]
     if unfinished:
         command = f"mtlcluster retry {submitted.sweep.name}{_again(runs)}"
-        _say(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
+        say(f"left alone: {', '.join(unfinished)}; to start them once more: {command}")
 
 
 def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
@@ -549,7 +544,7 @@ def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
 
             with suppress(UserError, OSError):      # the code may be gone, or be at work on
                 for line in remark_of_failed(Sweep(runs / name), failed, _again(runs)):
-                    _say(f"  {line}")
+                    say(f"  {line}")
 
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
@@ -565,7 +560,7 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
             else:
                 ended = live.wait_plainly(lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable)
         except KeyboardInterrupt:
-            _say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
+            say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
     _print(view.advice(name, ended, _again(runs)))
     if any(run.state in ("failed", "lost") for run in ended):
