@@ -155,7 +155,7 @@ def test_whoever_is_killed_no_loader_stays_behind_or_holds_the_run(make_grid, su
 @pytest.mark.long
 def test_killed_at_any_moment_with_loaders_it_ends_the_same(make_grid, submit_locally, project, tmp_path):
     """The training process, its worker or both, most often while it saves."""
-    often = {"checkpoint_every": "0.001s"}
+    often = {"checkpoint_every": "0.000001s"}
     found = submit_locally(loading(make_grid, epochs=30, settings=often, workers=2))
     run, moments = found.sweep.run(found.run("")), random.Random(1)
     for kill in range(6):

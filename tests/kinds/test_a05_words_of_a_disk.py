@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "collect"))
 import synthetic
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
-SETTINGS = {"epochs": 2, "batch_size": 16, "checkpoint_every": "0.001s"}
+SETTINGS = {"epochs": 2, "batch_size": 16, "checkpoint_every": "0.000001s"}
 
 
 class Disk:

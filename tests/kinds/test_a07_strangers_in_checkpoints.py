@@ -51,7 +51,7 @@ def test_a_stranger_stays_and_the_run_goes_on(kind, tmp_path):
     names = [*NAMES, *own]
     for name in names:
         put(folder / name, kind)
-    settings = {"epochs": 3, "batch_size": 16, "checkpoint_every": "0.001s"}
+    settings = {"epochs": 3, "batch_size": 16, "checkpoint_every": "0.000001s"}
     with pytest.raises(StopRequested):
         train(build, settings, tmp_path, Once())
     history = train(build, settings, tmp_path)
@@ -61,7 +61,7 @@ def test_a_stranger_stays_and_the_run_goes_on(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["folder", "fifo"])
 def test_a_checksum_that_is_no_file_is_no_checksum(kind, tmp_path):
-    settings = {"epochs": 3, "batch_size": 16, "checkpoint_every": "0.001s"}
+    settings = {"epochs": 3, "batch_size": 16, "checkpoint_every": "0.000001s"}
     with pytest.raises(StopRequested):
         train(build, settings, tmp_path, Once())
     *_, before, newest = sorted((tmp_path / "checkpoints").glob("step-*.pt"))

@@ -154,7 +154,7 @@ def test_what_cannot_be_kept_is_said_after_the_first_step_not_at_the_first_save(
 
 
 def test_what_comes_later_leaves_the_checkpoint_before(tmp_path):
-    often = {**SETTINGS, "checkpoint_every": "0.001s"}
+    often = {**SETTINGS, "checkpoint_every": "0.000001s"}
     with pytest.raises(Unreadable, match=r"_extra_state\.scale"):
         train(lambda: problem(1.0, 1.0, 1.0, Path("x")), often, tmp_path)
     state, notes = Checkpoints(tmp_path / "checkpoints").newest()

@@ -51,7 +51,7 @@ def test_killed_at_any_moment_it_ends_the_same(method, tmp_path):
     whole = tiny(tmp_path / "whole", data={"metrics": False}, **settings)
     moments = random.Random(1)
     for kill in range(100):
-        process, file = start(tmp_path / "killed", checkpoint_every="0.001s", **settings)
+        process, file = start(tmp_path / "killed", checkpoint_every="0.000001s", **settings)
         if kill < 3:
             for line in file:
                 if json.loads(line)["event"] in ("started", "saved") and moments.random() < 0.04:
