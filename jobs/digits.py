@@ -21,9 +21,9 @@ SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 class Digits:
     """Options of the data."""
 
-    pairs: int = 4000           # for training; a quarter as many for validation, and for the test
-    split_seed: int = 0         # which scans are where, and how they are paired
-    unlabelled: float = 0.0     # the share of training pairs without a label for `difference`
+    pairs: int = 4000  # for training; a quarter as many for validation, and for the test
+    split_seed: int = 0  # which scans are where, and how they are paired
+    unlabelled: float = 0.0  # the share of training pairs without a label for `difference`
 
 
 @dataclass

@@ -44,7 +44,7 @@ def _version() -> str:
 
     try:
         return version("mtlcluster")
-    except PackageNotFoundError:    # a code snapshot, or a checkout that was not installed
+    except PackageNotFoundError:  # a code snapshot, or a checkout that was not installed
         return "0.1.0"
 
 

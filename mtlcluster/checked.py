@@ -9,7 +9,7 @@ import pydantic
 from mtlcluster.errors import nearest
 from mtlcluster.errors import shown as shown
 
-Key = tuple[str | int, ...]         # the keys that lead to a value in nested mappings and lists
+Key = tuple[str | int, ...]  # the keys that lead to a value in nested mappings and lists
 
 
 class Checked(pydantic.BaseModel):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
+
+
 class Place(click.Path):
     """A path, whose `~` the shell may have left alone, as in --folder=~/x."""
 
@@ -49,7 +51,7 @@ FILE, FOLDER = Place("file"), Place("folder")
 
 
 def _expanded(path: str) -> str:
-    return os.path.expanduser(path)     # noqa: PTH111 - Path's own raises where there is no such user
+    return os.path.expanduser(path)  # noqa: PTH111 - Path's own raises where there is no such user
 
 
 class Verbs(click.Group):
@@ -66,7 +68,7 @@ class Verbs(click.Group):
             if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             _fail(f"{error.filename or 'disk'}: {error.strerror}", 2)
-        except (KeyboardInterrupt, click.Abort):        # the latter at a question
+        except (KeyboardInterrupt, click.Abort):  # the latter at a question
             raise Exit(INTERRUPTED) from None
 
 
@@ -198,7 +200,7 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
         elif watch:
             if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
-            with suppress(KeyboardInterrupt):       # how one stops watching
+            with suppress(KeyboardInterrupt):  # how one stops watching
                 live.watch(everywhere.observe, False, lambda: everywhere.unreachable)
         elif found := everywhere.observe():
             _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
@@ -542,7 +544,7 @@ def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
         if failed and Sweep(runs / name).submissions.exists():
             from mtlcluster.launch.present import remark_of_failed
 
-            with suppress(UserError, OSError):      # the code may be gone, or be at work on
+            with suppress(UserError, OSError):  # the code may be gone, or be at work on
                 for line in remark_of_failed(Sweep(runs / name), failed, _again(runs)):
                     say(f"  {line}")
 
@@ -568,8 +570,8 @@ def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
 
 
 def main() -> None:
-    atexit.register(gc.freeze)      # else the interpreter would search all that it is about to drop for cycles: 0.1 s
-    os.environ["MPLBACKEND"] = "Agg"        # what a notebook says is for its own process: here, figures are files
+    atexit.register(gc.freeze)  # else the interpreter would search all that it is about to drop for cycles: 0.1 s
+    os.environ["MPLBACKEND"] = "Agg"  # what a notebook says is for its own process: here, figures are files
     with standard_streams():
         app(prog_name="mtlcluster")
 

@@ -20,5 +20,5 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 def _harmless(cell: object) -> object:
     if not isinstance(cell, str) or NUMBER.fullmatch(cell):
         return cell
-    shown = CONTROL.sub(" ", cell).encode("utf-8", "backslashreplace").decode()     # half of a pair is no UTF-8
+    shown = CONTROL.sub(" ", cell).encode("utf-8", "backslashreplace").decode()  # half of a pair is no UTF-8
     return f"'{shown}" if FORMULA.match(shown) else shown

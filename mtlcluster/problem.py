@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from mtlcluster.errors import nearest
 
-if TYPE_CHECKING:       # two seconds, which only those who use it shall pay
+if TYPE_CHECKING:  # two seconds, which only those who use it shall pay
     import torchmetrics
 
 Direction = Literal["min", "max"]
@@ -41,7 +41,7 @@ class Task:
     decode: Callable[[Tensor], Tensor] = as_they_are
     missing: float | None = None
     threshold: float | None = 0.5
-    classes: int | None = None          # labels are 0 … classes - 1; None: any number
+    classes: int | None = None  # labels are 0 … classes - 1; None: any number
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -158,14 +158,14 @@ def _cross_entropy(name: str, weights: tuple[float, ...] | None, outputs: Tensor
             f"targets of '{name}' should be class numbers of a whole-number type, found {targets.dtype}: convert them "
             "by .long(), and let a negative number stand for a label that is missing (missing=-1)"
         )
-    targets = targets.long()        # torch takes int64 and uint8 only
+    targets = targets.long()  # torch takes int64 and uint8 only
     if weights is None:
         return F.cross_entropy(outputs, targets)
     on_device = _class_weights(weights, outputs.device, outputs.dtype)
     return F.cross_entropy(outputs, targets, on_device, reduction="sum") / len(targets)
 
 
-@cache      # a copy to a GPU at every step would make the CPU wait for it
+@cache  # a copy to a GPU at every step would make the CPU wait for it
 def _class_weights(weights: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor(weights, device=device, dtype=dtype)
 
@@ -190,7 +190,7 @@ class Heads(nn.ModuleDict):
     DOT = "\N{ONE DOT LEADER}"
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        self._modules[self._key(name)] = module     # type: ignore[assignment]
+        self._modules[self._key(name)] = module  # type: ignore[assignment]
 
     def __getitem__(self, task: str) -> nn.Module:
         return super().__getitem__(self._key(task))

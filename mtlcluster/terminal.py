@@ -38,7 +38,7 @@ def standard_streams() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except OutputLost as lost:
-        _to_nowhere(1)      # or the interpreter would try once more, and say that it could not
+        _to_nowhere(1)  # or the interpreter would try once more, and say that it could not
         if isinstance(lost.__cause__, BrokenPipeError):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGPIPE)
@@ -86,7 +86,7 @@ class _Output(io.FileIO):
 
 class _Errors(io.FileIO):
     def write(self, data: Any) -> int:
-        with suppress(OSError):         # there is nowhere left to say so
+        with suppress(OSError):  # there is nowhere left to say so
             return super().write(data)
         return len(data)
 
@@ -97,10 +97,10 @@ def _tolerant(stream: Any, kind: type[io.FileIO]) -> Any:
         return stream
     raw = kind(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),         # always: what is lost stays in it, so that the end of the process knows
+        io.BufferedWriter(raw),  # always: what is lost stays in it, so that the end of the process knows
         encoding=stream.encoding,
         errors="simpler",
-        line_buffering=stream.line_buffering or stream.write_through,       # the latter is `python -u`
+        line_buffering=stream.line_buffering or stream.write_through,  # the latter is `python -u`
     )
 
 
@@ -109,7 +109,7 @@ def _open_closed() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             _to_nowhere(number)
-            stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)      # noqa: SIM115
+            stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
 
 

@@ -13,7 +13,7 @@ import pytest
 from mtlcluster.config.grid import Grid, read_grid
 
 PROJECT = Path(__file__).parent / "project"
-pytest_plugins = ["rig.local", "rig.slurm"]      # sweeps on this machine and on a real Slurm
+pytest_plugins = ["rig.local", "rig.slurm"]  # sweeps on this machine and on a real Slurm
 
 # What tests start is to hear Ctrl-C, also where they were started in the background, which has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,7 +53,7 @@ def make_grid(project: Path) -> Callable[..., Grid]:
         keys["set"] = {"data.metrics": False, **keys.get("set", {})}
         resources = {"memory": "500M", "time": "5m", **keys.pop("resources", {})}
         keys = {"name": name, "job": "tiny", **keys, "resources": resources}
-        path.write_text(json.dumps(keys, indent=1))         # which is YAML, too
+        path.write_text(json.dumps(keys, indent=1))  # which is YAML, too
         return read_grid(path)
 
     return make

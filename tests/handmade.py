@@ -36,9 +36,19 @@ def add_runs(sweep: Sweep, job_id: str, runs: dict[str, Status | None], submissi
 
 def at_epoch(epoch: int, state: str = "running", **more: object) -> Status:
     values = {
-        "state": state, "host": "n1", "device": "cpu", "attempt": 1, "epoch": epoch, "epochs": 20, "step": 30 * epoch,
-        "steps": 600, "started": time.time(), "elapsed": 12.5 * epoch, "seconds_left": 12.5 * (20 - epoch),
-        "heartbeat": time.time(), "latest": {"train/total_loss": 1.5, "validation/mean_loss": 1.25},
+        "state": state,
+        "host": "n1",
+        "device": "cpu",
+        "attempt": 1,
+        "epoch": epoch,
+        "epochs": 20,
+        "step": 30 * epoch,
+        "steps": 600,
+        "started": time.time(),
+        "elapsed": 12.5 * epoch,
+        "seconds_left": 12.5 * (20 - epoch),
+        "heartbeat": time.time(),
+        "latest": {"train/total_loss": 1.5, "validation/mean_loss": 1.25},
         "best": {"value": "mean_loss", "direction": "min", "number": 1.2, "epoch": epoch},
     }
     return Status(**(values | more))

@@ -141,7 +141,7 @@ class SlurmCluster:
     def release(self, job: str) -> None:
         """Lets a requeued job begin soon; Slurm would hold it back for two minutes."""
         wait_for(lambda: self.jobs().get(job) == "PENDING", f"{job} to be requeued")
-        time.sleep(1.5)         # within the same second its credential still counts as revoked
+        time.sleep(1.5)  # within the same second its credential still counts as revoked
         self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     @contextmanager
@@ -199,7 +199,7 @@ class SlurmCluster:
         path.chmod(0o600 if name == "slurmdbd.conf" else 0o644)
 
     def _write_gpus(self) -> None:
-        for index in range(2):              # never opened: they only let Slurm hand out indices
+        for index in range(2):  # never opened: they only let Slurm hand out indices
             os.mknod(self.folder / f"gpu{index}", 0o20600, os.makedev(195, index))
         self._write("gres.conf", "AutoDetect=off\nName=gpu Flags=nvidia_gpu_env File={folder}/gpu[0-1]\n")
 
@@ -262,4 +262,4 @@ def free_ports(count: int) -> list[int]:
 
 
 def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)      # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -24,21 +24,21 @@ class Data:
     nothing; clips of one video are never in two parts.
     """
 
-    annotations: str                            # JSON as published, split by video
-    features: str | None = None                 # packed: video or rgb and flow, vggish; None with text alone
-    validation_annotations: str | None = None   # instead of a share of `annotations`
+    annotations: str  # JSON as published, split by video
+    features: str | None = None  # packed: video or rgb and flow, vggish; None with text alone
+    validation_annotations: str | None = None  # instead of a share of `annotations`
     test_annotations: str | None = None
-    validation_share: float = 0.15              # of the clips in `annotations`
-    test_share: float = 0.15                    # 0: no test
+    validation_share: float = 0.15  # of the clips in `annotations`
+    test_share: float = 0.15  # 0: no test
     split_seed: int = 0
-    text_length: int = 500                      # tokens; what is longer is cut, as video and audio are
-    video_length: int = 36                      # segments
-    audio_length: int = 63                      # seconds
-    captions: bool = False                      # appended to the text, where a clip has one
-    missing_video: Literal["refuse", "drop"] = "refuse"         # clips without features of the video
-    class_weights: Literal["none", "balanced"] = "none"         # balanced: yes and no count the same in every loss
-    similar_length: bool = False                # batches of clips with texts of similar length: several times faster
-    workers: int = 0                            # processes that load data
+    text_length: int = 500  # tokens; what is longer is cut, as video and audio are
+    video_length: int = 36  # segments
+    audio_length: int = 63  # seconds
+    captions: bool = False  # appended to the text, where a clip has one
+    missing_video: Literal["refuse", "drop"] = "refuse"  # clips without features of the video
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: yes and no count the same in every loss
+    similar_length: bool = False  # batches of clips with texts of similar length: several times faster
+    workers: int = 0  # processes that load data
 
     def __post_init__(self) -> None:
         if min(self.text_length - 2, self.video_length - 1, self.audio_length - 1) < 0:
@@ -58,12 +58,12 @@ class Data:
 class Model:
     """Options of the model."""
 
-    text_encoder: str = "bert-base-uncased"     # `small`, a folder, or a name in transformers' cache
+    text_encoder: str = "bert-base-uncased"  # `small`, a folder, or a name in transformers' cache
     modalities: list[Modality] = field(default_factory=lambda: ["text", "video", "audio"])
-    video_order: VideoOrder = "text_first"      # what video attends to first; published for many tasks: audio_first
+    video_order: VideoOrder = "text_first"  # what video attends to first; published for many tasks: audio_first
     freeze: list[Literal["text", "video", "audio", "trunk"]] = field(default_factory=list)
-    units: int = 512                            # of the LSTMs over video and audio, each layer and direction
-    pretrained: str | None = None               # a checkpoint of the authors
+    units: int = 512  # of the LSTMs over video and audio, each layer and direction
+    pretrained: str | None = None  # a checkpoint of the authors
 
 
 def build(data: Data, model: Model) -> Problem:

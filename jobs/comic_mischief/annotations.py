@@ -17,10 +17,10 @@ from .text import Tokenizer
 
 KEYS = {"mischief": "y", "mature": "mature", "gory": "gory", "slapstick": "slapstick", "sarcasm": "sarcasm"}
 TASKS = tuple(KEYS)
-CLIP = re.compile(r"(?P<video>.+)[_.]\d+")      # of a clip's id, `TkZFuKHXa7w_2` or `Auyj3CNF5xk.03`
-NO_ID = 200_000                                 # larger than any vocabulary of word pieces
+CLIP = re.compile(r"(?P<video>.+)[_.]\d+")  # of a clip's id, `TkZFuKHXa7w_2` or `Auyj3CNF5xk.03`
+NO_ID = 200_000  # larger than any vocabulary of word pieces
 SPLITS_TRIED = 5000
-SHOWN = 5                                       # mistakes in one message
+SHOWN = 5  # mistakes in one message
 
 
 def _from_pair(pair: Any) -> int:
@@ -87,13 +87,13 @@ def read_annotations(path: str | Path) -> dict[str, Record]:
 def video_of(clip: str) -> str:
     """The video that a clip is from."""
     found = CLIP.fullmatch(clip)
-    assert found                                # as `read_annotations` has seen to
+    assert found  # as `read_annotations` has seen to
     return found["video"]
 
 
 # Vocabularies --------------------------------------------------------------------------------------------------------
 
-Pairs = list[tuple[str, int]]                   # pieces with their ids
+Pairs = list[tuple[str, int]]  # pieces with their ids
 
 # The vocabularies of bert-base-cased and bert-base-uncased, which the published texts mix: how many pieces they have,
 # and the ids of some.
@@ -117,7 +117,7 @@ class Vocabulary:
         self.ids: dict[str, Counter[int]] = defaultdict(Counter)
         self.pieces: dict[int, Counter[str]] = defaultdict(Counter)
         self.clips: list[str] = []
-        self.confirmed = False                  # a record has shown what was known before it
+        self.confirmed = False  # a record has shown what was known before it
         self._learn(known)
 
     def add(self, clip: str, pairs: Pairs) -> None:
@@ -190,7 +190,7 @@ def _foreign_clips(records: dict[str, Record], tokenizer: Tokenizer, ids_key: st
             continue
         wrong = [pair for pair in pairs if (tokenizer.vocabulary or {}).get(pair[0]) != pair[1]]
         content = [pair for pair in pairs if not _special(pair)]
-        if not pairs:       # a clip without a caption
+        if not pairs:  # a clip without a caption
             continue
         if tokenizer.vocabulary is not None and not wrong:
             lonely = False

@@ -15,7 +15,7 @@ from mtlcluster import PackedFeatures, Padded, pad
 from .annotations import TASKS, Record
 from .hiccap import FEATURES
 
-SHOWN = 5           # clips in one message
+SHOWN = 5  # clips in one message
 
 Item = tuple[str, dict[str, int]]
 
@@ -45,10 +45,10 @@ class Collate:
     Video is the sum of its two kinds; longer sequences are cut; a missing soundtrack is one segment of zeros.
     """
 
-    texts: dict[str, NDArray[np.int64]] | None      # of every clip; None without text
+    texts: dict[str, NDArray[np.int64]] | None  # of every clip; None without text
     text_padding: int
     features: PackedFeatures | None
-    longest: dict[str, int]                         # segments, by modality
+    longest: dict[str, int]  # segments, by modality
 
     def __call__(self, items: Sequence[Item]) -> tuple[dict[str, Padded], dict[str, Tensor]]:
         clips = [clip for clip, _ in items]
@@ -116,4 +116,3 @@ def balanced_weights(labels: Sequence[dict[str, int]], task: str) -> tuple[float
     if yes in (0, len(labels)):
         raise ValueError(f"class_weights: all training clips are {'yes' if yes else 'no'} for '{task}': use none")
     return len(labels) / (2 * (len(labels) - yes)), len(labels) / (2 * yes)
-

@@ -20,11 +20,11 @@ from .text import load_text_encoder
 Modality = Literal["text", "video", "audio"]
 VideoOrder = Literal["text_first", "audio_first"]
 
-FEATURES = {"video": 1024, "audio": 128}            # I3D and VGGish
-ATTENDED = {"text": ("video", "audio"), "audio": ("video", "text")}     # what video attends to is an option
+FEATURES = {"video": 1024, "audio": 128}  # I3D and VGGish
+ATTENDED = {"text": ("video", "audio"), "audio": ("video", "text")}  # what video attends to is an option
 CONCATENATED = ("text", "audio", "video")
 ATTENTION_HEADS = 12
-WITHOUT_TEXT = 768                                  # the width where no text encoder tells
+WITHOUT_TEXT = 768  # the width where no text encoder tells
 
 
 class SegmentEncoder(nn.Module):
@@ -37,9 +37,9 @@ class SegmentEncoder(nn.Module):
         self.projection = nn.Sequential(nn.Linear(2 * units, width), nn.LayerNorm(width), nn.Dropout(0.3))
 
     def forward(self, segments: Padded) -> Tensor:
-        lengths = segments.lengths.cpu()        # where packing needs them; on a GPU this waits for the device
+        lengths = segments.lengths.cpu()  # where packing needs them; on a GPU this waits for the device
         packed = pack_padded_sequence(segments.values, lengths, batch_first=True, enforce_sorted=False)
-        with torch.autocast("cpu", enabled=False):      # many CPUs have no LSTM in bf16 or fp16
+        with torch.autocast("cpu", enabled=False):  # many CPUs have no LSTM in bf16 or fp16
             packed = self.lstm(packed)[0]
         states = pad_packed_sequence(packed, batch_first=True, total_length=segments.values.shape[1])[0]
         encoded: Tensor = self.projection(self.norm(states))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .hiccap import Hiccap, Trunk
 
-HEAD = "img_audio_text_linear"      # … followed by _<task>; alone, in the binary model, it is the head of:
+HEAD = "img_audio_text_linear"  # … followed by _<task>; alone, in the binary model, it is the head of:
 BINARY_TASK = "mischief"
 SHOWN = 6
 
@@ -48,7 +48,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"pretrained: there is no file {path}") from None
-    except Exception as error:      # whatever a damaged file brings the unpickler to raise
+    except Exception as error:  # whatever a damaged file brings the unpickler to raise
         raise ValueError(
             f"{path}: is no checkpoint of tensors alone: damaged, or it holds objects that only running its own code "
             "could load, which is refused. Where you trust it: torch.save({'model_state': torch.load(file, "
@@ -65,7 +65,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def own_name(key: str, trunk: Trunk) -> str:
     """The model's name for a checkpoint's key; the key itself where the model has nothing of the kind."""
-    head, _, rest = key.removeprefix("module.").partition(".")      # which DataParallel puts in front
+    head, _, rest = key.removeprefix("module.").partition(".")  # which DataParallel puts in front
     if head == "features":
         number, _, rest = rest.partition(".")
         module = dict(enumerate(modules_in_order(trunk))).get(int(number)) if number.isdecimal() else None

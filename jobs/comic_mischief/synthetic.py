@@ -21,11 +21,11 @@ from .annotations import COMMON, KEYS, SPECIAL, Record, read_annotations, video_
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "vggish": 128}
 CUES = {"mature": ("rgb", "vggish"), "gory": ("rgb",), "slapstick": ("flow", "vggish"), "sarcasm": ("vggish",)}
-STRENGTHS = {"rgb": 0.35, "flow": 0.35, "vggish": 0.7}      # of a cue, against the noise of 1 in every feature
-MISLEADING = 0.1            # the share of cues that are there without the label, or missing with it
+STRENGTHS = {"rgb": 0.35, "flow": 0.35, "vggish": 0.7}  # of a cue, against the noise of 1 in every feature
+MISLEADING = 0.1  # the share of cues that are there without the label, or missing with it
 WITHOUT_SOUND = 0.04
 EMPTY_TEXTS = 0.05
-WITH_CAPTION = 0.31         # of the videos
+WITH_CAPTION = 0.31  # of the videos
 
 # How many of the 282 published validation clips have which labels.
 PATTERNS = {

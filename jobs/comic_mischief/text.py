@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from mtlcluster import Padded
 
 SMALL = "small"
-PIECES = 30522              # of `small`: as many as BERT-uncased's, so that its ids fit as well
-FIRST_PIECE = 1000          # below are the special tokens and what BERT's vocabulary leaves unused
+PIECES = 30522  # of `small`: as many as BERT-uncased's, so that its ids fit as well
+FIRST_PIECE = 1000  # below are the special tokens and what BERT's vocabulary leaves unused
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -46,7 +46,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     }
     if lacking := [token for token, id in special.items() if id is None]:
         raise ValueError(f"text encoder '{name}': its tokenizer has no {', '.join(lacking)} token, as BERT's has")
-    encode = partial(tokenizer.encode, add_special_tokens=False, verbose=False)     # other than a closure, picklable
+    encode = partial(tokenizer.encode, add_special_tokens=False, verbose=False)  # other than a closure, picklable
     return Tokenizer(tokenizer.get_vocab(), **special, encode=encode)
 
 

@@ -18,15 +18,15 @@ from torchmetrics import Metric
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData
 
 TASKS = ("task1", "task2")
-LOSS, X, Y = range(3)       # the columns of a head's output
-FLOOR = 5e-6                # of a valley
+LOSS, X, Y = range(3)  # the columns of a head's output
+FLOOR = 5e-6  # of a valley
 
 
 @dataclass
 class Steps:
     """Options of the data."""
 
-    per_epoch: int = 200        # with batch_size 1; (x, y) is recorded at each validation
+    per_epoch: int = 200  # with batch_size 1; (x, y) is recorded at each validation
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Plane:
     """Options of the model."""
 
     start: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])      # of the two losses
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of the two losses
 
 
 def build(data: Steps, model: Plane) -> Problem:
@@ -92,7 +92,7 @@ class Loss(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         here = positions.detach()
-        value, *slope = loss(self.task, *here[0].tolist())      # the samples are all alike
+        value, *slope = loss(self.task, *here[0].tolist())  # the samples are all alike
         losses = self.scale * (value + (positions - here) @ positions.new_tensor(slope))
         return torch.cat([losses[:, None], here], dim=1)
 
@@ -104,7 +104,7 @@ def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 class Column(Metric):
     """One column of a head's output, so that a validation records where the run is."""
 
-    higher_is_better = False        # neither is
+    higher_is_better = False  # neither is
     full_state_update = False
     found: Tensor
 

@@ -15,7 +15,7 @@ from . import loss
 from .findings import FRONT_X, FRONT_Y, SCALE, Paths
 from .findings import Path as RunPath
 
-LIMIT = 10.5            # of both axes
+LIMIT = 10.5  # of both axes
 CELLS = 160
 ACROSS = 3
 MEAN, TASK1, TASK2 = "#B8BEC5", COLOURS[5], COLOURS[4]

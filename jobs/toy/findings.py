@@ -14,9 +14,9 @@ from mtlcluster.sweep.history import read_history
 
 SCALE = (0.1, 1.0)
 STARTS = {(-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)}
-FRONT_Y, FRONT_X = -8.355, (-7.0, 7.0)      # the Pareto front
-NEAR = 0.1                                  # to it, in y
-STUCK = (9.0, 9.0)                          # the start from which not all arrive
+FRONT_Y, FRONT_X = -8.355, (-7.0, 7.0)  # the Pareto front
+NEAR = 0.1  # to it, in y
+STUCK = (9.0, 9.0)  # the start from which not all arrive
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def on_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     return near
 
 
-Paths = dict[str, list[Path]]       # by method
+Paths = dict[str, list[Path]]  # by method
 
 
 @dataclass(frozen=True)

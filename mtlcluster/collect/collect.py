@@ -20,15 +20,15 @@ from mtlcluster.sweep.files import locked, make_folder, remove, replace_text
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.reading import read_json
 
-if TYPE_CHECKING:               # needs numpy, which a collect of nothing new need not pay for
+if TYPE_CHECKING:  # needs numpy, which a collect of nothing new need not pay for
     from mtlcluster.collect.gather import Absent, FinishedRun
 
 PAGE = "index.html"
 PARTS = ("figures", "tables")
-MADE = ".made.json"             # what the report was made of, and which files belong to it
-LARGEST = 2**26                 # bytes of it
+MADE = ".made.json"  # what the report was made of, and which files belong to it
+LARGEST = 2**26  # bytes of it
 OF_A_REPORT = re.compile(r"index\.html|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tables/[a-z][a-z0-9_]*\.(?:csv|md)")
-NAMED = 10                      # runs, or characters, that are named in a message
+NAMED = 10  # runs, or characters, that are named in a message
 BOXES = "no font here has {}: the figures have boxes there; to mend that, install one and remove report/"
 
 
@@ -63,7 +63,7 @@ def collect(sweep: Sweep, notify: Callable[[str], None]) -> Path:
             else:
                 lines = _make(sweep, seen, made.files if made else [])
     except OSError as error:
-        at = error.filename2 or error.filename or sweep.report      # of a renaming, what was to be replaced
+        at = error.filename2 or error.filename or sweep.report  # of a renaming, what was to be replaced
         raise UserError(f"{at}: {error.strerror or error}; no report was made") from error
     for line in lines:
         notify(line)
@@ -162,7 +162,7 @@ def _write(
         texts[f"tables/{table.name}.csv"] = tables.as_csv(table)
         texts[f"tables/{table.name}.md"] = tables.as_markdown(table)
     for file, text in texts.items():
-        (folder / file).write_text(text, "utf-8", "backslashreplace")       # half of a pair is no UTF-8
+        (folder / file).write_text(text, "utf-8", "backslashreplace")  # half of a pair is no UTF-8
     return [BOXES.format(drawing.boxes[:NAMED])] if drawing.boxes else []
 
 

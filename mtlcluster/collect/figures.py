@@ -28,7 +28,7 @@ from mtlcluster.collect.tables import (
 )
 
 SMOOTHED = f"Each point is a mean over 1/{BINS} of the training, or over what was recorded in one go if that is longer."
-FIGURES = {     # in the order of the page; each is a method of Figures
+FIGURES = {  # in the order of the page; each is a method of Figures
     "results": "Results",
     "metrics": "Metrics on validation data",
     "validation_losses": "Validation losses",
@@ -40,8 +40,8 @@ FIGURES = {     # in the order of the page; each is a method of Figures
     "cosines": "Cosines between task gradients",
     "learning_rate": "Learning rate",
 }
-EARLY = 0.15            # of the training: the steep beginning, beside which all methods look alike
-PANELS_SHOWN = 24       # the layout of many takes minutes, and nobody looks at hundreds
+EARLY = 0.15  # of the training: the steep beginning, beside which all methods look alike
+PANELS_SHOWN = 24  # the layout of many takes minutes, and nobody looks at hundreds
 ROWS_SHOWN = 40
 STRIPS_SHOWN = 10
 
@@ -242,7 +242,7 @@ class Figures:
     def results(self) -> tuple[Figure, str] | None:
         """Rows of dots: every seed, and the mean, for each metric."""
         drawable = [(i, c) for i, c in enumerate(self.table.columns) if c != rank_column()]
-        columns = sorted(drawable, key=lambda place: bool(place[1].group))[:PANELS_SHOWN]     # over all tasks first
+        columns = sorted(drawable, key=lambda place: bool(place[1].group))[:PANELS_SHOWN]  # over all tasks first
         shown = list(range(len(self.found)))[:ROWS_SHOWN]
         if not columns:
             return None

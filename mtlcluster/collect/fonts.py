@@ -7,8 +7,8 @@ from matplotlib import font_manager
 
 from mtlcluster import printable
 
-FAMILY = "DejaVu Sans"          # comes with matplotlib
-BOXES = "Last Resort"           # so do boxes for everything, which are no help
+FAMILY = "DejaVu Sans"  # comes with matplotlib
+BOXES = "Last Resort"  # so do boxes for everything, which are no help
 # Han characters look different by country; what else a text has tells which.
 COUNTRIES = (("[぀-ヿ]", "JP"), ("[가-힣]", "KR"), ("", "SC"))
 
@@ -44,7 +44,7 @@ def _without(characters: Iterable[str], family: str) -> set[str]:
     wanted = font_manager.FontProperties(family=[family])
     try:
         font = font_manager.get_font(font_manager.findfont(wanted, fallback_to_default=False))
-    except (OSError, RuntimeError, ValueError):     # a file that is gone or damaged
+    except (OSError, RuntimeError, ValueError):  # a file that is gone or damaged
         return set(characters)
     if BOXES in font.family_name:
         return set(characters)

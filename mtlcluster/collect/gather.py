@@ -13,14 +13,14 @@ from mtlcluster.collect.survey import Seen
 from mtlcluster.sweep.history import UnsafePickle, read_history
 
 Array = NDArray[np.float64]
-POINTS = 256            # kept of each curve: no figure shows more, and a thousand histories stay small
-LARGEST = 1e100         # of a number; the squares and axes of larger ones overflow
+POINTS = 256  # kept of each curve: no figure shows more, and a thousand histories stay small
+LARGEST = 1e100  # of a number; the squares and axes of larger ones overflow
 DRAWN = ("train/", "weight/", "active/", "share/", "learning_rate/", "cosine/", "validation/")
 BEST: dict[str, Any] = {"value": str, "direction": str, "number": float, "epoch": int}
-OVERALL = {"mean_f1": "mean F1", "exact_match": "exact match", "hamming_score": "Hamming score"}    # binary tasks
+OVERALL = {"mean_f1": "mean F1", "exact_match": "exact match", "hamming_score": "Hamming score"}  # binary tasks
 ACROSS_TASKS = {f"{data}/{name}" for data in ("validation", "test") for name in ("mean_loss", *OVERALL)}
 ACROSS_TASKS |= {"train/total_loss"}
-CONFUSION = ("true_negatives", "false_positives", "false_negatives", "true_positives")     # row by row
+CONFUSION = ("true_negatives", "false_positives", "false_negatives", "true_positives")  # row by row
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Absent:
     reason: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", printable.line(self.reason))      # be it out of a file of somebody else's
+        object.__setattr__(self, "reason", printable.line(self.reason))  # be it out of a file of somebody else's
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Curve:
 class Task:
     name: str
     kind: str
-    metrics: dict[str, str]         # "min" or "max" by metric
+    metrics: dict[str, str]  # "min" or "max" by metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +63,13 @@ class FinishedRun:
     varied: dict[str, Any]
     tasks: list[Task]
     best: dict[str, Any] | None
-    epoch: int | None               # whose validation values count: the best one, or the last where none was chosen
+    epoch: int | None  # whose validation values count: the best one, or the last where none was chosen
     attempts: int
     cluster: str
     device: str
     versions: dict[str, str]
     curves: dict[str, Curve]
-    values: dict[str, float]        # `validation/…` at that epoch, `test/…`, `measured/…`; not all are finite
+    values: dict[str, float]  # `validation/…` at that epoch, `test/…`, `measured/…`; not all are finite
 
 
 def gather(seen: Iterable[Seen], advance: Callable[[], object]) -> tuple[list[FinishedRun], list[Absent]]:
@@ -124,7 +124,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         series = {k: s for k, s in series.items() if k not in ACROSS_TASKS and not others & set(k.split("/"))}
     epoch = _selected_epoch(best, series)
     given = [dict(info["config"]), dict(info["varied"])]
-    config, varied = json.loads(json.dumps(given, default=str))     # plain values, whatever they were
+    config, varied = json.loads(json.dumps(given, default=str))  # plain values, whatever they were
     return FinishedRun(
         name=name,
         seed=int(info["seed"]),
@@ -200,7 +200,7 @@ def _curve(entry: dict[str, Any]) -> Curve:
     x, y = np.asarray(entry[axis], dtype=float), np.asarray(entry["value"], dtype=float)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"a series has {x.shape} places and {y.shape} values")
-    if not (x[0] >= 0 and x[-1] < LARGEST and np.all(x[1:] >= x[:-1])):     # NaN compares with nothing
+    if not (x[0] >= 0 and x[-1] < LARGEST and np.all(x[1:] >= x[:-1])):  # NaN compares with nothing
         raise ValueError(f"a series has {axis}s that do not go up from 0")
     y = np.where(np.abs(y) < LARGEST, y, np.nan)
     if len(x) <= POINTS:

@@ -20,7 +20,7 @@ def plain_matplotlib() -> Iterator[None]:
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)       # a packager's, of any form; figures bear no date
+    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)  # a packager's, of any form; figures bear no date
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -37,8 +37,8 @@ def _import() -> None:
     found = importlib.util.find_spec("matplotlib")
     assert found is not None
     assert found.origin is not None
-    here = os.open(".", os.O_PATH)      # which may have been removed, or must not be read
-    backend = os.environ.pop("MPLBACKEND", None)        # a notebook's, which need not be here
+    here = os.open(".", os.O_PATH)  # which may have been removed, or must not be read
+    backend = os.environ.pop("MPLBACKEND", None)  # a notebook's, which need not be here
     try:
         os.chdir(Path(found.origin).parent / "mpl-data")
         importlib.import_module("matplotlib")

@@ -23,11 +23,11 @@ from mtlcluster.collect.tables import (
     side_by_side,
 )
 
-PIXELS = 120            # of the page to an inch of a figure: a little larger than in print
-LISTED = 20             # names that are listed openly; more are folded away
-RUNS_LISTED = 200       # on the page; runs.csv has all
-LONG = 40               # characters; longer names may break anywhere
-DENSE = 7               # columns; more stand closer together
+PIXELS = 120  # of the page to an inch of a figure: a little larger than in print
+LISTED = 20  # names that are listed openly; more are folded away
+RUNS_LISTED = 200  # on the page; runs.csv has all
+LONG = 40  # characters; longer names may break anywhere
+DENSE = 7  # columns; more stand closer together
 TUNED = (
     "Thresholds: where a task's is chosen, it is the one of the best F1 on the validation data of each epoch. What is "
     "decided by it on these very data looks a little better than it is; test data are decided by the best epoch's."

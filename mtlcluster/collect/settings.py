@@ -24,8 +24,8 @@ class Setting:
     """
 
     method: str
-    values: dict[str, Any]          # what else differs between settings, by shortened key
-    label: str                      # method and values; no other setting has it
+    values: dict[str, Any]  # what else differs between settings, by shortened key
+    label: str  # method and values; no other setting has it
     runs: list[FinishedRun]
 
     @property
@@ -166,7 +166,7 @@ def _told_apart(values: list[Any]) -> list[str]:
         texts = [_plain(value, digits) for value in values]
         if len({*texts}) == len({*exact}):
             return texts
-    return exact            # such as "1" beside 1
+    return exact  # such as "1" beside 1
 
 
 def _plain(value: Any, digits: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtlcluster.collect.gather import Array, Curve
 
-BINS = 60               # of a figure's horizontal axis, at most
+BINS = 60  # of a figure's horizontal axis, at most
 
 
 @dataclass(frozen=True)

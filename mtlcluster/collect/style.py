@@ -26,19 +26,19 @@ from mtlcluster.collect.gather import Array
 from mtlcluster.collect.settings import Setting
 from mtlcluster.terminal import breadth
 
-COLUMN, PAGE = 3.3, 6.9         # inches: one column of a paper and its whole width
+COLUMN, PAGE = 3.3, 6.9  # inches: one column of a paper and its whole width
 DPI = 250
-CHARACTER = 0.062               # inches, of a label
+CHARACTER = 0.062  # inches, of a label
 # Okabe and Ito's colours without yellow, which vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 EDGE = "#444444"
 EQUAL, SINGLE = "#000000", "#808080"
-OTHERS, BEHIND = "#C8C8C8", "#B4B4B4"      # lines and dots of what is not in front
+OTHERS, BEHIND = "#C8C8C8", "#B4B4B4"  # lines and dots of what is not in front
 SHARES = LinearSegmentedColormap.from_list("shares", ["#EEF1F4", "#6FAED6", "#08457E"])
-SETTINGS_IN_COLOUR = 10         # with more, the best ones and the baselines stand out before the others in grey
+SETTINGS_IN_COLOUR = 10  # with more, the best ones and the baselines stand out before the others in grey
 BEST_IN_COLOUR = 6
-DECADES = 12                    # of a logarithmic axis, at most
+DECADES = 12  # of a logarithmic axis, at most
 
 RC: Any = {
     "font.size": 7.5,
@@ -65,8 +65,8 @@ RC: Any = {
     "ytick.major.size": 2.5,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
-    "text.parse_math": False,           # a name with a dollar sign is no formula
-    "pdf.fonttype": 42,                 # fonts as TrueType, as publishers ask
+    "text.parse_math": False,  # a name with a dollar sign is no formula
+    "pdf.fonttype": 42,  # fonts as TrueType, as publishers ask
     "savefig.dpi": DPI,
 }
 
@@ -83,7 +83,7 @@ def settings(fonts: Sequence[str] = (FAMILY,)) -> Iterator[None]:
 class Look:
     colour: Any
     dash: Any
-    in_front: bool      # has a colour, a band and an entry of its own in the legend
+    in_front: bool  # has a colour, a band and an entry of its own in the legend
 
 
 def looks(found: Sequence[Setting]) -> list[Look]:

@@ -13,7 +13,7 @@ from mtlcluster.csv_text import csv_text
 
 ARROWS = {"min": "↓", "max": "↑", "": ""}
 DATA = {"validation": "validation data", "test": "test data"}
-WIDE = 10               # columns that a page holds side by side
+WIDE = 10  # columns that a page holds side by side
 
 
 @dataclass(frozen=True)

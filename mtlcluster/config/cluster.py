@@ -24,7 +24,7 @@ HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:\[\]-]*")
 FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-OF_A_HOST = ("root", "install", "data")     # options that make no difference on the machine itself
+OF_A_HOST = ("root", "install", "data")  # options that make no difference on the machine itself
 
 
 class Limits(Checked):
@@ -34,26 +34,26 @@ class Limits(Checked):
     cpus: int | None = Field(default=None, gt=0)
     gpus: int | None = Field(default=None, ge=0)
     memory: Size | None = None
-    jobs: int | None = Field(default=None, gt=0)        # of one array at the same time; the others wait
+    jobs: int | None = Field(default=None, gt=0)  # of one array at the same time; the others wait
 
 
 class ClusterOptions(Checked):
     """One entry of a cluster file."""
 
-    host: str | None = None                     # as in ~/.ssh/config; left out: this machine
-    root: Line = "~/mtlcluster"                 # the folder over there that holds all of mtlcluster's
-    install: list[Line] = []                    # shell lines that `setup` runs in a new environment: torch, for one
-    data: dict[str, dict[str, Any]] = {}        # by job: options of its data that are others over there
+    host: str | None = None  # as in ~/.ssh/config; left out: this machine
+    root: Line = "~/mtlcluster"  # the folder over there that holds all of mtlcluster's
+    install: list[Line] = []  # shell lines that `setup` runs in a new environment: torch, for one
+    data: dict[str, dict[str, Any]] = {}  # by job: options of its data that are others over there
     partition: Line | None = None
     account: Line | None = None
     qos: Line | None = None
     constraint: Line | None = None
-    gpus_as: Literal["per_node", "gres"] = "per_node"       # --gpus-per-node=a100:2 or --gres=gpu:a100:2
-    gpu_types: dict[GpuType, GpuType] = {}      # by the names that grids use; left out: any, by Slurm's own names
+    gpus_as: Literal["per_node", "gres"] = "per_node"  # --gpus-per-node=a100:2 or --gres=gpu:a100:2
+    gpu_types: dict[GpuType, GpuType] = {}  # by the names that grids use; left out: any, by Slurm's own names
     limits: Limits = Limits()
-    mail: Line | None = None                    # an address to which Slurm writes when an array has ended or failed
-    setup: list[Line] = []                      # shell lines that a job runs first
-    environment: Line | None = None             # a virtual environment; left out: this one, or that of `setup`
+    mail: Line | None = None  # an address to which Slurm writes when an array has ended or failed
+    setup: list[Line] = []  # shell lines that a job runs first
+    environment: Line | None = None  # a virtual environment; left out: this one, or that of `setup`
 
     @pydantic.field_validator("host")
     @classmethod

@@ -29,7 +29,7 @@ class Range(Checked):
     @pydantic.field_validator("range", mode="wrap")
     @classmethod
     def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | list[int]:
-        with suppress(pydantic.ValidationError):        # which has one mistake for either form
+        with suppress(pydantic.ValidationError):  # which has one mistake for either form
             bounds: int | list[int] = check(value)
             if isinstance(bounds, int) or (2 <= len(bounds) <= 3 and bounds[2:] != [0]) or len(bounds) == 1:
                 return bounds
@@ -86,10 +86,10 @@ class GridFile(Checked):
 class PlannedRun:
     """One point of a grid."""
 
-    name: str                   # of its folder, if it is new: the varied values and the hash
+    name: str  # of its folder, if it is new: the varied values and the hash
     hash: str
     config: RunConfig
-    varied: dict[str, Any]      # by dotted key; `method` in its sparse form
+    varied: dict[str, Any]  # by dotted key; `method` in its sparse form
 
 
 @dataclass
@@ -100,10 +100,10 @@ class Grid:
     file: GridFile
     job: JobFile
     runs: list[PlannedRun]
-    repeated: int = 0           # points that are the same run as another point
-    resolved: dict[str, Any] = field(default_factory=dict)      # what goes into sweep.yaml
-    methods: list[Path] = field(default_factory=list)           # the files of methods of one's own
-    code: list[Path] = field(default_factory=list)              # what else is to be in the code of the runs
+    repeated: int = 0  # points that are the same run as another point
+    resolved: dict[str, Any] = field(default_factory=dict)  # what goes into sweep.yaml
+    methods: list[Path] = field(default_factory=list)  # the files of methods of one's own
+    code: list[Path] = field(default_factory=list)  # what else is to be in the code of the runs
 
 
 @dataclass
@@ -218,7 +218,7 @@ def _read_base(grid: YamlFile, file: GridFile) -> YamlFile | None:
     return YamlFile(path)
 
 
-Point = list[tuple[str, Any, Key]]          # dotted key, value, and where in the grid file it stands
+Point = list[tuple[str, Any, Key]]  # dotted key, value, and where in the grid file it stands
 
 
 def _points(grid: YamlFile, file: GridFile, max_runs: int) -> tuple[Iterator[Point], int]:
@@ -226,7 +226,7 @@ def _points(grid: YamlFile, file: GridFile, max_runs: int) -> tuple[Iterator[Poi
     axes: list[Iterable[Point]] = []
     given = {key: _values(grid, key, value) for key, value in file.grid.items()}
     count = math.prod(map(_length, given.values()))
-    if count > max_runs:        # before anything of that size is made
+    if count > max_runs:  # before anything of that size is made
         grid.refuse(("grid",), f"{_many(count)} points; the limit is {max_runs:,} (--max-runs changes it)")
     for key, values in given.items():
         where: Key = ("grid", key)
@@ -346,7 +346,7 @@ def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -
 def _refuse(grid: YamlFile, sources: dict[Key, _Source], key: Key, message: str) -> NoReturn:
     """Reports a mistake of one point where the offending value stands: in the grid, in `set` or in the base."""
     for given, source in sources.items():
-        if key and given[: len(key)] == tuple(str(part) for part in key):       # `optimzer`, of `optimzer.lr`
+        if key and given[: len(key)] == tuple(str(part) for part in key):  # `optimzer`, of `optimzer.lr`
             source.file.refuse(source.key, message)
     for length in range(len(key), 0, -1):
         place = tuple(str(part) for part in key[:length])
@@ -374,4 +374,3 @@ def _short(value: Any) -> str:
         return "+".join(_short(v) for v in value)
     name = str(value).rsplit("/", 1)[-1]
     return name.rpartition(":")[2] if OWN in name else name
-

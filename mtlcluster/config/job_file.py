@@ -14,7 +14,7 @@ from mtlcluster.checked import first_mistake, shown
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.python_file import parse
 
-OWN_MODULES = "own_modules"     # in a code snapshot: modules called like installed ones, which only the job may find
+OWN_MODULES = "own_modules"  # in a code snapshot: modules called like installed ones, which only the job may find
 
 # Of which type an option may be for a grid to be told what the job would make of it, and what it would refuse.
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
@@ -156,7 +156,7 @@ def _converted(annotation: str, value: Any) -> Any:
     types = [TYPES[name] for name in names if name in TYPES]
     if len(types) + names.count("None") < len(names) or (value is None and "None" in names) or type(value) in types:
         return value
-    if isinstance(value, str) and value.startswith(("~", "$")):     # which the job replaces, where it runs
+    if isinstance(value, str) and value.startswith(("~", "$")):  # which the job replaces, where it runs
         return value
     words = "should be null"
     for kind in reversed(types):

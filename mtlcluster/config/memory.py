@@ -60,13 +60,13 @@ def has_grids(folder: Path) -> bool:
 
 
 def _whole(folder: Path) -> str:
-    return os.path.abspath(folder)      # noqa: PTH100 - as a sweep's own sweep.yaml has it
+    return os.path.abspath(folder)  # noqa: PTH100 - as a sweep's own sweep.yaml has it
 
 
 def _file() -> Path | None:
     """None where the user has no home."""
     given = os.environ.get("XDG_STATE_HOME", "")
-    state = given if given.startswith("/") else os.path.expanduser("~/.local/state")        # noqa: PTH111
+    state = given if given.startswith("/") else os.path.expanduser("~/.local/state")  # noqa: PTH111
     return Path(state, "mtlcluster", "submitted.jsonl") if state.startswith("/") else None
 
 
@@ -76,7 +76,7 @@ def _notes() -> Iterator[dict[str, Any]]:
         return
     with suppress(OSError):
         for line in path.read_bytes().splitlines():
-            with suppress(ValueError):          # torn, by a process that was killed
+            with suppress(ValueError):  # torn, by a process that was killed
                 if isinstance(note := json.loads(line), dict):
                     yield note
 
@@ -85,5 +85,5 @@ def _note(**note: str) -> None:
     path = _file()
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(path, "a") as file:       # in one piece, whoever else adds a line
+        with open(path, "a") as file:  # in one piece, whoever else adds a line
             file.write(f"\n{json.dumps(note)}\n")

@@ -17,7 +17,7 @@ def cluster_files(grid_folder: Path | None) -> list[Path]:
     """The cluster files that count, the nearest last. grid_folder: of a grid that the user names. Without one: this
     folder and its configs/, if the user has submitted a grid there.
     """
-    home = os.environ.get("HOME")       # a container may have none
+    home = os.environ.get("HOME")  # a container may have none
     folders = [Path(home, ".config", "mtlcluster")] if home else []
     near = [grid_folder] if grid_folder else [path.parent for path in files_here() if memory.has_grids(path.parent)]
     return [path for folder in [*folders, *near] if _is_file(path := folder / FILE_NAME)]
@@ -39,5 +39,5 @@ def files_here() -> list[Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except PermissionError:     # beside a grid of somebody else's
+    except PermissionError:  # beside a grid of somebody else's
         return False

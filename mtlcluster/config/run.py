@@ -36,9 +36,9 @@ class Groups(Checked):
 class Optimizer(Checked):
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)         # never on biases and norms
-    momentum: float = Field(default=0.9, ge=0, lt=1)        # sgd
-    betas: list[float] = Field(default=[0.9, 0.999], min_length=2, max_length=2)       # adam, adamw
+    weight_decay: float = Field(default=0.01, ge=0)  # never on biases and norms
+    momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd
+    betas: list[float] = Field(default=[0.9, 0.999], min_length=2, max_length=2)  # adam, adamw
     groups: Groups = Groups()
 
 
@@ -47,9 +47,9 @@ class Scheduler(Checked):
 
     name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    every: float = Field(default=0.33, gt=0, le=1)          # step: times `factor` after each such share
-    factor: float = Field(default=0.1, gt=0, lt=1)          # step, plateau
-    patience: int = Field(default=3, ge=1)                  # plateau: validations without a better `best` value
+    every: float = Field(default=0.33, gt=0, le=1)  # step: times `factor` after each such share
+    factor: float = Field(default=0.1, gt=0, lt=1)  # step, plateau
+    patience: int = Field(default=3, ge=1)  # plateau: validations without a better `best` value
 
 
 class Best(Checked):
@@ -62,7 +62,7 @@ class Best(Checked):
 
 
 class EarlyStopping(Checked):
-    patience: int = Field(ge=1)                             # validations without a better `best` value
+    patience: int = Field(ge=1)  # validations without a better `best` value
     min_delta: float = Field(default=0.0, ge=0)
 
 
@@ -77,7 +77,7 @@ class Resources(Checked):
     """What one run asks of each machine that it runs on: one, or `nodes`. Not part of its identity."""
 
     nodes: int = Field(default=1, ge=1)
-    gpus: Annotated[int, NotNegative] | Gpus = 0            # how many, or of which type and how many
+    gpus: Annotated[int, NotNegative] | Gpus = 0  # how many, or of which type and how many
     cpus: int = Field(default=1, ge=1)
     memory: Size = "2G"
     time: Duration = "1h"
@@ -91,7 +91,7 @@ class Resources(Checked):
     def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | Gpus:
         try:
             gpus: int | Gpus = check(value)
-        except pydantic.ValidationError:        # which has one mistake for either form
+        except pydantic.ValidationError:  # which has one mistake for either form
             forms = "a count, such as 2, or a type and a count, such as {type: a100, count: 2}"
             raise ValueError(f"should be {forms}, found {shown(value)}") from None
         return gpus
@@ -121,9 +121,9 @@ class RunConfig(Checked):
     method: dict[str, dict[str, Any]] = Field(default="equal", validate_default=True)
     seed: int = Field(default=0, ge=0, lt=2**63)
     epochs: int | None = Field(default=None, gt=0)
-    steps: int | None = Field(default=None, gt=0)           # instead of epochs
-    batch_size: int = Field(default=64, gt=0)               # of one forward; a step takes `accumulate` of them
-    last_batch: Literal["keep", "drop"] = "keep"            # of an epoch, where it is smaller than the others
+    steps: int | None = Field(default=None, gt=0)  # instead of epochs
+    batch_size: int = Field(default=64, gt=0)  # of one forward; a step takes `accumulate` of them
+    last_batch: Literal["keep", "drop"] = "keep"  # of an epoch, where it is smaller than the others
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     gradient_clip: float | None = Field(default=1.0, gt=0)
@@ -133,7 +133,7 @@ class RunConfig(Checked):
     deterministic: bool = False
     best: Best = Best()
     early_stopping: EarlyStopping | None = None
-    validate_every: int = Field(default=1, gt=0)            # epochs
+    validate_every: int = Field(default=1, gt=0)  # epochs
     checkpoint_every: Duration = "10m"
     resources: Resources = Resources()
 
@@ -173,9 +173,9 @@ class Origin(Checked):
     """Where a run of a sweep comes from."""
 
     sweep: str
-    code: str                           # which code/<hash>/ it uses
+    code: str  # which code/<hash>/ it uses
     cluster: str
-    varied: dict[str, Any]              # the values that the grid varied, by dotted key
+    varied: dict[str, Any]  # the values that the grid varied, by dotted key
 
     @pydantic.field_validator("code")
     @classmethod
@@ -192,7 +192,7 @@ class SweepRunConfig(RunConfig):
 
 
 NOT_IDENTITY = {"resources", "checkpoint_every", "origin"}
-PLACED = {"data", "model"}      # their options may be paths
+PLACED = {"data", "model"}  # their options may be paths
 
 
 def run_hash(config: RunConfig) -> str:

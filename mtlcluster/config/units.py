@@ -12,7 +12,7 @@ from mtlcluster.checked import shown
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 CLOCK = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
-LONGEST = 10_000 * 86400        # seconds
+LONGEST = 10_000 * 86400  # seconds
 
 
 def seconds(value: Any) -> float:

@@ -12,7 +12,7 @@ from mtlcluster.errors import UserError
 from mtlcluster.sweep.reading import DEEPEST, read_yaml_text
 
 CORE = "tag:yaml.org,2002:"
-MOST_VALUES = 200_000       # in a file, aliases written out: a few lines of them can stand for more than fits anywhere
+MOST_VALUES = 200_000  # in a file, aliases written out: a few lines of them can stand for more than fits anywhere
 
 # YAML 1.2's reading of plain words: `1e-3` is a number, 010 is ten, `on`, `1_000`, `1:30` and `2024-01-01` are texts.
 PLAIN = {
@@ -97,7 +97,7 @@ class YamlFile:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, ValueError) as error:       # a character that no text has
+        except (yaml.YAMLError, ValueError) as error:  # a character that no text has
             line = text.count("\n", 0, getattr(error, "position", 0)) + 1
             raise UserError(f"{path}:{line}: not valid YAML: {getattr(error, 'reason', error)}") from None
         except RecursionError:
@@ -148,7 +148,7 @@ class YamlFile:
     def _merged(self, node: yaml.Node, key: Key, depth: int) -> dict[str | int, Any]:
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         found: dict[str | int, Any] = {}
-        for source in reversed(sources):        # the first wins
+        for source in reversed(sources):  # the first wins
             if not isinstance(source, yaml.MappingNode):
                 self._refuse_node(source, "'<<' should be an alias of keys and values, or a list of such")
             found |= self._construct(source, key, depth + 1)

@@ -38,10 +38,10 @@ from mtlcluster.progress import Say, followed
 from mtlcluster.sweep.disk import naming_the_disk
 from mtlcluster.sweep.files import try_lock
 
-NOTE = 2.0          # seconds of work that an interruption may cost
-UNBEGUN = -1        # the note while the structure may be torn
-SHOWN = 5           # names in a message
-ALIGNED = 4096      # bytes, a page: rows that begin anywhere take longer to copy
+NOTE = 2.0  # seconds of work that an interruption may cost
+UNBEGUN = -1  # the note while the structure may be torn
+SHOWN = 5  # names in a message
+ALIGNED = 4096  # bytes, a page: rows that begin anywhere take longer to copy
 
 
 def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = MappingProxyType({})) -> None:
@@ -178,7 +178,7 @@ def _fill(file: BinaryIO, partial: Path, source: Source, done: int, say: Say) ->
 
     def note() -> None:
         file.flush()
-        os.fsync(file.fileno())     # the values before the note that they are there
+        os.fsync(file.fileno())  # the values before the note that they are there
         os.pwrite(file.fileno(), np.array(done, "<i8").tobytes(), note_at)
         os.fsync(file.fileno())
 

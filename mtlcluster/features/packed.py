@@ -108,9 +108,9 @@ class PackedFeatures:
         most = max(1, int(lengths.max()))
         segments = np.arange(most if longest is None else min(most, longest))
         mask = segments < lengths[:, None]
-        rows = np.where(mask, first[:, None] + segments, offsets[-1])       # elsewhere the row of zeros
+        rows = np.where(mask, first[:, None] + segments, offsets[-1])  # elsewhere the row of zeros
         mask[:, 0] = True
-        values = self._values[kind].take(rows, 0, mode="clip")       # faster than torch.index_select on one thread
+        values = self._values[kind].take(rows, 0, mode="clip")  # faster than torch.index_select on one thread
         return Padded(torch.from_numpy(values), torch.from_numpy(mask))
 
     def length(self, kind: str, clip: str) -> int:

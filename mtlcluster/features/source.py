@@ -23,7 +23,7 @@ CHECKS = [
     "no NaN, nothing infinite as float32",
 ]
 Sums = Mapping[str, tuple[str, ...]]
-Headers = dict[Path, tuple[int, int]]       # (length, width) of a file
+Headers = dict[Path, tuple[int, int]]  # (length, width) of a file
 
 
 class Sequence(NamedTuple):

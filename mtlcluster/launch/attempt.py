@@ -26,12 +26,12 @@ from mtlcluster.sweep.files import is_replaced, unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import Status, write_status
 
-HEARTBEAT = 10.0            # seconds between two writings of status.json while nothing happens
-AGAIN = 2.0                 # seconds until it is tried again where it could not be written
-MOMENT = 0.2                # seconds from the end of a process's reports to its own
-PATIENCE = 60.0             # seconds that a cancelled run may take to a step's end, where it stops
-SAVING = 600.0              # and that it may then take to write a checkpoint
-MOST_STOPS = 5              # without progress, in a row; fewer would fail what is only preempted often
+HEARTBEAT = 10.0  # seconds between two writings of status.json while nothing happens
+AGAIN = 2.0  # seconds until it is tried again where it could not be written
+MOMENT = 0.2  # seconds from the end of a process's reports to its own
+PATIENCE = 60.0  # seconds that a cancelled run may take to a step's end, where it stops
+SAVING = 600.0  # and that it may then take to write a checkpoint
+MOST_STOPS = 5  # without progress, in a row; fewer would fail what is only preempted often
 HUNG = "it did not stop when it was cancelled, and was killed; what it had saved is there"
 STOPPED_AT_START = (
     f"stopped {MOST_STOPS} times in a row before anything new was saved: ask for more time (resources.time), "
@@ -40,7 +40,7 @@ STOPPED_AT_START = (
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-DONE, STOPPED = 0, 3        # exit statuses of a rank that ended in order
+DONE, STOPPED = 0, 3  # exit statuses of a rank that ended in order
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ class Attempt:
         self.node_count: int = resources.get("nodes", 1)
         self.ranks_here: int = max(1, resources["gpus"])
         self.stopping = False
-        self.cancelled: float | None = None     # since when
+        self.cancelled: float | None = None  # since when
         self.cancel_note = ""
-        self.saving = False             # it writes a checkpoint
-        self.turned = 0.0               # when that was said last, or was over
-        self.ready = False              # the child has said that it started
-        self.end = ""                   # what it said last: done, stopped or failed
+        self.saving = False  # it writes a checkpoint
+        self.turned = 0.0  # when that was said last, or was over
+        self.ready = False  # the child has said that it started
+        self.end = ""  # what it said last: done, stopped or failed
         self.first_step = 0
         self.unread = b""
         self.failure: Failure | None = None
         self.killed = False
-        self.deadline: float | None = None      # when the ranks that are left over are killed
+        self.deadline: float | None = None  # when the ranks that are left over are killed
         self.crews: list[Crew] = []
         self.keeper: subprocess.Popen[bytes] | None = None
-        self.changed = True             # status.json is to be written
-        self.written, self.trouble = 0.0, ""    # when that was tried last, and what was in the way
+        self.changed = True  # status.json is to be written
+        self.written, self.trouble = 0.0, ""  # when that was tried last, and what was in the way
         # Durations by a clock that nobody sets: else one that is set back would silence the run until then.
         self.began, self.elapsed_before = time.monotonic(), status.elapsed
         self._begin_status()
@@ -224,7 +224,7 @@ class Attempt:
 
     def _rank_ended(self, rank: int, code: int, last_line: str) -> None:
         if code not in (DONE, STOPPED):
-            if self.process.poll() == -signal.SIGKILL:      # no other's failure does that
+            if self.process.poll() == -signal.SIGKILL:  # no other's failure does that
                 self._fail(-signal.SIGKILL, self._words(-signal.SIGKILL, ""))
             self._fail(code, f"rank {rank}: {self._words(code, last_line)}")
 
@@ -280,7 +280,6 @@ class Attempt:
             return False
         return time.monotonic() > max(self.cancelled, self.turned) + (SAVING if self.saving else PATIENCE)
 
-
     def stop(self) -> None:
         """Asks for a checkpoint and an end. Before the child has started there is nothing to save: it is killed."""
         if self.stopping:
@@ -304,7 +303,7 @@ class Attempt:
         for line in lines:
             self._take_in(json.loads(line))
         if not data:
-            with contextlib.suppress(subprocess.TimeoutExpired):    # to see its end before the others miss it
+            with contextlib.suppress(subprocess.TimeoutExpired):  # to see its end before the others miss it
                 self.process.wait(MOMENT)
         return bool(data)
 
@@ -351,8 +350,8 @@ class Attempt:
 
     def conclude(self) -> None:
         """After all ranks have ended: the run's state, and everything given back."""
-        kill_group(self.process)                # of which there may be helpers
-        deadline = time.monotonic() + 1         # a helper in a session of its own may hold the pipe open for ever
+        kill_group(self.process)  # of which there may be helpers
+        deadline = time.monotonic() + 1  # a helper in a session of its own may hold the pipe open for ever
         while self.read() and time.monotonic() < deadline:
             time.sleep(0.01)
         if self.cancel_note:
@@ -365,7 +364,7 @@ class Attempt:
             self.process.stdin.close()
         os.close(self.reports)
         if self.keeper is not None:
-            self.crews[0].voice.close()         # it has nothing left to do
+            self.crews[0].voice.close()  # it has nothing left to do
             self.keeper.wait()
         os.close(self.lock)
         os.close(self.folder)
@@ -373,7 +372,7 @@ class Attempt:
 
     def _verdict(self) -> tuple[Any, str]:
         failure = self.failure
-        if self.end == "done":          # rank 0 has all there is to have
+        if self.end == "done":  # rank 0 has all there is to have
             if failure:
                 self.status.notes.append(f"at its end {failure.words}")
             return "done", ""

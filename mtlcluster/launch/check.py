@@ -26,7 +26,7 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
     settings = f" in {len(firsts)} settings" if len(firsts) > methods else ""
     notify(f"checking {methods} method{'s' * (methods != 1)}{settings}: one training step of each")
     with tempfile.TemporaryDirectory(prefix="mtlcluster-check-") as folder:
-        code = Path(folder, "code")         # what the runs will have, and nothing else of the project
+        code = Path(folder, "code")  # what the runs will have, and nothing else of the project
         taken = snapshot.take(grid.job, grid.methods, grid.code)
         snapshot.write(taken.files, code)
         paths = []
@@ -42,8 +42,8 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
             for run, verdict in zip(firsts.values(), verdicts, strict=False):
                 advance()
                 if verdict != "ok":
-                    process.kill()      # the other methods have the time of the next check
-                    for remark in taken.remarks:        # such as which files the runs would not have
+                    process.kill()  # the other methods have the time of the next check
+                    for remark in taken.remarks:  # such as which files the runs would not have
                         notify(remark)
                     error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
                     which = f" ({run.name})" if settings else ""

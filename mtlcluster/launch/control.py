@@ -10,7 +10,7 @@ from mtlcluster.launch.status import TO_RETRY, RunStatus, observe
 from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep, meant_by
 
-GRACE = 10.0                # seconds that running runs get to save a checkpoint before their job is cancelled
+GRACE = 10.0  # seconds that running runs get to save a checkpoint before their job is cancelled
 LISTED = 10
 
 
@@ -53,7 +53,7 @@ def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object])
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
     for run in map(sweep.run, [run.run for run in runs]):
-        make_folder(run.folder)         # it is there; a link to another folder is refused
+        make_folder(run.folder)  # it is there; a link to another folder is refused
         if not run.cancel.exists():
             replace_text(run.cancel, asked)
     jobs = _needless_jobs(sweep, runs)

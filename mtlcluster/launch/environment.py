@@ -21,11 +21,11 @@ LEFT_OUT = frozenset({*SCREEN, *INTERPRETER, *COLOUR})
 HASHES = {"PYTHONHASHSEED": "0"}
 INSTEAD = {
     **HASHES,
-    "MPLBACKEND": "Agg",                                # a notebook's backend is a package that a run may not have
-    "QT_QPA_PLATFORM": "offscreen",                     # without a screen Qt aborts the process
+    "MPLBACKEND": "Agg",  # a notebook's backend is a package that a run may not have
+    "QT_QPA_PLATFORM": "offscreen",  # without a screen Qt aborts the process
     "SDL_VIDEODRIVER": "dummy",
-    "PYTHONBREAKPOINT": "0",                            # a breakpoint() that was forgotten would wait for ever
-    "PYTHONIOENCODING": "utf-8:backslashreplace",       # whatever the terminal takes: a log is UTF-8
+    "PYTHONBREAKPOINT": "0",  # a breakpoint() that was forgotten would wait for ever
+    "PYTHONIOENCODING": "utf-8:backslashreplace",  # whatever the terminal takes: a log is UTF-8
 }
 # The same for a batch script, before the cluster's own lines: those may start a screen, and say how Python behaves.
 SHELL = "; ".join(
@@ -44,4 +44,4 @@ def headless(**more: str) -> dict[str, str]:
 def fix_hashes() -> None:
     """Starts this program anew where its strings don't hash as those of a run: a process can't change that later."""
     if not HASHES.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **HASHES})     # noqa: S606
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **HASHES})  # noqa: S606

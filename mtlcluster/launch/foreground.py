@@ -70,7 +70,7 @@ def run_module(module: str, folder: Path, *arguments: str) -> int:
         mend(Sweep(folder.parent), [config.origin.code])
         if not (code / Path(*module.split(".")).with_suffix(".py")).is_file():
             raise UserError(f"{folder} began with a version of mtlcluster that cannot do this yet")
-    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]     # of this terminal
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]  # of this terminal
     environment = headless(PYTHONPATH=behind(code or library), PYTHONIOENCODING=f"{encoding}:replace")
     command = [sys.executable, "-c", QUIET, module, str(folder), *arguments]
     status = subprocess.run(command, cwd=code, env=environment).returncode

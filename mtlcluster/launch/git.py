@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
 
-PATIENCE = 20.0             # seconds for one command
-LARGEST = 10 * 2**20        # bytes of a diff; cut off it would be no patch
+PATIENCE = 20.0  # seconds for one command
+LARGEST = 10 * 2**20  # bytes of a diff; cut off it would be no patch
 NOT_UNDER_GIT = "fatal: not a git repository (or any"
 # What names another repository than the folder's, or another form of what is printed. The user's settings count.
 IGNORED = {

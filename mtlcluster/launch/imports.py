@@ -17,8 +17,8 @@ from mtlcluster.config.job_file import import_path
 from mtlcluster.errors import UserError
 from mtlcluster.launch.pythonpath import users
 
-MOST = 20_000               # files and folders that are looked at below one folder
-Statement = tuple[int, list[str], list[str]]        # leading dots, the module's name, and the names taken from it
+MOST = 20_000  # files and folders that are looked at below one folder
+Statement = tuple[int, list[str], list[str]]  # leading dots, the module's name, and the names taken from it
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -33,7 +33,7 @@ def walk(folder: Path) -> Iterator[Path]:
         place = waiting.pop()
         try:
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
-        except OSError:         # somebody else's, in a shared folder
+        except OSError:  # somebody else's, in a shared folder
             continue
         looked_at += len(entries)
         if looked_at > MOST:
@@ -59,10 +59,10 @@ class Imports:
     def __init__(self, root: Path, job: Path) -> None:
         """job: its file, from the root."""
         self.places = import_path(root, job)
-        self.jobs = root / "jobs"               # kept as a whole in any case, but not all that is in it is this job's
-        self.packages: dict[Path, None] = {}    # folders, to be kept as a whole
-        self.modules: dict[Path, None] = {}     # single files
-        self.editable: dict[str, Path] = {}     # by name: installed, but used where they are written
+        self.jobs = root / "jobs"  # kept as a whole in any case, but not all that is in it is this job's
+        self.packages: dict[Path, None] = {}  # folders, to be kept as a whole
+        self.modules: dict[Path, None] = {}  # single files
+        self.editable: dict[str, Path] = {}  # by name: installed, but used where they are written
         self.followed: set[Path] = set()
 
     def follow(self, files: Iterable[Path]) -> None:
@@ -80,8 +80,7 @@ class Imports:
                     waiting += self._named(module, names)
 
     def _named(self, module: list[str], names: list[str]) -> list[Path]:
-        """As Python does: a module or package of the project; else an installed one; else a folder without __init__.py.
-        """
+        """As Python does: a module or package of the project, an installed one, or a folder without __init__.py."""
         top, *inner = module
         for place in self.places:
             if found := self._one(place, top, inner, names):
@@ -121,7 +120,7 @@ def _statements(file: Path) -> Iterator[Statement]:
     """The imports of a file, wherever they stand in it. What is no Python imports nothing."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")         # such as of '\d' in a text that is not raw
+            warnings.simplefilter("ignore")  # such as of '\d' in a text that is not raw
             tree = ast.parse(file.read_bytes())
         nodes = list(ast.walk(tree))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -148,7 +147,7 @@ def _installed(name: str) -> Path | None:
     """Where a module is that can be imported here, without importing it; None for a folder without __init__.py."""
     try:
         spec = importlib.util.find_spec(name)
-    except Exception:           # whatever the finder of an installed package raises
+    except Exception:  # whatever the finder of an installed package raises
         return None
     return Path(spec.origin) if spec and spec.origin else None
 
@@ -160,5 +159,5 @@ def _is_editable(file: Path) -> bool:
     if not file.is_file() or {"site-packages", "dist-packages"} & {*file.parts}:
         return False
     place = file.parents[1] if file.name == "__init__.py" else file.parent
-    named = [*users(), *(os.path.abspath(entry) for entry in sys.path[:1])]         # noqa: PTH100
+    named = [*users(), *(os.path.abspath(entry) for entry in sys.path[:1])]  # noqa: PTH100
     return str(place) not in named

@@ -17,7 +17,7 @@ class Job(NamedTuple):
     submission: str = ""
     cluster: str = ""
     id: str = ""
-    time: float = 0.0               # when it was submitted, where that is known
+    time: float = 0.0  # when it was submitted, where that is known
 
 
 def given(found: list[submissions.Submission]) -> dict[str, Job]:

@@ -12,7 +12,7 @@ from mtlcluster.terminal import console
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-NEWS = 30.0             # seconds between two plain lines about the same state of affairs
+NEWS = 30.0  # seconds between two plain lines about the same state of affairs
 Look = Callable[[], list[RunStatus]]
 
 
@@ -60,7 +60,7 @@ def wait_plainly(
         for cluster in before.keys() - silent.keys():
             say(f"{cluster} can be reached again")
         if known is None:
-            known = {run.run for run in runs if run.state in ("done", "cancelled")}     # those are no news
+            known = {run.run for run in runs if run.state in ("done", "cancelled")}  # those are no news
         for run in runs:
             if run.ended and run.run not in known:
                 known.add(run.run)

@@ -23,7 +23,7 @@ def start(sweep: Sweep, submission: str, code: str) -> "subprocess.Popen[bytes]"
     path = sweep.worker_log(submission)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", opener=unfollowed) as log:
-        try_lock(log.fileno())      # the worker inherits it with the open file, and hands it to none of its children
+        try_lock(log.fileno())  # the worker inherits it with the open file, and hands it to none of its children
         return subprocess.Popen(
             [sys.executable, "-m", "mtlcluster.launch.local", str(sweep.folder), submission],
             stdin=subprocess.PIPE,

@@ -18,8 +18,8 @@ from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.reading import open_regular
 
 BLOCK = 2**16
-MANY = 2**6                 # blocks that are read at once
-MOST = 2**26                # bytes of the end of a log that are read: a line may have no end
+MANY = 2**6  # blocks that are read at once
+MOST = 2**26  # bytes of the end of a log that are read: a line may have no end
 
 
 def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
@@ -71,13 +71,13 @@ def no_log(sweep: Sweep, run: RunStatus) -> str:
 def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object]) -> RunStatus:
     """Writes what is added to the log after `position` until the run has ended; returns how it ended."""
     log = sweep.run(name).log
-    text = codecs.getincrementaldecoder("utf-8")(errors="replace")      # a read may end inside a character
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a read may end inside a character
     next_look = 0.0
     ended: RunStatus | None = None
     while True:
         added = b""
         with suppress(FileNotFoundError), open_regular(log) as file:
-            if file.seek(0, os.SEEK_END) < position:        # it was removed, for a fresh start
+            if file.seek(0, os.SEEK_END) < position:  # it was removed, for a fresh start
                 position = 0
             file.seek(position)
             added = file.read(MANY * BLOCK)
@@ -90,7 +90,7 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
             return ended
         if (now := time.monotonic()) >= next_look:
             [run] = observe([sweep], {name})
-            ended = run if run.ended else None      # what it wrote last is read in the next round
+            ended = run if run.ended else None  # what it wrote last is read in the next round
             next_look = time.monotonic() + pause([run], time.monotonic() - now)
         if not ended:
             time.sleep(0.3)

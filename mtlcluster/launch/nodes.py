@@ -22,9 +22,9 @@ from pathlib import Path
 
 from mtlcluster.launch.ranks import Keeper
 
-TURN = 0.5                  # seconds
-PATIENCE = 180.0            # seconds until every node should have called; some start later than others
-ANSWER = 10                 # seconds for one answer; who has called may be nobody of ours
+TURN = 0.5  # seconds
+PATIENCE = 180.0  # seconds until every node should have called; some start later than others
+ANSWER = 10  # seconds for one answer; who has called may be nobody of ours
 
 
 @dataclass
@@ -83,7 +83,7 @@ def keep_ranks(folder: Path) -> None:
 
 def _call(note: Path) -> Connection | None:
     """The connection to the worker; None while there is no way to it."""
-    if note not in note.parent.iterdir():       # a network file system looks beyond its cache then
+    if note not in note.parent.iterdir():  # a network file system looks beyond its cache then
         return None
     try:
         said = json.loads(note.read_text())
@@ -123,6 +123,6 @@ def _write_secret(path: Path, text: str) -> None:
     """Whole or absent, and for this user's eyes alone."""
     beside = path.with_suffix(".new")
     beside.unlink(missing_ok=True)
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:      # never what others made
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # never what others made
         file.write(text)
     beside.rename(path)

@@ -32,7 +32,7 @@ class Array:
     """Jobs that one call of the scheduler submits: the runs of each, and what each asks for."""
 
     code: str
-    resources: Resources        # of one run
+    resources: Resources  # of one run
     at_once: int
     jobs: list[list[str]]
 

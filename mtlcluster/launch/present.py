@@ -11,7 +11,7 @@ from mtlcluster.launch.snapshot import ESSENTIAL, Snapshot
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep, job_of
 
-NAMED = 3                   # files in one sentence
+NAMED = 3  # files in one sentence
 
 
 class Present:

@@ -12,11 +12,11 @@ from mtlcluster.launch.imports import Imports, is_called_as_installed, is_packag
 from mtlcluster.launch.pythonpath import users
 
 SOURCES = {".py", ".yaml", ".yml", ".json", ".txt", ".toml", ".sh", ".cfg"}
-LARGEST = 2**20             # bytes of a file; what is larger is data, not code
-MOST = 20 * 2**20           # bytes of all of a project together
-OWN_METHODS = "own_methods"     # where methods of one's own are kept, wherever they came from
-NOT_MISSED = {"", ".md", ".rst", ".ipynb", ".pyc", ".pyi"}      # files that no program reads
-NAMED = 5                   # files in one sentence
+LARGEST = 2**20  # bytes of a file; what is larger is data, not code
+MOST = 20 * 2**20  # bytes of all of a project together
+OWN_METHODS = "own_methods"  # where methods of one's own are kept, wherever they came from
+NOT_MISSED = {"", ".md", ".rst", ".ipynb", ".pyc", ".pyi"}  # files that no program reads
+NAMED = 5  # files in one sentence
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Project:
     """Its files by their path in the snapshot; the places that they come from; what the user should know of them."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    unused: set[str] = field(default_factory=set)       # those in jobs/ that this job does not import
+    unused: set[str] = field(default_factory=set)  # those in jobs/ that this job does not import
     places: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -140,7 +140,7 @@ def _used_in_place(imports: Imports) -> list[str]:
         f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run"
         for name, place in sorted(imports.editable.items())
     ]
-    library = Path(mtlcluster.__file__).parents[1]      # of which the runs have a copy
+    library = Path(mtlcluster.__file__).parents[1]  # of which the runs have a copy
     if entries := [entry for entry in users() if Path(entry) != library]:
         where = os.pathsep.join(entries)
         said.append(f"PYTHONPATH is kept behind the code of runs here, which use it as it is when they run: {where}")

@@ -10,7 +10,7 @@ from pathlib import Path
 def users() -> list[str]:
     """The folders of this process's PYTHONPATH, as they are seen from everywhere."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return list(dict.fromkeys(os.path.abspath(entry) for entry in given if entry))      # noqa: PTH100
+    return list(dict.fromkeys(os.path.abspath(entry) for entry in given if entry))  # noqa: PTH100
 
 
 def behind(code: Path) -> str:

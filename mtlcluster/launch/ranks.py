@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-TURN = 0.5                  # seconds: how soon an end is seen whose pipe some helper process still holds
-GRACE = 10.0                # seconds until the ranks that are left over are killed
-LONGEST_LINE = 2**16        # bytes of output that are kept back until their line is complete
-ANSWER = 1.0                # seconds that a keeper may take to answer
+TURN = 0.5  # seconds: how soon an end is seen whose pipe some helper process still holds
+GRACE = 10.0  # seconds until the ranks that are left over are killed
+LONGEST_LINE = 2**16  # bytes of output that are kept back until their line is complete
+ANSWER = 1.0  # seconds that a keeper may take to answer
 PR_SET_PDEATHSIG = 1
 
 # What torch.distributed goes by; and what torchrun, if `submit` ran under it, has said about another store.
@@ -72,8 +72,8 @@ class Crew:
     """The worker's side: the ranks of one run that one keeper looks after."""
 
     voice: Connection
-    on_line: Callable[[int, str], object]           # rank, what it printed
-    on_end: Callable[[int, int, str], object]       # rank, exit status, its last words
+    on_line: Callable[[int, str], object]  # rank, what it printed
+    on_end: Callable[[int, int, str], object]  # rank, exit status, its last words
     running: set[int] = field(default_factory=set)
     last_lines: dict[int, str] = field(default_factory=dict)
     answered: bool = False
@@ -199,7 +199,7 @@ class Keeper:
             self.ranks.remove(rank)
 
     def _say(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):      # the worker is dead; that is seen by its silence
+        with contextlib.suppress(OSError):  # the worker is dead; that is seen by its silence
             self.voice.send_bytes(json.dumps(message).encode())
 
 
@@ -229,7 +229,7 @@ class _Rank:
         for line in lines:
             self.say({"rank": self.number, "line": line.decode(errors="replace")})
         if not data:
-            with contextlib.suppress(subprocess.TimeoutExpired):    # else it closed its output and goes on
+            with contextlib.suppress(subprocess.TimeoutExpired):  # else it closed its output and goes on
                 self.process.wait(TURN)
         return bool(data)
 
@@ -245,7 +245,7 @@ class _Rank:
 
 def _as_rank() -> None:
     ignore_signals()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)       # a killed keeper leaves nobody behind
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed keeper leaves nobody behind
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from mtlcluster.sweep.status import ENDED, read_status
 class Sorted:
     """A grid's runs, by what is to be done about them. Keys are folder names."""
 
-    new: dict[str, PlannedRun] = field(default_factory=dict)            # no folder yet
-    unsent: dict[str, PlannedRun] = field(default_factory=dict)         # a folder, but no job ever took it
-    interrupted: dict[str, PlannedRun] = field(default_factory=dict)    # trained before; its last submission failed
-    left: dict[str, PlannedRun] = field(default_factory=dict)           # has or had its job: left alone
+    new: dict[str, PlannedRun] = field(default_factory=dict)  # no folder yet
+    unsent: dict[str, PlannedRun] = field(default_factory=dict)  # a folder, but no job ever took it
+    interrupted: dict[str, PlannedRun] = field(default_factory=dict)  # trained before; its last submission failed
+    left: dict[str, PlannedRun] = field(default_factory=dict)  # has or had its job: left alone
 
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
@@ -63,7 +63,7 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):       # its worker, or its job, begins it anew
+    except (OSError, ValueError):  # its worker, or its job, begins it anew
         return True
     if status is None:
         return True
@@ -241,7 +241,7 @@ def read_grid(sweep: Sweep) -> YamlFile:
     grid = YamlFile(sweep.grid)
     try:
         SweepFile(**grid.data)
-    except (pydantic.ValidationError, TypeError) as error:      # TypeError: a key that is no text
+    except (pydantic.ValidationError, TypeError) as error:  # TypeError: a key that is no text
         place, words = first_mistake(error, SweepFile) if isinstance(error, pydantic.ValidationError) else ((), error)
         grid.refuse(place, f"{words}; to mend it, submit the grid again")
     return grid

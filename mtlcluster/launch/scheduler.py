@@ -15,9 +15,9 @@ from typing import Literal
 from mtlcluster.errors import SchedulerError
 from mtlcluster.sweep.files import is_locked
 
-MARK = "mtlcluster "        # how the comment of a job begins; its submission and its sweep's folder follow
-PATIENCE = 10.0             # seconds; a controller that hangs must not hang `status`
-SILENCE = 120.0             # seconds without a word after which a worker that can't be looked at is dead
+MARK = "mtlcluster "  # how the comment of a job begins; its submission and its sweep's folder follow
+PATIENCE = 10.0  # seconds; a controller that hangs must not hang `status`
+SILENCE = 120.0  # seconds without a word after which a worker that can't be looked at is dead
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 
@@ -26,7 +26,7 @@ OPTIONS = (
     *("SLURM_", "_SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_"),
     *("SQUEUE_", "SCANCEL_", "SACCT_", "SCONTROL_", "SINFO_"),
 )
-NO_OPTIONS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}       # which Slurm is meant, and who is asking
+NO_OPTIONS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}  # which Slurm is meant, and who is asking
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _ask_for_local(job_id: str, traces: Traces) -> Answer:
         _, boot, pid, start_time = job_id.split(":")
     except ValueError:
         return Answer("unknown", f"'{job_id}' is no job id")
-    if boot not in (_boot(), os.uname().nodename):          # older versions noted the host's name
+    if boot not in (_boot(), os.uname().nodename):  # older versions noted the host's name
         if time.time() - traces.heard < SILENCE:
             return Answer("unknown", "its worker is on another machine, or on this one before it was started anew")
         return Answer("gone")
@@ -128,7 +128,7 @@ def kill_local(job_id: str) -> None:
     with suppress(OSError):
         if boot == _boot() and _process(pid)[1] == start_time:
             os.kill(int(pid), signal.SIGKILL)
-            for _ in range(100):        # until it is gone, or a second
+            for _ in range(100):  # until it is gone, or a second
                 if _process(pid)[0] in "ZX":
                     break
                 time.sleep(0.01)
@@ -151,7 +151,7 @@ def _ask_slurm(jobs: Mapping[str, Traces], users: set[int]) -> dict[str, Answer]
     answers = {}
     for line in queue.splitlines():
         job, state, reason, comment = (*line.split("|", 3), "", "", "")[:4]
-        if job in jobs and state:           # a site's own squeue may say more
+        if job in jobs and state:  # a site's own squeue may say more
             of_original = comment.startswith(MARK) and _is_of_original(comment.split(" ", 2)[-1], jobs[job])
             answers[job] = Answer("gone") if of_original else _answer(state, reason)
     if forgotten := jobs.keys() - answers.keys():
@@ -200,7 +200,7 @@ def scancel(job_ids: Iterable[str]) -> None:
 def run_slurm(*command: str, patience: float = PATIENCE) -> str:
     """The output of one of Slurm's commands. Raises SchedulerError where it is missing, refuses, or takes too long."""
     environment = without_options(os.environ)
-    environment["SLURM_BITSTR_LEN"] = "0"       # or long lists of array tasks end in "..."
+    environment["SLURM_BITSTR_LEN"] = "0"  # or long lists of array tasks end in "..."
     try:
         done = subprocess.run(
             command,
@@ -213,7 +213,7 @@ def run_slurm(*command: str, patience: float = PATIENCE) -> str:
         )
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: not found on this machine") from None
-    except OSError as error:        # a script of the site's that can't be executed
+    except OSError as error:  # a script of the site's that can't be executed
         raise SchedulerError(f"{command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"{command[0]} did not answer within {patience:.0f} seconds") from None

@@ -19,7 +19,7 @@ from typing import Protocol
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import try_lock
 
-SETUP_FAILED = "setup: "    # how a note begins about lines of a cluster's `setup` that have failed
+SETUP_FAILED = "setup: "  # how a note begins about lines of a cluster's `setup` that have failed
 COUNTED = "the runs of this machine are counted there"
 
 
@@ -76,7 +76,7 @@ class Machine:
         self.folder = folder or slots_folder()
         self.cpus = [f"cpu-{core}" for core in sorted(os.sched_getaffinity(0))]
         self.gpus = {f"gpu-{slot}": gpu for slot, gpu in zip(*_slots_of_gpus(), strict=True)}
-        self.taken: set[str] = set()        # by this worker: their files may be removed under it
+        self.taken: set[str] = set()  # by this worker: their files may be removed under it
 
     def take(self, cpus: int, gpus: int) -> Share | None:
         """Raises UserError where the slots can't be counted safely."""
@@ -89,7 +89,7 @@ class Machine:
                     fcntl.flock(master, fcntl.LOCK_EX)
                     cores = self._hold(folder, self.cpus, wanted, unused)
                     cards = self._hold(folder, list(self.gpus), gpus, unused)
-            except FileNotFoundError:       # the folder is being removed at this very moment
+            except FileNotFoundError:  # the folder is being removed at this very moment
                 return None
             if len(cores) < wanted or len(cards) < gpus:
                 return None

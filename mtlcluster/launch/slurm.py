@@ -17,18 +17,18 @@ from mtlcluster.launch.pack import Array
 from mtlcluster.launch.scheduler import MARK, run_slurm, scancel
 from mtlcluster.sweep.folder import Sweep
 
-if TYPE_CHECKING:               # a quarter of a second, which only a submission need pay
+if TYPE_CHECKING:  # a quarter of a second, which only a submission need pay
     from submitit import SlurmExecutor
 
-SIGNAL_DELAY = 90           # seconds before the time limit at which runs are told to save; a quarter of a short limit
-SBATCH_PATIENCE = 120.0     # seconds; a busy controller takes its time, and who stops waiting does not know what it did
+SIGNAL_DELAY = 90  # seconds before the time limit at which runs are told to save; a quarter of a short limit
+SBATCH_PATIENCE = 120.0  # seconds; a busy controller takes its time, and who stops waiting does not know what it did
 
 # What sbatch takes from the environment where neither grid nor cluster file says anything. Nothing else is taken.
 DEFAULTS = {name: f"SBATCH_{name.upper()}" for name in ("account", "partition", "qos", "constraint", "reservation")}
 
 # The code of a run may be of an older version: it has this function, with these arguments.
 WORK = (
-    'import os, sys; from mtlcluster.launch.worker import work_in_slurm; '
+    "import os, sys; from mtlcluster.launch.worker import work_in_slurm; "
     'work_in_slurm(sys.argv[1], sys.argv[2], int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)), int(sys.argv[3]))'
 )
 
@@ -103,7 +103,7 @@ def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "
             *([WATCH, *offered.setup, UNWATCH] if offered.setup else []),
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         ],
-        use_srun=False,         # but see `script`: submitit's takes a % in a path for the beginning of a pattern
+        use_srun=False,  # but see `script`: submitit's takes a % in a path for the beginning of a pattern
         additional_parameters={key: value for key, value in additional.items() if value is not None},
     )
     return slurm
@@ -171,9 +171,7 @@ def script(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> str
     return text
 
 
-def submit(
-    sweep: Sweep, submission: str, array: Array, cluster: Cluster, note: Callable[[str], object]
-) -> list[str]:
+def submit(sweep: Sweep, submission: str, array: Array, cluster: Cluster, note: Callable[[str], object]) -> list[str]:
     """Hands `array` to sbatch; returns the ids of its jobs. note: is told what is odd about that. Raises SchedulerError
     with sbatch's own words, and Unsettled where it can't be known what became of it.
     """
@@ -214,7 +212,7 @@ def _sbatch(path: Path, comment: str, note: Callable[[str], object]) -> str:
         raise SchedulerError(f"sbatch has made several jobs of one, which were cancelled: {', '.join(sorted(found))}")
     if found and found != ids:
         note(f"{unclear}; its job was found in the queue: {', '.join(found)}")
-    if len(found := found or ids) == 1:         # a site may word comments anew
+    if len(found := found or ids) == 1:  # a site may word comments anew
         return found.pop()
     raise refusal or Unsettled(f"{unclear}, which names no job, and none is in the queue; {SETTLE}")
 

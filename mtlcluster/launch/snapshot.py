@@ -16,7 +16,7 @@ from mtlcluster.launch.project import SOURCES, collect
 from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace, sha256
 
 ESSENTIAL = ["mtlcluster/launch/start.sh", "mtlcluster/launch/worker.py", "mtlcluster/training/child.py"]
-LIST = "files.sha256"       # the files of a snapshot and their checksums, as `sha256sum -c` reads them
+LIST = "files.sha256"  # the files of a snapshot and their checksums, as `sha256sum -c` reads them
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = 
     essential: the files that must be there where nothing tells which are to be.
     """
     if (listed := _listed(folder)) is None:
-        if _digest(present) != folder.name:     # of an older version, perhaps, which kept no list
+        if _digest(present) != folder.name:  # of an older version, perhaps, which kept no list
             return [name for name in essential if not (folder / name).is_file()]
         _make_way(folder, LIST)
         replace(folder / LIST, lambda file: file.write(_list(present)))

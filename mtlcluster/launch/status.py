@@ -26,7 +26,7 @@ from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 
 TO_RETRY: tuple[State, ...] = ("failed", "lost", "cancelled")
-SILENCE = 120.0             # seconds without a heartbeat, of which there is one in ten, that are told
+SILENCE = 120.0  # seconds without a heartbeat, of which there is one in ten, that are told
 ORPHAN = "its job is gone, but its training process is still alive: it saves and ends by itself"
 
 
@@ -40,28 +40,28 @@ class RunStatus:
     sweep: str
     run: str
     state: State
-    verified: bool                  # False: the scheduler could not be asked, `state` is the last that is known
-    cancelling: bool                # cancelled by the user, and not ended yet
-    epoch: int                      # finished epochs
-    epochs: int                     # of how many; 0 until known
+    verified: bool  # False: the scheduler could not be asked, `state` is the last that is known
+    cancelling: bool  # cancelled by the user, and not ended yet
+    epoch: int  # finished epochs
+    epochs: int  # of how many; 0 until known
     step: int
     steps: int
-    seconds_left: float | None      # None unless running and known
-    elapsed: float                  # spent training, all attempts together
+    seconds_left: float | None  # None unless running and known
+    elapsed: float  # spent training, all attempts together
     started: float | None
-    heartbeat: float | None         # when the worker last wrote
+    heartbeat: float | None  # when the worker last wrote
     attempt: int
     cluster: str
-    job_id: str                     # "" where no submission of the run was accepted yet
+    job_id: str  # "" where no submission of the run was accepted yet
     host: str
     device: str
-    latest: dict[str, float]        # newest values by series name
+    latest: dict[str, float]  # newest values by series name
     best: dict[str, Any] | None
-    error: str                      # one line, for a failed run, and where status.json can't be read
-    scheduler: str                  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
+    error: str  # one line, for a failed run, and where status.json can't be read
+    scheduler: str  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
     notes: list[str] = field(default_factory=list)
-    age: float = 0.0                # how long ago this was so, where the run's cluster can't be reached
-    silent: float = 0.0             # running, but without a heartbeat for so long; 0 where it has one
+    age: float = 0.0  # how long ago this was so, where the run's cluster can't be reached
+    silent: float = 0.0  # running, but without a heartbeat for so long; 0 where it has one
 
     def __post_init__(self) -> None:
         """Whoever has sent the folder, and whatever a cluster or a scheduler says, each text is one plain line."""
@@ -113,7 +113,7 @@ class _Look:
 
     sweep: Sweep
     run: Run
-    job: Job                        # of the last submission that was accepted
+    job: Job  # of the last submission that was accepted
     owner: int
     file: Status = field(default_factory=Status)
     unreadable: str = ""
@@ -122,7 +122,7 @@ class _Look:
     def read(self) -> None:
         if self.answer and self.answer.state == "gone":
             with suppress(OSError):
-                list(self.run.folder.iterdir())     # a network file system looks beyond its cache then
+                list(self.run.folder.iterdir())  # a network file system looks beyond its cache then
         try:
             self.file, self.unreadable = read_status(self.run.status) or Status(), ""
         except (OSError, ValueError) as error:

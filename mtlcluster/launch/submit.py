@@ -31,7 +31,7 @@ from mtlcluster.sweep.folder import Sweep, hash_of
 
 Notify = Callable[[str], object]
 AWAY = "cluster '{}': Slurm does not answer here (is sbatch installed, and its controller up?)"
-LISTED = 100                # files of the code that a dry run names
+LISTED = 100  # files of the code that a dry run names
 INTERRUPTED = "submit was killed before it was completed"
 
 
@@ -41,13 +41,13 @@ class Submitted:
 
     sweep: Sweep
     cluster: str
-    new: list[str] = field(default_factory=list)                # folders made now
-    there: list[str] = field(default_factory=list)              # runs of the grid that were there already
-    submitted: list[str] = field(default_factory=list)          # given a job now: the new ones, and unsent ones
-    left: dict[str, list[str]] = field(default_factory=dict)    # of those that were there and left alone: by state
+    new: list[str] = field(default_factory=list)  # folders made now
+    there: list[str] = field(default_factory=list)  # runs of the grid that were there already
+    submitted: list[str] = field(default_factory=list)  # given a job now: the new ones, and unsent ones
+    left: dict[str, list[str]] = field(default_factory=dict)  # of those that were there and left alone: by state
     job_ids: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)    # runs that were left out: why, naming the file
+    unreadable: dict[str, str] = field(default_factory=dict)  # runs that were left out: why, naming the file
 
 
 def choose_cluster(name: str | None, grid: Grid) -> Cluster:
@@ -71,9 +71,7 @@ def _find_cluster(name: str, grid_folder: Path | None, silent: str = "") -> Clus
     return cluster
 
 
-def submit(
-    grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify, others_asked: bool = False
-) -> Submitted:
+def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify, others_asked: bool = False) -> Submitted:
     """Writes what is new of the grid into the sweep's folder and gives every run a job that has none.
 
     others_asked: the grid's runs are known to live on no remote cluster. Raises UserError for a folder that can't be
@@ -98,7 +96,7 @@ def submit(
             tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
         runs.write_grid(sweep, grid)
         runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
-        for name in found.unsent:       # a `cancel` while it had no job
+        for name in found.unsent:  # a `cancel` while it had no job
             remove(sweep.run(name).cancel)
         runs.write_runs(sweep, found.new, code.hash, chosen.name)
         _look_at_left(found, result)
@@ -110,9 +108,7 @@ def submit(
     return result
 
 
-def submit_arrived(
-    sweep: Sweep, names: list[str], cluster: Cluster, runs_per_job: int, at_once: int
-) -> Submitted:
+def submit_arrived(sweep: Sweep, names: list[str], cluster: Cluster, runs_per_job: int, at_once: int) -> Submitted:
     """Gives every run of `names` a job that has none: their folders and code came from another machine. To be called
     with the sweep locked. Raises SchedulerError when Slurm refuses.
     """
@@ -148,7 +144,7 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     lines += [f"left out: {name}: {why}" for name, why in unreadable.items()]
     if units:
         lines += _shown(code)
-    if chosen.is_remote:        # where it would be over there; how long an array may be, only that cluster knows
+    if chosen.is_remote:  # where it would be over there; how long an array may be, only that cluster knows
         sweep = Sweep(Path(chosen.root, "runs", sweep.name))
         arrays = pack(units, grid.file.runs_per_job, grid.file.at_once, len(units))
     else:
@@ -225,7 +221,7 @@ def resubmit(
         if not configs and unreadable:
             raise UserError("\n".join(unreadable.values()))
         names = list(configs)
-        if here is None:        # else the other machine has looked
+        if here is None:  # else the other machine has looked
             _refuse_too_much_again(sweep, configs, grid, grid_folder)
         _close_interrupted(sweep)
         _refuse_taken(sweep, names)

@@ -21,21 +21,26 @@ Piece = tuple[str, str]
 Line = list[Piece]
 
 STYLES: dict[State, str] = {
-    "running": "cyan", "queued": "dim", "done": "green", "failed": "red", "lost": "magenta", "cancelled": "yellow",
+    "running": "cyan",
+    "queued": "dim",
+    "done": "green",
+    "failed": "red",
+    "lost": "magenta",
+    "cancelled": "yellow",
 }
-MANY = 40                   # more runs than that, and only those that are active or failed are shown
-MOST = 100                  # of which no more than that
+MANY = 40  # more runs than that, and only those that are active or failed are shown
+MOST = 100  # of which no more than that
 GAP = "  "
 INDENT = "    "
 BAR = 8
-WIDE = 120                  # characters; a terminal with room for longer titles
+WIDE = 120  # characters; a terminal with room for longer titles
 
 
 @dataclass(eq=False)
 class Column:
     title: str
     cells: list[Piece]
-    rank: int               # the column of the lowest rank goes first where the terminal is narrow
+    rank: int  # the column of the lowest rank goes first where the terminal is narrow
     right: bool = False
 
     @cached_property
@@ -210,7 +215,7 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
     values = {str(run.best.get("value")) for run in runs if run.best}
     wide = width is None or width >= WIDE
     of_what = f" {values.pop()}" if wide and len(values) == 1 else ""
-    named = bool({run.cluster for run in runs} - {"", "local", "slurm"})       # out of a cluster file
+    named = bool({run.cluster for run in runs} - {"", "local", "slurm"})  # out of a cluster file
     return [
         column("run", [run.run for run in runs], 9, right=False),
         Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
@@ -241,7 +246,7 @@ def _bar(run: RunStatus) -> str:
 def _where(run: RunStatus, with_cluster: bool) -> str:
     cluster = run.cluster if with_cluster else ""
     if run.state == "queued":
-        _, _, reason = run.scheduler.partition(" ")         # PENDING (Priority)
+        _, _, reason = run.scheduler.partition(" ")  # PENDING (Priority)
         return f"{cluster} {reason}".strip() if run.verified else cluster
     return f"{cluster} {run.host}".strip()
 
@@ -255,7 +260,7 @@ def remark(run: RunStatus) -> str:
     if run.state == "lost":
         said = f" ({run.scheduler})" if run.scheduler else ""
         return f"its job is gone{said}, and it never ended"
-    notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]    # what its results lack
+    notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]  # what its results lack
     return notes[-1] if notes else ""
 
 

@@ -33,10 +33,10 @@ from mtlcluster.sweep.reading import open_regular, read_yaml_text
 from mtlcluster.sweep.status import ENDED, Status, read_status
 from mtlcluster.sweep.submissions import Submission
 
-TURN = 0.5                  # seconds: how soon a cancel file or a free slot is seen
-ACCEPTANCE = 60.0           # seconds to wait until `submit` has noted that the job was accepted
-LAST_WORDS = 1800.0         # seconds for which the end of a run is tried to be written, where it can't be,
-HURRY = 10.0                # and where the job is about to end itself
+TURN = 0.5  # seconds: how soon a cancel file or a free slot is seen
+ACCEPTANCE = 60.0  # seconds to wait until `submit` has noted that the job was accepted
+LAST_WORDS = 1800.0  # seconds for which the end of a run is tried to be written, where it can't be,
+HURRY = 10.0  # and where the job is about to end itself
 SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
 
@@ -91,7 +91,7 @@ class Worker:
         self.unwritten: list[Unwritten] = []
         self.selector = selectors.DefaultSelector()
         self.failed = False
-        self.unfinished = False                         # a run was stopped, or never begun
+        self.unfinished = False  # a run was stopped, or never begun
 
     def work(self, listener: Listener) -> None:
         self._leave_out_ended()
@@ -164,7 +164,7 @@ class Worker:
         """Starts `run` unless another worker has it. Returns False where there is no room for it."""
         resources = read_resources(run)
         with suppress(FileNotFoundError):
-            open_regular(run.log).close()       # what is no file might be waited for without end
+            open_regular(run.log).close()  # what is no file might be waited for without end
         if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.voices)):
             raise OSError(f"it asks for {wanted} nodes; {there} answered")
         share = self.room.take(resources["cpus"], resources["gpus"])
@@ -174,7 +174,7 @@ class Worker:
             unused.callback(share.free)
             lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             unused.callback(os.close, lock)
-            if try_lock(lock):              # else an earlier job's worker, or its child, is still at it
+            if try_lock(lock):  # else an earlier job's worker, or its child, is still at it
                 attempt = Attempt(run, self.code, self._status(run), resources, share, lock, self.nodes)
                 unused.pop_all()
                 self.waiting.remove(run)

@@ -18,9 +18,9 @@ from mtlcluster.methods.options import PerTask
 from mtlcluster.methods.source import Method, read_built_in, read_own
 
 FOLDER = Path(__file__).parent
-DEFAULTS = {"schedule": "all", "weighting": "equal", "gradient": "sum"}         # the plain sum of the losses
+DEFAULTS = {"schedule": "all", "weighting": "equal", "gradient": "sum"}  # the plain sum of the losses
 SLOTS = tuple(DEFAULTS)
-OWN = ".py:"        # what the name of a method of one's own has in it
+OWN = ".py:"  # what the name of a method of one's own has in it
 
 
 @functools.cache
@@ -95,14 +95,10 @@ def placed_method(value: Any, folder: Path) -> Any:
     return value
 
 
-def moved_method(
-    full: dict[str, dict[str, Any]], folder: str, only: Path | None = None
-) -> dict[str, dict[str, Any]]:
+def moved_method(full: dict[str, dict[str, Any]], folder: str, only: Path | None = None) -> dict[str, dict[str, Any]]:
     """`full` with the files of one's own, or that file only, in `folder`, wherever they lie."""
     return {
-        slot: {**chosen, "name": _moved(chosen["name"], folder)}
-        if only in (None, own_file(chosen["name"]))
-        else chosen
+        slot: {**chosen, "name": _moved(chosen["name"], folder)} if only in (None, own_file(chosen["name"])) else chosen
         for slot, chosen in full.items()
     }
 
@@ -207,8 +203,8 @@ def method_label(full: dict[str, dict[str, Any]]) -> str:
 
 
 def _plain(key: str, value: Any) -> str:
-    if isinstance(value, dict):         # per task
+    if isinstance(value, dict):  # per task
         return ",".join(_plain(str(task), of_task) for task, of_task in value.items())
-    if isinstance(value, list):         # of tasks
+    if isinstance(value, list):  # of tasks
         return f"{key}={'+'.join(str(inner) for inner in value)}"
     return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"

@@ -25,7 +25,7 @@ class OfEachTask(nn.ParameterList):
     def _chosen(self, active: Active) -> Sequence[int]:
         if isinstance(active, slice):
             return range(len(self))[active]
-        if active not in self.positions:        # waits for the device: only once for each index tensor
+        if active not in self.positions:  # waits for the device: only once for each index tensor
             self.positions[active] = active.tolist()
         chosen: list[int] = self.positions[active]
         return chosen

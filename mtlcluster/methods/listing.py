@@ -48,7 +48,7 @@ WEIGHTING_NEEDS = {
     ),
     "needs_losses_after": ("the losses of the same samples after the step", "one forward more"),
 }
-SEES = {        # functions that a class defines where it wants to know
+SEES = {  # functions that a class defines where it wants to know
     "observe_losses": "the losses of every step",
     "observe_validation": "what validations find",
     "observe_epoch": "the mean training losses of every epoch",
@@ -78,8 +78,7 @@ def all_methods(width: int) -> Iterator[str]:
 
 
 def one_method(name: str, width: int) -> Iterator[str]:
-    """All about the method `name`, or `my_method.py:Name`. Raises UserError with the nearest name where there is none.
-    """
+    """All about the method `name`, or `my_method.py:Name`. Raises UserError with the nearest name."""
     known = [method.name for method in catalog()]
     if name.endswith(".py"):
         raise UserError(f"{name} is a file; name its class, too: {name}:CLASS")

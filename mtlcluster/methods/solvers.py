@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
-RANK = 1e-6     # eigenvalues below this share of the greatest are noise: gradients are float32
+RANK = 1e-6  # eigenvalues below this share of the greatest are noise: gradients are float32
 
 
 def over_nonzero(gramian: Tensor, rule: Rule) -> Tensor:
@@ -90,15 +90,15 @@ def fair_weights(cosines: np.ndarray, scale: np.ndarray, power: float) -> np.nda
     x = scale ** (1 / (1 + power))
     for _ in range(200):
         utility = scale * x ** (1 - power)
-        pull = x * (lifted @ x) - utility       # in units of x, as is the step: no scale of x is preferred
+        pull = x * (lifted @ x) - utility  # in units of x, as is the step: no scale of x is preferred
         hessian = x[:, None] * lifted * x + np.diag(power * utility)
         sizes = np.sqrt(hessian.diagonal())
         step = np.linalg.solve(hessian / sizes[:, None] / sizes, -pull / sizes) / sizes
         size = 1.0
         while True:
             ahead = size * step
-            there = x * np.where(ahead > 0, 1 + ahead, 1 / (1 + abs(ahead)))        # stays positive
-            slope = (lifted @ there - scale * there**-power) @ (there - x)      # ≤ 0: it has come down, for convexity
+            there = x * np.where(ahead > 0, 1 + ahead, 1 / (1 + abs(ahead)))  # stays positive
+            slope = (lifted @ there - scale * there**-power) @ (there - x)  # ≤ 0: it has come down, for convexity
             if slope <= 0.1 * abs(pull @ step) or size < 1e-6:
                 break
             size /= 2

@@ -49,10 +49,10 @@ class Method:
     slot: str
     file: Path
     class_name: str
-    text: str                               # its docstring
-    constants: dict[str, Any]               # those of CONSTANTS
-    functions: Collection[str]              # that its class defines
-    options: type[pydantic.BaseModel]       # checks them, and holds their defaults
+    text: str  # its docstring
+    constants: dict[str, Any]  # those of CONSTANTS
+    functions: Collection[str]  # that its class defines
+    options: type[pydantic.BaseModel]  # checks them, and holds their defaults
 
     @property
     def summary(self) -> str:
@@ -155,7 +155,7 @@ def _type(argument: ast.arg, file: Path) -> Any:
     try:
         kind = eval(text, {"__builtins__": {}}, ANNOTATIONS)  # noqa: S307
         pydantic.TypeAdapter(kind)
-    except Exception:   # whatever it is: no type that a value of a configuration could have
+    except Exception:  # whatever it is: no type that a value of a configuration could have
         known = ", ".join(sorted(ANNOTATIONS))
         _refuse(file, argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
     return kind

@@ -22,7 +22,7 @@ from mtlcluster.sweep.status import LARGEST, kinds, misfit
 KINDS = kinds(RunStatus)
 NEEDED = {field.name for field in dataclasses.fields(RunStatus)} - {"notes", "age", "silent"}
 DAMAGED = "is its mtlcluster damaged, or newer than this one?"
-ANSWERED: dict[str, dict[str, type]] = {                # by verb, what an answer must have
+ANSWERED: dict[str, dict[str, type]] = {  # by verb, what an answer must have
     "look": {"version": str, "runs": list},
     "prepare": {"version": str, "runs": list, "missing": list, "slurm": bool},
     "submit": {"runs": list, "jobs": list, "submitted": list},

@@ -25,10 +25,10 @@ from mtlcluster.errors import ClusterError
 from mtlcluster.remote import rsh
 
 MARK = "---mtlcluster---"
-CONNECT_TIMEOUT = 15        # seconds
-PATIENCE = 120.0            # seconds; a file system over there that hangs must not hang a command for ever
-IDLE = 60                   # seconds after which a connection ends whose owner was killed
-LOST = 255                  # ssh's own exit status
+CONNECT_TIMEOUT = 15  # seconds
+PATIENCE = 120.0  # seconds; a file system over there that hangs must not hang a command for ever
+IDLE = 60  # seconds after which a connection ends whose owner was killed
+LOST = 255  # ssh's own exit status
 
 # Of the shared connection, whatever the user's file says of this host: what a terminal there wants, a batch does not.
 MASTER = {
@@ -36,10 +36,10 @@ MASTER = {
     "ControlPersist": IDLE,
     "ConnectTimeout": CONNECT_TIMEOUT,
     "ServerAliveInterval": 5,
-    "ClearAllForwardings": "yes",       # their ports belong to the user's own session
+    "ClearAllForwardings": "yes",  # their ports belong to the user's own session
     "ForwardX11": "no",
     "PermitLocalCommand": "no",
-    "LogLevel": "INFO",                 # the words from which one sees why there is no connection, and no others
+    "LogLevel": "INFO",  # the words from which one sees why there is no connection, and no others
 }
 # Without the proxy that refuses, ssh would make up for a shared connection that was lost by a new one for each command.
 COMMAND = ["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ProxyCommand=false", "-o", "LogLevel=ERROR"]
@@ -74,7 +74,7 @@ class ConnectionLost(ClusterError):
     """It ended before its time; it can be opened again."""
 
 
-_terminal = threading.Lock()        # one cluster at a time asks the user
+_terminal = threading.Lock()  # one cluster at a time asks the user
 
 
 class Connection:
@@ -82,7 +82,7 @@ class Connection:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.options: list[str] | None = None       # by which ssh finds the shared connection
+        self.options: list[str] | None = None  # by which ssh finds the shared connection
         self.folder: Path | None = None
         self._opening = threading.Lock()
 
@@ -97,7 +97,7 @@ class Connection:
                 return self.options
             if shutil.which("ssh") is None:
                 raise ClusterError("ssh is not installed here (Debian package openssh-client)")
-            if self._ssh(["-O", "check"]).returncode == 0:      # a connection that the user shares already
+            if self._ssh(["-O", "check"]).returncode == 0:  # a connection that the user shares already
                 self.options = []
                 return self.options
             # A socket's path may have 108 characters: TMPDIR is often too long.
@@ -117,7 +117,7 @@ class Connection:
             return
         if not _may_ask(failed):
             raise ClusterError(self.meaning(failed))
-        with _terminal:     # the host is silent, too, while a second factor is being approved on a telephone
+        with _terminal:  # the host is silent, too, while a second factor is being approved on a telephone
             if self._start(asking=True, ServerAliveCountMax=24) is not None:
                 raise ClusterError(f"ssh did not get into {self.host}; what it said is above")
 
@@ -125,7 +125,7 @@ class Connection:
         """Starts the shared connection. Returns None, or what ssh said."""
         words = [f"-o{name}={value}" for name, value in {**MASTER, **options}.items()]
         command = ["ssh", *(self.options or []), "-f", "-N", *words, "--", self.host]
-        with tempfile.TemporaryFile() as said:      # a pipe would stay open as long as the connection
+        with tempfile.TemporaryFile() as said:  # a pipe would stay open as long as the connection
             quiet = None if asking else subprocess.DEVNULL
             done = subprocess.run(command, stdin=quiet, stdout=subprocess.DEVNULL, stderr=None if asking else said)
             said.seek(0)
@@ -145,7 +145,7 @@ class Connection:
             done = self._ssh(COMMAND, _marked(script), given, patience)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"{self.host} did not answer within {patience:.0f} seconds") from None
-        if done.returncode in (LOST, -2):       # -2: Ctrl-C
+        if done.returncode in (LOST, -2):  # -2: Ctrl-C
             raise self._lost(options)
         _, marked, printed = done.stdout.partition(f"{MARK}\n".encode())
         if not marked:
@@ -173,7 +173,7 @@ class Connection:
                 if line.endswith(f"{MARK}\n".encode()):
                     break
             _show(process.stdout.fileno(), 1)
-            process.wait()      # while its input is open, by which the other side knows that we listen
+            process.wait()  # while its input is open, by which the other side knows that we listen
             beside.join()
         if process.returncode == LOST:
             raise self._lost(options)
@@ -192,8 +192,8 @@ class Connection:
 
         options: rsync's own. names: of the only files that are meant.
         """
-        exactly = re.sub(r"([\\*?\[])", r"\\\1", _from_home(source))       # rsync expands patterns over there
-        plain = ["--no-links", "--info=nonreg0"]        # a link may lead anywhere over here; none of ours is one
+        exactly = re.sub(r"([\\*?\[])", r"\\\1", _from_home(source))  # rsync expands patterns over there
+        plain = ["--no-links", "--info=nonreg0"]  # a link may lead anywhere over here; none of ours is one
         said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *plain, *options)
         return [name for name in said.splitlines() if not name.endswith("/")]
 
@@ -208,7 +208,7 @@ class Connection:
         command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
         given = "\0".join(names).encode() if names is not None else b""
         done = subprocess.run([*command, "--", source, target], input=given, capture_output=True, env=_of_rsync())
-        if done.returncode not in (0, 24):      # 24: a file was gone before it could be copied
+        if done.returncode not in (0, 24):  # 24: a file was gone before it could be copied
             raise self._rsync_failed(done.returncode, _said(done.stderr), shared)
         return done.stdout.decode(errors="replace")
 
@@ -229,7 +229,7 @@ class Connection:
 
     def _lost(self, options: list[str]) -> ConnectionLost:
         with self._opening:
-            if self.options is options:     # and not yet one that another thread has opened in its place
+            if self.options is options:  # and not yet one that another thread has opened in its place
                 self.close()
         return ConnectionLost(f"the connection to {self.host} was lost")
 
@@ -268,7 +268,7 @@ def _show(source: int, target: int) -> None:
     """Passes on what comes, as plain text: a terminal obeys what it gets, and a cluster may say anything. Letters of
     another encoding stay as they are.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")       # a read may end inside a character
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")  # a read may end inside a character
     while chunk := os.read(source, 2**16):
         parts = re.split("([\udca0-\udcff]+)", decoder.decode(chunk))
         text = "".join(part if i % 2 else printable.text(part) for i, part in enumerate(parts))
@@ -283,7 +283,7 @@ def _may_ask(said: str) -> bool:
 
 def _marked(script: str) -> str:
     """For whatever shell the login shell is: one simple command, the rest in single quotes."""
-    if re.search(r"[\\!\n]", script):       # which fish and csh don't leave alone in single quotes
+    if re.search(r"[\\!\n]", script):  # which fish and csh don't leave alone in single quotes
         script = f'eval "$(echo {base64.b64encode(script.encode()).decode()} | base64 -d)"'
     return f"exec bash -lc {shlex.quote(f'echo {MARK}; {script}')}"
 

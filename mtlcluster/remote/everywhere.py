@@ -34,7 +34,7 @@ from mtlcluster.sweep.folder import (
 )
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 
-if TYPE_CHECKING:               # reads cluster files, which who has none need not pay for
+if TYPE_CHECKING:  # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.submit import Submitted
     from mtlcluster.remote.fleet import Fleet, Remote
 
@@ -52,12 +52,12 @@ class Everywhere:
         """
         self.runs_folder, self.name, self.wanted = runs_folder, sweep, files
         self.local = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
-        self.known: dict[str, dict[str, Answer]] = {s.name: {} for s in self.local}      # what clusters had last said
-        self.unreachable: dict[str, str] = {}       # why, by cluster, of those that were asked last
-        self.homes: dict[Key, Home] = {}            # as they were observed last
-        self.files: dict[str, dict[str, OfRuns]] = {}       # by cluster and sweep, likewise
-        self.here: dict[str, OfRuns] = {}           # the same files here, by sweep, of those that clusters have, too
-        self.asked: list[str] = []                  # the clusters that may have runs
+        self.known: dict[str, dict[str, Answer]] = {s.name: {} for s in self.local}  # what clusters had last said
+        self.unreachable: dict[str, str] = {}  # why, by cluster, of those that were asked last
+        self.homes: dict[Key, Home] = {}  # as they were observed last
+        self.files: dict[str, dict[str, OfRuns]] = {}  # by cluster and sweep, likewise
+        self.here: dict[str, OfRuns] = {}  # the same files here, by sweep, of those that clusters have, too
+        self.asked: list[str] = []  # the clusters that may have runs
         self.fleet = self._fleet(fleet)
         if sweep is not None and not self.local and self.fleet is None:
             find_sweep(runs_folder, sweep)
@@ -104,7 +104,7 @@ class Everywhere:
         runs = observe([sweep], names)
         if self.known[sweep.name]:
             for run in runs:
-                if not run.cluster:         # of a cluster: brought home, or never sent
+                if not run.cluster:  # of a cluster: brought home, or never sent
                     run.cluster = meant_for(sweep.run(run.run))
         return runs
 
@@ -154,7 +154,7 @@ class Everywhere:
             if name in here:
                 try:
                     answers.keep(here[name], cluster, self.known[name][cluster])
-                except PermissionError:     # of somebody else's folder one only reads
+                except PermissionError:  # of somebody else's folder one only reads
                     pass
                 except OSError as error:
                     tell_once(f"{error.filename}: {error.strerror}; what {cluster} said is not kept")
@@ -236,12 +236,12 @@ class Everywhere:
         with locked(self.sweep.lock, notify) if self.local else nullcontext():
             code, remarks = self._present_code(names, restart)
             tell(notify, remarks)
-            kept = set() if restart else self._kept_codes(names)        # in case they are damaged over there
+            kept = set() if restart else self._kept_codes(names)  # in case they are damaged over there
             for reply in self._take(self.fleet.each(parts, ask)):
                 result.submitted += reply["submitted"]
                 result.job_ids += reply["jobs"]
                 result.unreadable |= answers.unreadable(reply)
-        for run in map(self.sweep.run, names if restart else []):      # what was brought home is of the former code
+        for run in map(self.sweep.run, names if restart else []):  # what was brought home is of the former code
             forget_results(run)
 
     def _present_code(self, names: list[str], restart: bool) -> tuple[str, list[str]]:

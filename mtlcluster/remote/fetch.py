@@ -24,12 +24,12 @@ from mtlcluster.sweep.status import ENDED, read_status
 Notify = Callable[[str], object]
 Checkpoints = Literal["best", "all"]
 
-ATTEMPTS = 3                # at a transfer whose connection is lost
-SLOWEST = 10e6              # bytes a second that a checksum over there may take
-SECOND = 10**9              # rsync compares whole seconds
+ATTEMPTS = 3  # at a transfer whose connection is lost
+SLOWEST = 10e6  # bytes a second that a checksum over there may take
+SECOND = 10**9  # rsync compares whole seconds
 OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "status.json")
 ABSENT = (None,) * len(OF_A_RUN)
-CHECKED = ("history.pkl", ".pt")        # by the ends of their names; what is else is small, or still being written
+CHECKED = ("history.pkl", ".pt")  # by the ends of their names; what is else is small, or still being written
 
 
 def fetch(
@@ -99,7 +99,7 @@ def _bring(
     notify: Notify,
 ) -> None:
     """new: of the files that will arrive those that are known, with their sizes; they are summed meanwhile."""
-    if not sweep.grid.exists():     # else the answer has been kept: broken off, the next call asks there again
+    if not sweep.grid.exists():  # else the answer has been kept: broken off, the next call asks there again
         answers.keep(sweep, remote.name, answer)
     source, began = remote.sweep(sweep.name), time.monotonic()
     with ThreadPoolExecutor(1) as beside:
@@ -117,9 +117,7 @@ def _checked(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith(CHECKED) and all(fits(RUN, part) for part in name.split("/"))]
 
 
-def _mend(
-    remote: Remote, source: str, sweep: Sweep, names: list[str], sums: dict[str, str], notify: Notify
-) -> None:
+def _mend(remote: Remote, source: str, sweep: Sweep, names: list[str], sums: dict[str, str], notify: Notify) -> None:
     """Copies again what differs from over there. sums: the checksums that are known already. Raises ClusterError where
     copying does not help, but for the files of runs that are still being trained: those change.
     """
@@ -136,9 +134,7 @@ def _mend(
         raise ClusterError(f"{remote.name}: could not be brought home whole: {', '.join(torn[:3])}; collect again")
 
 
-def _arrived(
-    remote: Remote, source: str, sweep: Sweep, checkpoints: Checkpoints | None, notify: Notify
-) -> list[str]:
+def _arrived(remote: Remote, source: str, sweep: Sweep, checkpoints: Checkpoints | None, notify: Notify) -> list[str]:
     """Copies what is new; returns its names. With code from over there the folder is no longer as this user's `submit`
     has made it: who runs that code is asked before, as for any folder that was sent.
     """
@@ -186,7 +182,7 @@ def _sums(remote: Remote, source: str, sizes: dict[str, int]) -> dict[str, str]:
     """The SHA-256 of files over there, by name."""
     if not sizes:
         return {}
-    script = f"cd {folder_there(source)} && xargs -0 sha256sum -- ; true"       # one may be gone by now
+    script = f"cd {folder_there(source)} && xargs -0 sha256sum -- ; true"  # one may be gone by now
     given, patience = "\0".join(sizes).encode() + b"\0", PATIENCE + sum(sizes.values()) / SLOWEST
     printed = remote.connection.run(script, given, patience).decode()
     return {line[66:]: line[:64] for line in printed.splitlines()}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mtlcluster.launch.status import RunStatus
 from mtlcluster.sweep.folder import hash_of
 
-Key = tuple[str, str]       # of a run: its sweep's name and its hash
+Key = tuple[str, str]  # of a run: its sweep's name and its hash
 
 
 class Home(NamedTuple):
@@ -30,6 +30,6 @@ def homes(here: Iterable[RunStatus], there: dict[str, list[RunStatus]]) -> dict[
 
 
 def _rank(run: RunStatus, where: str) -> int:
-    if where == "here":     # without a job, but trained: it was brought home
+    if where == "here":  # without a job, but trained: it was brought home
         return 0 if run.job_id else 2 if run.ended and run.attempt else 4
     return 1 if run.job_id or run.ended else 3

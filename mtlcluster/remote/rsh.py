@@ -46,5 +46,5 @@ def pass_on(chunk: bytes) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (BrokenPipeError, KeyboardInterrupt):        # rsync has ended, and says itself why
+    except (BrokenPipeError, KeyboardInterrupt):  # rsync has ended, and says itself why
         sys.exit(255)

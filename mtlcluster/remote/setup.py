@@ -19,7 +19,7 @@ from mtlcluster.remote.connection import folder_there
 from mtlcluster.remote.fleet import Fleet, Remote, Reply
 from mtlcluster.remote.wheel import build_wheel
 
-OLDEST = (3, 11)            # as setup.cfg says
+OLDEST = (3, 11)  # as setup.cfg says
 # The plain one first, which is what the cluster's `setup:` lines load.
 PYTHONS = ["python3", "python3.13", "python3.12", "python3.11", "python3.14", "python"]
 PYTHON_VERSION = "import sys; print(*sys.version_info[:2])"

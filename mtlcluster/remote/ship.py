@@ -8,7 +8,7 @@ from mtlcluster.config.cluster import OF_A_HOST
 from mtlcluster.remote.fleet import Remote
 from mtlcluster.sweep.folder import Sweep
 
-NOT_FOR_THERE = {"host", "environment", *OF_A_HOST}     # what only this side needs to know
+NOT_FOR_THERE = {"host", "environment", *OF_A_HOST}  # what only this side needs to know
 
 
 def arriving(sweep: Sweep) -> str:

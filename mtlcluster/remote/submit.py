@@ -40,15 +40,15 @@ class Share:
     """What one cluster has of the grid, and what it is to get."""
 
     cluster: Cluster
-    there: list[RunStatus] = field(default_factory=list)        # has or had a job there
-    wanted: list[PlannedRun] = field(default_factory=list)      # new, or never given a job
+    there: list[RunStatus] = field(default_factory=list)  # has or had a job there
+    wanted: list[PlannedRun] = field(default_factory=list)  # new, or never given a job
 
 
 def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, notify: Notify) -> Submitted:
     """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
     targets = [launch.choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
-    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()     # it has been, and on no other cluster
+    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it has been, and on no other cluster
     if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
         return launch.submit(grid, runs_folder, names[0], notify)
     return submit(grid, runs_folder, targets, fleet, notify)
@@ -80,7 +80,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
         last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
         notify(f"{why}; {last}")
     with launch.disk_errors(sweep), locked(sweep.lock, notify):
-        if _grid_time(sweep) != before:     # what was answered before the lock came may be of yesterday
+        if _grid_time(sweep) != before:  # what was answered before the lock came may be of yesterday
             raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
         memory.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
@@ -90,7 +90,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
             if there and name not in unheard:
                 answers.keep(sweep, name, Answer(time.time(), there))
         failed = _send(grid, sweep, shares, code, fleet, notify, result)
-    for share in shares:        # this machine, too, may be among the targets
+    for share in shares:  # this machine, too, may be among the targets
         if not share.cluster.is_remote and share.wanted:
             part = dataclasses.replace(grid, runs=share.wanted)
             _add(result, launch.submit(part, runs_folder, share.cluster.name, notify, others_asked=True))
@@ -241,7 +241,7 @@ def _write(
         unsent = {run.name: run for run in share.wanted if run.hash in folders}
         runs.write_runs(sweep, new, code.hash, share.cluster.name)
         runs.rewrite_runs(sweep, unsent, code.hash, share.cluster.name)
-        for name in unsent:       # a `cancel` while it had no job
+        for name in unsent:  # a `cancel` while it had no job
             sweep.run(name).cancel.unlink(missing_ok=True)
         result.new += new
         result.there += unsent

@@ -161,14 +161,14 @@ VERBS: dict[str, Callable[[Path, Request], Reply]] = {
 
 
 def main() -> None:
-    atexit.register(gc.freeze)      # as in the command line
+    atexit.register(gc.freeze)  # as in the command line
     try:
         reply = VERBS[sys.argv[2]](Path(sys.argv[1], "runs"), json.load(sys.stdin))
     except (UserError, SchedulerError) as error:
         reply = {"error": str(error), "mistake": isinstance(error, UserError)}
     except OSError as error:
         reply = {"error": f"{error.filename or 'disk'}: {error.strerror}", "mistake": False}
-    sys.stdout.write(json.dumps(reply))         # json.dump would take ten times as long
+    sys.stdout.write(json.dumps(reply))  # json.dump would take ten times as long
 
 
 if __name__ == "__main__":

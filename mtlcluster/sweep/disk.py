@@ -26,8 +26,7 @@ class DiskError(OSError):
 
 @contextmanager
 def naming_the_disk(path: Path) -> Iterator[None]:
-    """Around what writes or reads `path`, by whatever library. Raises DiskError in place of what that raises of a disk.
-    """
+    """Around what writes or reads `path`, by any library. Raises DiskError in place of the library's error."""
     try:
         yield
     except DiskError:

@@ -47,7 +47,7 @@ def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = Tru
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     with naming_the_disk(path):
-        beside.unlink(missing_ok=True)      # a killed process's of the same number, for only a new file is ours
+        beside.unlink(missing_ok=True)  # a killed process's of the same number, for only a new file is ours
     try:
         with open_to_write(beside, path) as file:
             write(file)
@@ -57,7 +57,7 @@ def replace(path: Path, write: Callable[[BinaryIO], object], durable: bool = Tru
         with naming_the_disk(path):
             os.replace(beside, path)
     finally:
-        with suppress(OSError):     # of a read-only disk, which has been told
+        with suppress(OSError):  # of a read-only disk, which has been told
             beside.unlink()
 
 
@@ -97,7 +97,7 @@ def remove(path: Path) -> None:
     """Removes a file or a folder with all that is in it; of a link the link alone. As far as that can be done."""
     with suppress(OSError):
         path.unlink()
-    shutil.rmtree(path, ignore_errors=True)     # which does not follow links either
+    shutil.rmtree(path, ignore_errors=True)  # which does not follow links either
 
 
 def sha256(path: Path) -> str:
@@ -115,7 +115,7 @@ def write_checksum(path: Path) -> None:
 
 
 def has_valid_checksum(path: Path) -> bool:
-    if not (path.is_file() and checksum_file(path).is_file()):      # a FIFO would be waited for
+    if not (path.is_file() and checksum_file(path).is_file()):  # a FIFO would be waited for
         return False
     try:
         return checksum_file(path).read_text("utf-8").split()[0] == sha256(path)
@@ -140,7 +140,7 @@ def is_replaced(path: Path, file: int) -> bool:
         return not os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:
         return os.fstat(file).st_nlink == 0
-    except OSError:             # a file system that is away for a while tells nothing
+    except OSError:  # a file system that is away for a while tells nothing
         return False
 
 
@@ -157,7 +157,7 @@ def is_locked(path: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:         # a file system that knows no locks
+    except OSError:  # a file system that knows no locks
         return False
     finally:
         os.close(file)

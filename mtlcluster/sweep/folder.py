@@ -13,8 +13,8 @@ from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 
-SizeAndTime = list[int]                             # as JSON gives them back
-OfRuns = dict[str, list[SizeAndTime | None]]        # of several files, by run
+SizeAndTime = list[int]  # as JSON gives them back
+OfRuns = dict[str, list[SizeAndTime | None]]  # of several files, by run
 
 NOT_RUNS = {"code", "submissions", "report", "clusters"}
 
@@ -55,8 +55,7 @@ class Run:
 
     @property
     def lock(self) -> Path:
-        """Held by the worker that has the run and by its training processes, on whichever machine, until all are gone.
-        """
+        """Held by the worker that has the run and by its training processes, on any machine, until all are gone."""
         return self.folder / ".lock"
 
     @property
@@ -155,7 +154,7 @@ class Sweep:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:         # a link that leads to itself
+    except OSError:  # a link that leads to itself
         return False
 
 
@@ -166,8 +165,8 @@ def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
 
 def _size_and_time(file: str) -> SizeAndTime | None:
     try:
-        about = os.stat(file)       # noqa: PTH116 - to make Paths of thousands of names takes longer than to ask
-    except OSError:         # it is absent, or a link that leads nowhere
+        about = os.stat(file)  # noqa: PTH116 - to make Paths of thousands of names takes longer than to ask
+    except OSError:  # it is absent, or a link that leads nowhere
         return None
     return [about.st_size, about.st_mtime_ns]
 

@@ -35,7 +35,7 @@ from mtlcluster.sweep.reading import read_bytes
 __all__ = ["UnsafePickle", "read_history", "write_history"]
 
 FORMAT = 1
-LARGEST = 2**30         # bytes
+LARGEST = 2**30  # bytes
 
 
 def write_history(path: Path, history: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mtlcluster.sweep import plain_arrays
 
-MOST = 500_000              # instructions: a history has some thousands
-DEEPEST = 50                # containers in each other
-ROOM = 2**26                # of texts and arrays that are met several times: this, and SHARED times the file, in bytes
+MOST = 500_000  # instructions: a history has some thousands
+DEEPEST = 50  # containers in each other
+ROOM = 2**26  # of texts and arrays that are met several times: this, and SHARED times the file, in bytes
 SHARED = 16
 
 # What numpy's own pickles name, under the module names of numpy 1 and 2.
@@ -31,7 +31,7 @@ LONG_NUMBERS = {"LONG1", "LONG4"}
 TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-PLAIN = (str, int, float, bool, type(None))     # what a key may be: hashing a deep tuple overflows the C stack
+PLAIN = (str, int, float, bool, type(None))  # what a key may be: hashing a deep tuple overflows the C stack
 
 
 class UnsafePickle(Exception):
@@ -88,7 +88,7 @@ class _Reader:
         stack = self.stack
         if name in TEXTS or name in NUMBERS:
             if isinstance(argument, str) and not argument.isascii():
-                argument.encode()       # raises ValueError for half a character, which no file can hold
+                argument.encode()  # raises ValueError for half a character, which no file can hold
             stack.append(argument)
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
@@ -192,7 +192,7 @@ def _key(value: Any) -> Any:
 
 
 def _number(value: int) -> int:
-    if value.bit_length() > 256:        # which nothing can print
+    if value.bit_length() > 256:  # which nothing can print
         raise ValueError("a number of more than 256 bits")
     return value
 
@@ -208,8 +208,9 @@ class _Settling:
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.met: dict[int, tuple[Any, Any, int]] = {}      # by id: the container (kept, or its id might be another's),
-                                                            # what it has become, and its size written out
+        self.met: dict[int, tuple[Any, Any, int]] = {}  # by id: the container (kept, or its id might be another's),
+        # what it has become, and its size written out
+
     def settled(self, value: Any) -> Any:
         return self._settle(value, 0)[0]
 

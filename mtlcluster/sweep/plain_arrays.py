@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CODE = re.compile(r"b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16|32)|[US][1-9]\d{0,6}")     # of a dtype, without its order
+CODE = re.compile(r"b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16|32)|[US][1-9]\d{0,6}")  # of a dtype, without its order
 
 
 def array(dtype: np.dtype[Any], shape: Any, content: bytes | bytearray, order: Any = "C") -> NDArray[Any]:

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 from mtlcluster.errors import UserError
 
-SMALL = 2**22               # bytes: what one run, or one grid, has to say
-LARGE = 2**28               # of thousands of runs
-DEEPEST = 50                # lists and mappings of YAML inside each other; at some thousands its parser crashes
+SMALL = 2**22  # bytes: what one run, or one grid, has to say
+LARGE = 2**28  # of thousands of runs
+DEEPEST = 50  # lists and mappings of YAML inside each other; at some thousands its parser crashes
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 KINDS = [(stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket")]
@@ -120,7 +120,7 @@ def _too_deep(text: str) -> int:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST + 1:
                 return event.start_mark.line + 1 if event.start_mark else 1
-    except (yaml.YAMLError, ValueError):        # for whoever parses it to tell
+    except (yaml.YAMLError, ValueError):  # for whoever parses it to tell
         pass
     return 0
 

@@ -12,34 +12,34 @@ from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 FORMAT = 1
-LARGEST = 2**53             # of whole numbers: those that every reader of JSON takes for what they are
+LARGEST = 2**53  # of whole numbers: those that every reader of JSON takes for what they are
 ENDED = ("done", "failed", "cancelled", "lost")
-UNDEFINED = " is undefined: "       # in a note on a value that the labels do not allow, before the reason
+UNDEFINED = " is undefined: "  # in a note on a value that the labels do not allow, before the reason
 
 
 @dataclass
 class Status:
     """What the worker last knew. Times are Unix seconds, durations seconds."""
 
-    state: State = "queued"                 # `lost` is never written: it is what status derives
-    submission: str = ""                    # which submission's worker wrote this
+    state: State = "queued"  # `lost` is never written: it is what status derives
+    submission: str = ""  # which submission's worker wrote this
     job_id: str = ""
     host: str = ""
     device: str = ""
-    attempt: int = 0                        # how often a worker has started this run
-    epoch: int = 0                          # finished epochs
-    epochs: int = 0                         # of how many; 0 until known
-    step: int = 0                           # optimizer steps
+    attempt: int = 0  # how often a worker has started this run
+    epoch: int = 0  # finished epochs
+    epochs: int = 0  # of how many; 0 until known
+    step: int = 0  # optimizer steps
     steps: int = 0
-    started: float = 0.0                    # the first attempt
-    elapsed: float = 0.0                    # spent running, all attempts together
+    started: float = 0.0  # the first attempt
+    elapsed: float = 0.0  # spent running, all attempts together
     seconds_left: float | None = None
     heartbeat: float = 0.0
-    latest: dict[str, float] = field(default_factory=dict)      # newest values by series name
-    best: dict[str, Any] | None = None      # {"value": "mean_loss", "direction": "min", "number": …, "epoch": …}
-    error: str = ""                         # one line, for a failed run
-    notes: list[str] = field(default_factory=list)              # e.g. a checkpoint that was passed over
-    stops_without_progress: int = 0         # attempts in a row that were stopped before they had saved anything new
+    latest: dict[str, float] = field(default_factory=dict)  # newest values by series name
+    best: dict[str, Any] | None = None  # {"value": "mean_loss", "direction": "min", "number": …, "epoch": …}
+    error: str = ""  # one line, for a failed run
+    notes: list[str] = field(default_factory=list)  # e.g. a checkpoint that was passed over
+    stops_without_progress: int = 0  # attempts in a row that were stopped before they had saved anything new
 
 
 def write_status(path: Path, status: Status) -> None:

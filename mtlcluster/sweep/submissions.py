@@ -22,7 +22,7 @@ from mtlcluster.sweep.names import JOB, RUN, SWEEP, fits
 from mtlcluster.sweep.reading import LARGE, Unreadable, parse_json, read_bytes
 from mtlcluster.sweep.status import read_status
 
-TORN = b'{"event": "'        # how a line begins that a killed writer has left
+TORN = b'{"event": "'  # how a line begins that a killed writer has left
 ID = re.compile(rb'"submission": "(\d+)"')
 
 
@@ -32,11 +32,11 @@ class Submission:
     time: float
     cluster: str
     code: str
-    jobs: list[list[str]]                                   # the runs of each job
-    job_ids: list[str] = field(default_factory=list)        # as the scheduler names them, in the same order
+    jobs: list[list[str]]  # the runs of each job
+    job_ids: list[str] = field(default_factory=list)  # as the scheduler names them, in the same order
     error: str = ""
     ended: bool = False
-    told_by_runs: bool = False      # the line of its end is lost; an id that no run has told either is empty
+    told_by_runs: bool = False  # the line of its end is lost; an id that no run has told either is empty
 
     @property
     def accepted(self) -> bool:

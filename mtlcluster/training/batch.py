@@ -27,9 +27,7 @@ class Batch:
         return Batch(self.inputs, self.targets, [self.labelled[k] for k in places], [self.counts[k] for k in places])
 
 
-def prepare(
-    batch: Any, tasks: Sequence[Task], device: torch.device, drawn: Sequence[Tensor] | None = None
-) -> Batch:
+def prepare(batch: Any, tasks: Sequence[Task], device: torch.device, drawn: Sequence[Tensor] | None = None) -> Batch:
     """batch: a pair (inputs, targets) on the CPU. drawn: the positions of the samples that are for each of `tasks`, and
     for no other; None: every sample is for every task.
     """

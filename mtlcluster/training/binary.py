@@ -95,7 +95,7 @@ def judge(gathered: Sequence[Gathered], thresholds: Mapping[str, float] | None) 
         labels.append(truth)
         finite &= bool(np.isfinite(probabilities[known]).all())
     over_all = _over_all(gathered, values, np.array(decisions), np.array(labels))
-    if not finite:      # a mean over the other tasks would hide it
+    if not finite:  # a mean over the other tasks would hide it
         over_all = dict.fromkeys(over_all, float("nan"))
     else:
         undefined |= {name: UNDEFINED_OVER_ALL[name] for name, number in over_all.items() if number != number}

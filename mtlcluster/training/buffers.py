@@ -39,7 +39,7 @@ class Buffers:
             if name not in module._buffers:
                 module.register_buffer(name, None, path not in state["not_persistent"])
             own = module._buffers[name]
-            if is_lazy(own):        # which takes its shape from the model's own state
+            if is_lazy(own):  # which takes its shape from the model's own state
                 continue
             if own is None or kept is None or (own.shape, own.dtype) != (kept.shape, kept.dtype):
                 module._buffers[name] = None if kept is None else kept.to(device, copy=True)

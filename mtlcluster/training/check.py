@@ -28,7 +28,7 @@ def main(root: Path, paths: list[Path]) -> int:
             with tempfile.TemporaryDirectory() as folder:
                 prepare(build, config, Path(folder), Control()).try_one_step()
             print("ok", flush=True)
-        except (Exception, SystemExit) as error:    # whatever the user's code raises is what this is here to find
+        except (Exception, SystemExit) as error:  # whatever the user's code raises is what this is here to find
             failed = True
             print(f"failed: {sentence(error, Path.cwd(), build)}", flush=True)
     return int(failed)

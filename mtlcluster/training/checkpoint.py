@@ -14,7 +14,7 @@ from mtlcluster.training import plain_pickle
 
 KEEP = 2
 FAILURE = "failure.pt"
-OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")                 # anything else in the folder is somebody's
+OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")  # anything else in the folder is somebody's
 UNFINISHED = re.compile(r"\.(step-[0-9]+|best-[0-9]+|failure)\.pt(\.sha256)?\.[0-9]+\.new")
 PLAIN = "numbers, text, None, tensors, numpy arrays of numbers, and dicts, lists, tuples and sets of them"
 REFUSED = re.compile(r"WeightsUnpickler error: (.+?)(?:\. |\.?\n|$)")
@@ -39,8 +39,8 @@ def save(path: Path, state: State) -> None:
         torch.save(state, file, pickle_module=plain_pickle)
         file.flush()
         try:
-            _load(Path(file.name), mmap=True)       # only what is around the tensors: milliseconds
-        except RuntimeError:        # a file system that maps no files
+            _load(Path(file.name), mmap=True)  # only what is around the tensors: milliseconds
+        except RuntimeError:  # a file system that maps no files
             _load(Path(file.name))
         checksum_file(path).unlink(missing_ok=True)
 
@@ -48,7 +48,7 @@ def save(path: Path, state: State) -> None:
         replace(path, write)
     except OSError:
         raise
-    except Exception:   # pickle and torch raise anything
+    except Exception:  # pickle and torch raise anything
         refuse_unreadable(state)
         raise
     write_checksum(path)
@@ -81,7 +81,7 @@ def _is_readable(value: Any) -> bool:
     try:
         torch.save(value, file, pickle_module=plain_pickle.Hollow)
         _load(file)
-    except Exception:   # pickle and torch raise anything
+    except Exception:  # pickle and torch raise anything
         return False
     return True
 
@@ -99,7 +99,7 @@ def load(path: Path) -> State:
         return _load(path)
     except Exception as error:  # of another version it can fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        if found := REFUSED.search(str(error)):     # after much about torch's own options
+        if found := REFUSED.search(str(error)):  # after much about torch's own options
             reason = f"it holds more than plain values: {found[1]}"
         raise Unreadable(f"{path.name} is whole, but cannot be read: {reason}") from error
 
@@ -131,7 +131,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.best_of: dict[int, int | None] = {}        # which best checkpoint each one that is kept names
+        self.best_of: dict[int, int | None] = {}  # which best checkpoint each one that is kept names
 
     def save(self, step: int, state: State) -> None:
         """Saves what to go on from at `step`, and removes what is neither newest nor the best of a newest."""
@@ -151,8 +151,7 @@ class Checkpoints:
         save(self._best(step), {"step": step, **state})
 
     def load_best(self, step: int) -> State:
-        """What was saved after the best validation. Raises ValueError for a file that is not there, torn or corrupt.
-        """
+        """What was saved after the best validation. Raises ValueError for a file that is not there, torn or corrupt."""
         if not self._best(step).exists():
             words = "a run that was trained on a remote cluster gets it by mtlcluster collect SWEEP --checkpoints best"
             raise ValueError(f"{self._best(step).name} is not here; {words}")
@@ -178,7 +177,7 @@ class Checkpoints:
         notes: list[str] = []
         newest: State | None = None
         for path in self.folder.glob(".*.new"):
-            if UNFINISHED.fullmatch(path.name) and path.is_file():      # left by a process that was killed
+            if UNFINISHED.fullmatch(path.name) and path.is_file():  # left by a process that was killed
                 path.unlink()
         for path in sorted(self._own("step"), key=_number, reverse=True):
             try:

@@ -39,22 +39,22 @@ from typing import Any  # noqa: E402
 
 DONE, FAILED, STOPPED = 0, 1, 3
 LOGGED = ("train/total_loss", "validation/mean_loss")
-ORPHANED = 600              # seconds that one whose worker is dead may take to save and end
+ORPHANED = 600  # seconds that one whose worker is dead may take to save and end
 
 
 def main(folder: Path, report_fd: int, held: list[int]) -> int:
     first = report_fd >= 0
     _keep_from_forks([report_fd, *held] if first else held)
-    reports = os.fdopen(report_fd, "w", buffering=1) if first else open(os.devnull, "w")        # noqa: SIM115
+    reports = os.fdopen(report_fd, "w", buffering=1) if first else open(os.devnull, "w")  # noqa: SIM115
 
     def report(event: str, **values: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):      # the worker is dead: the end of standard input says so, too
+        with contextlib.suppress(BrokenPipeError):  # the worker is dead: the end of standard input says so, too
             reports.write(json.dumps({"event": event, **values}) + "\n")
 
     stop = threading.Event()
     if first:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
-        sys.stdin = open(os.devnull)    # noqa: SIM115 - a job's input() ends at once: what we listen to is the worker's
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - a job's input() ends at once: what we listen to is the worker's
     try:
         from mtlcluster.training.control import Control, StopRequested
         from mtlcluster.training.train import load_run, train
@@ -69,7 +69,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
             report(event, **values)
             if first and event == "epoch":
                 latest = [f"{name} {value:.4g}" for name, value in values["latest"].items() if name in LOGGED]
-                with contextlib.suppress(OSError):      # a full disk: whether it matters, the next checkpoint says
+                with contextlib.suppress(OSError):  # a full disk: whether it matters, the next checkpoint says
                     print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 
     build = None
@@ -80,7 +80,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
         if first:
             print(stopped, flush=True)
         return STOPPED
-    except (Exception, SystemExit) as error:        # the latter of the user's code
+    except (Exception, SystemExit) as error:  # the latter of the user's code
         return _fail(report, error, folder, build)
     return DONE
 
@@ -101,7 +101,7 @@ def _keep_from_forks(files: list[int]) -> None:
     """
 
     def close() -> None:
-        while files:            # empty then, for a fork of the fork may have other files of these numbers
+        while files:  # empty then, for a fork of the fork may have other files of these numbers
             os.close(files.pop())
 
     os.register_at_fork(after_in_child=close)
@@ -111,10 +111,10 @@ def _fail(report: Any, error: BaseException, folder: Path, build: Any = None) ->
     from mtlcluster.training.where import sentence
 
     words = sentence(error, Path.cwd(), build)
-    if getattr(error, "kept", False):       # a step that is not finite
+    if getattr(error, "kept", False):  # a step that is not finite
         words += f". To see that step again: mtlcluster replay {folder.parent.name}/{folder.name}"
     report("failed", error=words)
-    with contextlib.suppress(OSError):      # a full disk: the report has been sent
+    with contextlib.suppress(OSError):  # a full disk: the report has been sent
         traceback.print_exc()
         print(words, file=sys.stderr)
     return FAILED
@@ -128,4 +128,4 @@ if __name__ == "__main__":
         sys.stdout.flush()
         sys.stderr.flush()
         sockets.remove_folder()
-    os._exit(status)        # not waiting for the thread that listens, nor for torch's teardown
+    os._exit(status)  # not waiting for the thread that listens, nor for torch's teardown

@@ -23,7 +23,7 @@ class Choice:
 
 def seen_by_a_method(gramian: np.ndarray) -> Choice:
     norms = np.sqrt(np.maximum(gramian.diagonal(), 0))
-    with np.errstate(divide="ignore", invalid="ignore"):        # a gradient of zeros has no cosine
+    with np.errstate(divide="ignore", invalid="ignore"):  # a gradient of zeros has no cosine
         return Choice(gramian / (norms[:, None] * norms), norms)
 
 
@@ -35,7 +35,7 @@ def choose(gradient: Gradient, gramian: Tensor, factors: Tensor, scale: float, a
     choice = seen_by_a_method(inner)
     if np.isfinite(inner).all():
         choice.weights = gradient.weights(torch.from_numpy(weights[:, None] * inner * weights), active)
-    else:       # an overflow in fp16: the scaler will see it and leave out the step
+    else:  # an overflow in fp16: the scaler will see it and leave out the step
         choice.weights = torch.ones_like(factors)
     return choice
 

@@ -49,13 +49,13 @@ def train_file(config_path: Path, folder: Path) -> int:
         build = load_build(job.reference, job.root, config)
         trainer = prepare(build, config, folder, control)
         trainer.foresee(1)
-    except ValueError as error:     # what only the job can know, such as the names of its tasks
+    except ValueError as error:  # what only the job can know, such as the names of its tasks
         raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
     except (UserError, OutputLost):
         raise
     except Exception as error:
         return _failed(error, job, build, folder)
-    _claim(folder, config, job)     # not before: a configuration that the job refuses must not keep out the mended one
+    _claim(folder, config, job)  # not before: a configuration that the job refuses must not keep out the mended one
     try:
         with control.progress:
             history = trainer.run()
@@ -102,7 +102,7 @@ def check_file(config_path: Path) -> int:
     from mtlcluster.training.train import load_build
     from mtlcluster.training.where import place
 
-    seed_everything(config.seed)        # a job may split its data at random: they are to be those of the run
+    seed_everything(config.seed)  # a job may split its data at random: they are to be those of the run
     build = None
     try:
         build = load_build(job.reference, job.root, config)
@@ -180,7 +180,7 @@ class TerminalControl(Control):
         self.bar = self.progress.add_task("starting", total=None, values="")
         self.stopping = False
         self.said = 0.0
-        self.told = 0       # notes
+        self.told = 0  # notes
         signal.signal(signal.SIGINT, self._interrupt)
 
     def _interrupt(self, *_: Any) -> None:

@@ -47,7 +47,7 @@ def _pair(batch: Any) -> tuple[Any, dict[str, Tensor]]:
         raise BatchError(f"a sample should be a pair (inputs, targets), found a {type(batch).__name__}{many}") from None
     if not isinstance(targets, Mapping):
         raise BatchError(f"a sample's targets should be a dict by task, found a {type(targets).__name__}")
-    return inputs, targets      # type: ignore[return-value]
+    return inputs, targets  # type: ignore[return-value]
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -71,14 +71,14 @@ def _check_padded(field: str, padded: Padded, names: Sequence[str]) -> None:
     _refuse_where(~mask.any(1), names, f"{field}: nothing is valid: its mask is all zero")
     is_padding = (values == padding).flatten(2).all(2) if values.ndim > 2 else values == padding
     filled = ~mask & ~is_padding
-    if not values.is_floating_point():      # a vector of zeros is a value, a padding token is none
+    if not values.is_floating_point():  # a vector of zeros is a value, a padding token is none
         _refuse_where(mask & is_padding, names, f"{field}: padding ({padding:g}) where the mask is one")
     _refuse_where(filled, names, f"{field}: a value other than the padding ({padding:g}) where the mask is zero")
     _check_finite(field, values, names)
 
 
 def _check_finite(field: str, values: Tensor, names: Sequence[str]) -> None:
-    if values.is_floating_point() and not bool(values.sum().isfinite()):       # the sum is many times faster
+    if values.is_floating_point() and not bool(values.sum().isfinite()):  # the sum is many times faster
         _refuse_where(~values.isfinite(), names, f"{field}: a value that is not finite")
 
 

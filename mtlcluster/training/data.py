@@ -17,7 +17,7 @@ from mtlcluster.training.seeding import mix_seed
 from mtlcluster.training.sockets import fit_names
 
 T = TypeVar("T")
-POOL = 50       # batches
+POOL = 50  # batches
 PR_SET_PDEATHSIG = 1
 
 
@@ -72,7 +72,7 @@ def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
     """
     if (given := getattr(dataset, "lengths", None)) is None:
         return None
-    lengths, count = torch.as_tensor(given), len(dataset)   # type: ignore[arg-type]
+    lengths, count = torch.as_tensor(given), len(dataset)  # type: ignore[arg-type]
     if lengths.shape != (count,):
         raise ValueError(f"a dataset's lengths should be {count:,} numbers, one a sample, found {list(lengths.shape)}")
     return lengths
@@ -111,7 +111,7 @@ class _Seeded(Dataset[Any]):
 
     def __init__(self, dataset: Dataset[Any], seed: int, collate: Any) -> None:
         self.dataset, self.seed, self.collate = dataset, seed, collate
-        self.generators: list[Generator] | None = None      # which a worker process has its own copies of
+        self.generators: list[Generator] | None = None  # which a worker process has its own copies of
 
     def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
         number, indices = batch
@@ -162,11 +162,11 @@ def batches(
         worker_init_fn=_end_with_trainer,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(0),     # its own: the loader must not draw from the run's
+        generator=torch.Generator().manual_seed(0),  # its own: the loader must not draw from the run's
     ):
         given += 1
         yield batch
-    if given < len(parts):      # which a loader takes for their end
+    if given < len(parts):  # which a loader takes for their end
         raise RuntimeError(f"the data gave {given} of {len(parts)} batches: a sample or collate raises StopIteration")
 
 

@@ -17,7 +17,7 @@ from mtlcluster.training.contract import BatchError, check_batch, some
 from mtlcluster.training.data import map_tensors
 from mtlcluster.training.update import Update, Updater
 
-LARGE = 1e4             # a weight beyond it is worth a word
+LARGE = 1e4  # a weight beyond it is worth a word
 FP16_LARGEST = 65504
 
 
@@ -99,12 +99,12 @@ class Diagnosis:
     outputs: list[Range]
     gradients: list[Range]
     blamed: list[str]
-    guilty: list[str]                   # the samples whose own loss is not finite, where all outputs are
-    broken_batch: str | None            # how it breaks the contract of training/contract.py
-    largest_weight: tuple[str, float]       # NaN where one is not finite
-    largest_gradient: tuple[str, float]     # likewise
+    guilty: list[str]  # the samples whose own loss is not finite, where all outputs are
+    broken_batch: str | None  # how it breaks the contract of training/contract.py
+    largest_weight: tuple[str, float]  # NaN where one is not finite
+    largest_gradient: tuple[str, float]  # likewise
     precision: str
-    names: list[list[str]] = field(repr=False)      # of the samples, by batch
+    names: list[list[str]] = field(repr=False)  # of the samples, by batch
 
     def first(self, ranges: list[Range]) -> Range | None:
         return next((one for one in ranges if one.non_finite), None)
@@ -135,8 +135,7 @@ class Diagnosis:
             words.append(f"first non-finite output: {output.module} ({output.kind}) for {self._samples(output)}")
         elif place := self.first(self.gradients):
             words.append(
-                f"first non-finite gradient: at the output of {place.module} ({place.kind}) "
-                f"for {self._samples(place)}"
+                f"first non-finite gradient: at the output of {place.module} ({place.kind}) for {self._samples(place)}"
             )
         elif self.guilty:
             words.append(f"of {some(self.guilty)}")

@@ -20,7 +20,7 @@ from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.step import autocast, has_lazy_layers, without_trace
 from mtlcluster.training.validation import Total, Undefined, summed_up
 
-FEW = 10_000_000        # numbers that may be made up to see whether labels allow a value
+FEW = 10_000_000  # numbers that may be made up to see whether labels allow a value
 
 
 class Foreseen(ValueError):
@@ -85,7 +85,7 @@ def _try_smallest_batch(
         return
     error = _failure(1, problem, tasks, config, device)
     if error is None or (length > 1 and _failure(2, problem, tasks, config, device)):
-        return      # the latter is not about how many samples there are: the first step will tell
+        return  # the latter is not about how many samples there are: the first step will tell
     words = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     parts = f", which {ranks} ranks share" if ranks > 1 else ""
     if length < 2 * ranks:
@@ -131,7 +131,7 @@ def _failure(
             positions = task.labelled(targets[task.name])
             if positions is None:
                 loss = task.loss(outputs[task.name].float(), targets[task.name].to(device))
-                if not math.isfinite(float(loss)):      # a standard deviation of one sample, for example
+                if not math.isfinite(float(loss)):  # a standard deviation of one sample, for example
                     raise ValueError(f"the loss of task '{task.name}' is {float(loss)}")
     except Exception as error:  # of the user's code
         return error
@@ -155,7 +155,7 @@ def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device
         concerned = [replace(task, metrics={value: task.metrics[value]}) for task in concerned if value in task.metrics]
     try:
         reasons = _reasons(problem, concerned, labels, config, device)
-    except Exception:   # of the user's code: the first step or validation will tell
+    except Exception:  # of the user's code: the first step or validation will tell
         return
     if all(reasons) and NAN_GIVEN not in reasons:
         raise Undefined(config.best, reasons[0])

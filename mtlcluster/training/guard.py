@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtlcluster.training.ranks import ALONE, Ranks
 from mtlcluster.training.update import Update
 
-MOST_OVERFLOWS = 40     # halvings from the scaler's first scale, 2**16, to less than any gradient needs
+MOST_OVERFLOWS = 40  # halvings from the scaler's first scale, 2**16, to less than any gradient needs
 
 
 class NonFinite(Exception):
@@ -33,7 +33,7 @@ class Guard:
         self.ranks = ranks
         self.watched = watched_parameters(model)
         self.most_overflows = MOST_OVERFLOWS if expects_overflows else 0
-        self.overflows = 0      # in a row
+        self.overflows = 0  # in a row
 
     def is_sound(self, found: Update, norm: Tensor | None) -> bool:
         """Whether inputs, losses, outputs and gradients are finite. norm: of all gradients, where it was computed."""

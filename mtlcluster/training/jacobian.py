@@ -11,9 +11,9 @@ from torch.autograd.graph import GradientEdge
 
 from mtlcluster.training.linear import Layer, stacked
 
-BLOCK = 4096        # columns that are multiplied at a time: of ten tasks, what a core's own cache holds
+BLOCK = 4096  # columns that are multiplied at a time: of ten tasks, what a core's own cache holds
 HALF = (torch.float16, torch.bfloat16)
-Row = list[Tensor | None]       # of one task, by point; None: the task does not reach it
+Row = list[Tensor | None]  # of one task, by point; None: the task does not reach it
 
 
 class Memory:
@@ -29,7 +29,7 @@ class Memory:
         if device.type != "cpu":
             return torch.empty(rows, columns, dtype=dtype, device=device)
         if len(self.kept) < size or self.kept.dtype != dtype:
-            self.kept = torch.empty(0)      # before there is another
+            self.kept = torch.empty(0)  # before there is another
             self.kept = torch.empty(size, dtype=dtype)
         return self.kept[:size].view(rows, columns)
 

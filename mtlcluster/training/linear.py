@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-EXACT = 1e-3        # of a gradient's length: far above rounding, far below what a use that was not seen would add
+EXACT = 1e-3  # of a gradient's length: far above rounding, far below what a use that was not seen would add
 
 
 @dataclass
@@ -72,9 +72,7 @@ def stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
 class LinearLayers:
     """The linear layers of a model whose trainable parameters are shared, and shared by nothing else."""
 
-    def __init__(
-        self, model: nn.Module, shared: Iterable[nn.Parameter], only: nn.Parameter | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, shared: Iterable[nn.Parameter], only: nn.Parameter | None = None) -> None:
         """only: of the layer with this weight, if there is one."""
         owners: dict[int, int] = {}
         for module in model.modules():
@@ -85,11 +83,11 @@ class LinearLayers:
             module
             for module in model.modules()
             if type(module) is nn.Linear
-            and module._parameters.keys() == {"weight", "bias"}     # torch's old weight norm has others in their place
+            and module._parameters.keys() == {"weight", "bias"}  # torch's old weight norm has others in their place
             and all(id(p) in own for p in module.parameters(recurse=False))
             and (only is None or module.weight is only)
         ]
-        self.trusted: set[int] = set()      # modules whose gradients were found to be as above
+        self.trusted: set[int] = set()  # modules whose gradients were found to be as above
         self.refused: set[int] = set()
 
     @contextmanager
@@ -126,7 +124,7 @@ class LinearLayers:
     def _check(self, layers: list[Layer], losses: Sequence[Tensor]) -> None:
         total = torch.stack(list(losses)).sum()
         uses = _uses(total)
-        layers = [layer for layer in layers if uses[id(layer.module.weight)]]       # else it is not known yet
+        layers = [layer for layer in layers if uses[id(layer.module.weight)]]  # else it is not known yet
         if not layers:
             return
         points: list[Any] = [*(layer.output for layer in layers), *(layer.module.weight for layer in layers)]

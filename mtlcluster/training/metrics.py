@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mtlcluster.problem import Task
 
-if TYPE_CHECKING:       # two seconds, which only those who use it shall pay
+if TYPE_CHECKING:  # two seconds, which only those who use it shall pay
     import torchmetrics
 
 NAN = float("nan")

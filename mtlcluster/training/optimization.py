@@ -55,8 +55,8 @@ class LearningRate:
     def __init__(self, config: Scheduler, optimizer: torch.optim.Optimizer, total_steps: int) -> None:
         self.config, self.optimizer, self.total = config, optimizer, total_steps
         self.warmup = round(config.warmup * total_steps)
-        self.plateau = 1.0      # by how much `plateau` has lowered the rate so far
-        self.waited = 0         # validations without a better value, since then
+        self.plateau = 1.0  # by how much `plateau` has lowered the rate so far
+        self.waited = 0  # validations without a better value, since then
 
     def factor(self, step: int) -> float:
         """Of step `step`, from 0."""

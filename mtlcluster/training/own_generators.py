@@ -14,7 +14,7 @@ from mtlcluster.training.seeding import mix_seed
 
 Generator = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
 GLOBAL = (np.random.mtrand._rand, random._inst, torch.default_generator)
-DEEPEST, WIDEST, MOST = 8, 100, 20_000      # containers in each other, what is looked at of one, and of all
+DEEPEST, WIDEST, MOST = 8, 100, 20_000  # containers in each other, what is looked at of one, and of all
 CLOSED = (str, bytes, int, float, complex, type(None), type, types.ModuleType, np.ndarray, torch.Tensor)
 
 
@@ -23,7 +23,7 @@ def own_generators(*roots: Any) -> list[Generator]:
     functions are from; in an order that is the same in every process. Not those that everybody shares.
     """
     found: list[Generator] = []
-    seen: dict[int, Any] = {id(one): one for one in GLOBAL}     # kept, or an id might be another's
+    seen: dict[int, Any] = {id(one): one for one in GLOBAL}  # kept, or an id might be another's
     to_see = [(root, 0) for root in roots]
     for value, depth in to_see:
         if id(value) in seen or isinstance(value, CLOSED):
@@ -61,7 +61,7 @@ def _inside(value: Any) -> Iterator[Any]:
 
 def _is_filled(cell: types.CellType) -> bool:
     try:
-        cell.cell_contents      # noqa: B018
+        cell.cell_contents  # noqa: B018
     except ValueError:
         return False
     return True

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtlcluster.sweep import plain_arrays
 
-DATE = re.compile(r"[mM]8(?:\[\d*[a-zA-Z]+\])?")       # beside the numbers, booleans and texts that histories hold
+DATE = re.compile(r"[mM]8(?:\[\d*[a-zA-Z]+\])?")  # beside the numbers, booleans and texts that histories hold
 
 
 def numpy_scalar(dtype: str, data: str) -> Any:

@@ -122,7 +122,7 @@ def _columns(name: str, values: Tensor) -> Columns:
 
 
 def _text(value: float) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(int(value))     # nine digits hold a float32
+    return f"{value:.9g}" if isinstance(value, float) else str(int(value))  # nine digits hold a float32
 
 
 def _ids(dataset: Any) -> list[str]:

@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlcluster.training.jacobian import Row
 
-BUCKET = 25 * 2**20             # bytes: large enough to be worth a message, small enough to begin early
-LONGEST_WAIT = timedelta(minutes=30)        # for a rank that is late, with a validation or a checkpoint
+BUCKET = 25 * 2**20  # bytes: large enough to be worth a message, small enough to begin early
+LONGEST_WAIT = timedelta(minutes=30)  # for a rank that is late, with a validation or a checkpoint
 T = TypeVar("T")
 
 
@@ -114,7 +114,7 @@ class Together(Ranks):
         return model.no_sync() if isinstance(model, DistributedDataParallel) and not now else nullcontext()
 
     def unaveraged(self, weights: Tensor) -> Tensor:
-        summed: Tensor = weights * self.size    # DistributedDataParallel takes the mean
+        summed: Tensor = weights * self.size  # DistributedDataParallel takes the mean
         return summed
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -16,7 +16,7 @@ from mtlcluster.problem import Task
 from mtlcluster.training.choice import Choice
 
 POINTS = 1000
-FLUSH_EVERY = 50        # steps
+FLUSH_EVERY = 50  # steps
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Step:
     losses: Tensor
     weights: Tensor
     total: Tensor
-    gradient_norm: Tensor | None    # None where it was not computed
+    gradient_norm: Tensor | None  # None where it was not computed
     choice: Choice | None
     rates: tuple[float, float]
     shares: Tensor | None = None
@@ -58,10 +58,10 @@ class Recorder:
         self.column = {name: place for place, name in enumerate(self.columns)}
         self.window = max(1, math.ceil(total_steps / POINTS))
         self.waiting: list[Step] = []
-        self.rows = np.empty((0, len(self.columns)))            # of the window that is not full yet
+        self.rows = np.empty((0, len(self.columns)))  # of the window that is not full yet
         self.steps: list[int] = []
         self.points: list[np.ndarray] = []
-        self.epoch_sum = np.zeros(len(names))                   # of each task's training losses in this epoch
+        self.epoch_sum = np.zeros(len(names))  # of each task's training losses in this epoch
         self.epoch_count = np.zeros(len(names))
         self.by_epoch: dict[str, tuple[list[int], list[Any]]] = {}
         self.measured: dict[str, tuple[list[int], list[Any]]] = {}
@@ -91,7 +91,7 @@ class Recorder:
             row[[2 * count + i for i in step.active]] = 1
             row[3 * count : 3 * count + 4] = *values[2 * a : 2 * a + 2], *step.rates
             values = values[2 * a + 2 :]
-            if not math.isfinite(row[3 * count + 1]):       # an overflow in fp16, whose step was left out
+            if not math.isfinite(row[3 * count + 1]):  # an overflow in fp16, whose step was left out
                 row[3 * count + 1] = math.nan
             if step.shares is not None:
                 row[3 * count + 4 : 4 * count + 4] = step.shares
@@ -109,13 +109,13 @@ class Recorder:
             if i in place and j in place:
                 pair, k, m = f"{self.names[i]}/{self.names[j]}", place[i], place[j]
                 row[self.column[f"cosine/{pair}"]] = cosines[k, m]
-                if norms[m] and math.isfinite(norms[k] / norms[m]):     # else an overflow in fp16
+                if norms[m] and math.isfinite(norms[k] / norms[m]):  # else an overflow in fp16
                     row[self.column[f"norm_ratio/{pair}"]] = norms[k] / norms[m]
         if self.pairs and len(active) > 1:
             row[self.column["conflicting_steps"]] = (cosines < 0).any()
 
     def _count_epoch(self, losses: np.ndarray) -> None:
-        for row in losses:      # one by one: the sum must not depend on how many steps came over together
+        for row in losses:  # one by one: the sum must not depend on how many steps came over together
             present = ~np.isnan(row)
             self.epoch_sum[present] += row[present]
             self.epoch_count += present
@@ -159,7 +159,7 @@ class Recorder:
     def history(self) -> dict[str, Any]:
         """`series` and `measured` in the form of sweep/history.py."""
         steps, points = np.array(self.steps, dtype=np.int64), self.points
-        if len(self.rows):      # the last window may be short
+        if len(self.rows):  # the last window may be short
             keep = len(points)
             self._point(self.steps[-1] + len(self.rows) if keep else len(self.rows), self.rows)
             steps, points = np.array(self.steps, dtype=np.int64), list(self.points)

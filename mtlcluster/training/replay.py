@@ -20,7 +20,7 @@ def main(folder: Path) -> int:
     trainer = prepare(build, config, folder, Control())
     moment = trainer.failed_step()
     found = trainer.diagnose(moment)
-    assert found is not None        # else it would not have been kept
+    assert found is not None  # else it would not have been kept
     for names in moment["names"]:
         print(f"batch: {', '.join(names)}")
     for line in report(found):

@@ -23,7 +23,7 @@ def entering_heads(model: MultiTaskModel) -> Iterator[list[GradientEdge]]:
         for tensor in tensors_in([args, kwargs]):
             if tensor.requires_grad and all(tensor is not other for other in seen):
                 seen.append(tensor)
-                edges.append(get_gradient_edge(tensor))     # now, for the head may change it in place
+                edges.append(get_gradient_edge(tensor))  # now, for the head may change it in place
 
     handles = [head.register_forward_pre_hook(note, with_kwargs=True) for head in model.heads.values()]
     try:

@@ -18,7 +18,7 @@ def mix_seed(purpose: str, *parts: int) -> int:
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)     # all devices
+    torch.manual_seed(seed)  # all devices
 
 
 def random_state() -> RandomState:

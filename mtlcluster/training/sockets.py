@@ -6,8 +6,8 @@ import tempfile
 from multiprocessing import process
 from pathlib import Path
 
-LONGEST = 107 - len("/pymp-12345678/listener-12345678")     # of a temporary folder in which such a name fits
-SHORT = ("/tmp", "/var/tmp", "/dev/shm")        # noqa: S108 - multiprocessing makes a folder of its own there
+LONGEST = 107 - len("/pymp-12345678/listener-12345678")  # of a temporary folder in which such a name fits
+SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - multiprocessing makes a folder of its own there
 
 
 def fit_names() -> None:
@@ -19,7 +19,7 @@ def fit_names() -> None:
     before = tempfile.tempdir
     tempfile.tempdir = next((place for place in SHORT if os.access(place, os.W_OK)), before)
     try:
-        multiprocessing.util.get_temp_dir()     # made once, and removed as this process ends
+        multiprocessing.util.get_temp_dir()  # made once, and removed as this process ends
     finally:
         tempfile.tempdir = before
 

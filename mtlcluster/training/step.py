@@ -178,7 +178,7 @@ def without_trace(model: nn.Module, random: RandomState | None = None) -> Iterat
     finally:
         set_random_state(state)
         for module, own in buffers:
-            module._buffers.clear()         # of those that are made inside, too
+            module._buffers.clear()  # of those that are made inside, too
             module._buffers.update(own)
 
 

@@ -55,12 +55,12 @@ def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, contr
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(config.seed)
-    fit_names()         # also of loaders that the job makes by itself
+    fit_names()  # also of loaders that the job makes by itself
     problem = build()
     if not isinstance(problem, Problem):
         raise ValueError(f"the job's build should return a Problem, not {type(problem).__name__}")
     ranks = join(device)
-    if ranks.rank:      # the same weights everywhere, but dropout and augmentation of its own
+    if ranks.rank:  # the same weights everywhere, but dropout and augmentation of its own
         seed_everything(mix_seed("rank", config.seed, ranks.rank))
     return Trainer(config, problem, folder, device, control, ranks)
 
@@ -126,7 +126,7 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
     except pydantic.ValidationError as error:
         place, words = first_mistake(error, pydantic.BaseModel)
         raise ValueError(f"{section}.{words}" if place else words) from None
-    except pydantic.PydanticUserError:      # annotations that are not about plain values
+    except pydantic.PydanticUserError:  # annotations that are not about plain values
         return kind(**values)  # type: ignore[operator]
 
 
@@ -137,5 +137,5 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _expanded(inner) for key, inner in value.items()}
     if isinstance(value, str) and value.startswith(("~", "$")):
-        return os.path.expandvars(os.path.expanduser(value))    # noqa: PTH111  (Path's refuses a ~name of nobody)
+        return os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111  (Path's refuses a ~name of nobody)
     return value

@@ -41,8 +41,8 @@ from mtlcluster.training.update import Updater
 from mtlcluster.training.validation import AfterBatch, Evaluation, Undefined, check_best, evaluate
 
 NORM_EVERY = 10
-CHECKED = 3         # batches, the first of every epoch and validation
-FELT_BY_A_STEP = ("buffers", "model", "schedule", "weighting", "gradient", "update")   # what its gradients depend on
+CHECKED = 3  # batches, the first of every epoch and validation
+FELT_BY_A_STEP = ("buffers", "model", "schedule", "weighting", "gradient", "update")  # what its gradients depend on
 BEST = ("buffers", "model")
 RESTORED = (*FELT_BY_A_STEP, "optimizer", "rate", "scaler", "recorder")
 MISFIT = re.compile(r"Error\(s\) in loading state_dict")
@@ -82,9 +82,9 @@ class Trainer:
         self.schedule, self.weighting, self.gradient = build_method(config.method, context, device)
         if config.compile:
             if self.gradient.needs != "nothing" or self.weighting.needs_gradient_norms:
-                torch._functorch.config.donated_buffer = False      # several backwards go through one graph
+                torch._functorch.config.donated_buffer = False  # several backwards go through one graph
             self.model.compile()
-        methods = (self.schedule, self.weighting, self.gradient)        # the data's generators are seeded by the batch
+        methods = (self.schedule, self.weighting, self.gradient)  # the data's generators are seeded by the batch
         self.own_generators = own_generators(*problem.model.modules(), *problem.tasks, *methods)
         self.trained = [self.tasks[i] for i in self.schedule.trained()]
         check_best(config.best, self.trained)
@@ -95,7 +95,7 @@ class Trainer:
         self.base_rates = base_rates(config.optimizer)
         self.rate = LearningRate(config.scheduler, self.optimizer, self.total_steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.scaler.scale(torch.zeros((), device=device))       # it has a scale of its own only from its first use on
+        self.scaler.scale(torch.zeros((), device=device))  # it has a scale of its own only from its first use on
         visible = config.precision == "fp32" and not config.compile
         self.update = Updater(
             self.model, self.tasks, self.weighting, self.gradient, self._autocast, device, visible, ranks
@@ -105,10 +105,10 @@ class Trainer:
 
         self.epoch = self.batch = self.step = 0
         self.told_at, self.began_at, self.began_step = 0.0, time.monotonic(), 0
-        self.parts: list[torch.Tensor] = []     # which samples are in which batch of this epoch
+        self.parts: list[torch.Tensor] = []  # which samples are in which batch of this epoch
         self.best: dict[str, Any] | None = None
-        self.to_beat: float | None = None   # for early stopping: the last value that was better by min_delta
-        self.bad_validations = 0            # since then
+        self.to_beat: float | None = None  # for early stopping: the last value that was better by min_delta
+        self.bad_validations = 0  # since then
         self.attempts: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.measured: dict[str, float] = {}
@@ -200,7 +200,7 @@ class Trainer:
                 self._refuse({**before, "active": active, "shares": shares, "losses": found.losses.cpu()}, step_batches)
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            if not self.guard.overflows:        # else the step has been left out
+            if not self.guard.overflows:  # else the step has been left out
                 self.update.learn(found)
             self.schedule.observe_losses(found.losses, self.update.index(found.active))
             rates = (self.base_rates["trunk"] * factor, self.base_rates["heads"] * factor)
@@ -281,7 +281,7 @@ class Trainer:
             try:
                 evaluate(self.model, self.trained, loader, self._autocast, self.device, ranks=self.ranks)
             except MetricError as error:
-                if error.always:        # else it may be that the batch has too few samples for it
+                if error.always:  # else it may be that the batch has too few samples for it
                     raise
 
     def _refuse_late_parameters(self) -> None:
@@ -294,11 +294,11 @@ class Trainer:
 
     def _between_steps(self) -> None:
         now = time.monotonic()
-        if self.step == self.began_step + 1:    # now, not after hours at the first save
+        if self.step == self.began_step + 1:  # now, not after hours at the first save
             self._refuse_late_parameters()
             refuse_unreadable(self._state())
             self._note(notes_on_changes(self.attributes, numbers_in(self.model)))
-        first = self.ranks.rank == 0        # which decides for all
+        first = self.ranks.rank == 0  # which decides for all
         due = first and now - self.saved_at >= self.save_every
         stop, save = self.ranks.total([first and self.control.should_stop(), due])
         if stop:
@@ -334,7 +334,7 @@ class Trainer:
         try:
             return self.evaluate(self.problem.validation)
         except StopRequested:
-            set_random_state(before)        # so that this validation is made again as if for the first time
+            set_random_state(before)  # so that this validation is made again as if for the first time
             self._stop()
 
     def _keep_best(self, found: Evaluation) -> bool:
@@ -376,7 +376,7 @@ class Trainer:
         """The last checkpoint, then one evaluation of the best one on the test data, if there are any."""
         self._save()
         if self.problem.test is not None and self.best is not None:
-            with self.ranks.in_turn():      # until rank 0 has written it
+            with self.ranks.in_turn():  # until rank 0 has written it
                 self.load_best(self.best["step"])
             try:
                 found = self.evaluate(self.problem.test, self.best.get("thresholds", {}))
@@ -469,7 +469,7 @@ class Trainer:
         }  # fmt: skip
 
     def _restore(self) -> None:
-        with self.ranks.in_turn():      # rank 0 clears away what is broken
+        with self.ranks.in_turn():  # rank 0 clears away what is broken
             state, self.notes = self.checkpoints.newest()
         if state is None:
             return
@@ -479,11 +479,11 @@ class Trainer:
             setattr(self, name, state[name])
         refuse_other_samples(state.get("samples", {}), samples(self.problem))
         self._load(RESTORED, state)
-        self.guard.overflows = state.get("overflows", 0)      # older checkpoints lack it
+        self.guard.overflows = state.get("overflows", 0)  # older checkpoints lack it
         self.generator.set_state(state["generator"])
         if len(state["random"]) == self.ranks.size:
             set_random_state(state["random"][self.ranks.rank])
-            if own := state.get("own_generators"):      # older checkpoints lack them
+            if own := state.get("own_generators"):  # older checkpoints lack them
                 set_generator_states(self.own_generators, own[self.ranks.rank])
             return
         seed_everything(mix_seed("rank", self.config.seed, self.ranks.rank, self.step))
@@ -496,7 +496,7 @@ class Trainer:
         """Raises Unfit where the model is another one than in `state`."""
         try:
             for name in names:
-                if name in state:       # older checkpoints lack the buffers
+                if name in state:  # older checkpoints lack the buffers
                     getattr(self, name).load_state_dict(state[name])
         except RuntimeError as error:
             if not MISFIT.match(str(error)):

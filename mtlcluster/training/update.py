@@ -71,7 +71,7 @@ class Updater:
         self.linear = LinearLayers(model, [p for p in visible if p is not self.last_layer] if exact else [])
         self.last_linear = LinearLayers(model, visible if weighting.needs_gradient_norms else [], self.last_layer)
         self.memory = Memory()
-        self.kept: dict[str, Any] | None = None     # with `every`: the weights a of which tasks, for how many steps now
+        self.kept: dict[str, Any] | None = None  # with `every`: the weights a of which tasks, for how many steps now
         self.indices: dict[tuple[int, ...], Active] = {}
         one_backward = gradient.needs == "nothing" or not self.shared
         self.forwards = Forwards(
@@ -220,7 +220,7 @@ class Updater:
         matrix *= (effective / step.scale)[:, None]
         if bool(gramian.isfinite().all()):
             direction = self.gradient.direction(matrix, self.index(step.active))
-        else:       # an overflow in fp16: the scaler will see it and leave out the step
+        else:  # an overflow in fp16: the scaler will see it and leave out the step
             direction = matrix.sum(0)
         found = jacobian.split(step.scaled(direction))
         return seen_by_a_method(gramian.numpy() / step.scale**2), factors, found
@@ -247,7 +247,7 @@ class Updater:
                     self._take(step, losses, here, keep_graph=True)
                     gramian = gramian + here.gramian()
                 if several:
-                    del losses, points      # and with them the batch's graph
+                    del losses, points  # and with them the batch's graph
         at_last = self._summed_over_ranks(at_last)
         if self.gradient.at == "representation":
             gramian = self.ranks.sum([gramian])[0]
@@ -288,7 +288,7 @@ class Updater:
             jacobian.add(k, found[: len(jacobian.points)])
             if heads:
                 heads[k] = plus(heads[k], found[len(jacobian.points) :])
-            del row, found      # before the next task's are there
+            del row, found  # before the next task's are there
 
     def _at_last_layer(self, step: Step, layers: Sequence[Layer] = ()) -> Jacobian:
         assert self.last_layer is not None
@@ -308,7 +308,7 @@ class Updater:
         if jacobian is None or self.last_layer is None or not self.weighting.needs_gradient_norms:
             return None
         norms = jacobian.norms(self.last_layer)
-        if step.scale == 1:     # then the gradients' own check says whether these are finite
+        if step.scale == 1:  # then the gradients' own check says whether these are finite
             return norms
         return norms / step.scale if bool(norms.isfinite().all()) else None
 

@@ -99,7 +99,7 @@ class Total:
         self.gathered = Gathered(task) if task.kind == "binary" else None
         streamed = task.metrics if self.gathered is None else {}
         self.metrics = {name: metric.clone().to(device) for name, metric in streamed.items()}
-        self.lowest, self.highest = float("inf"), float("-inf")         # of the labels
+        self.lowest, self.highest = float("inf"), float("-inf")  # of the labels
 
     def add(self, output: Tensor, target: Tensor) -> None:
         """output: on the device. target: on the CPU."""
@@ -138,9 +138,7 @@ class Total:
         return values, undefined
 
 
-def summed_up(
-    totals: Sequence[Total], thresholds: Mapping[str, float] | None, ranks: Ranks = ALONE
-) -> Evaluation:
+def summed_up(totals: Sequence[Total], thresholds: Mapping[str, float] | None, ranks: Ranks = ALONE) -> Evaluation:
     """Over all ranks."""
     losses, counts = ranks.sum([total.loss for total in totals]), ranks.total([total.count for total in totals])
     gathered = [total.gathered for total in totals if total.gathered is not None]

@@ -19,7 +19,7 @@ LIBRARY = Path(mtlcluster.__file__).parent
 STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 INSTALLED = {"site-packages", "dist-packages"}
 FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
-LOADING = "Original Traceback (most recent call last):"        # a data loader's process has failed
+LOADING = "Original Traceback (most recent call last):"  # a data loader's process has failed
 LONGEST = 300
 
 
@@ -70,7 +70,7 @@ def _opening(lines: list[str]) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:   # of the user's code
+    except Exception:  # of the user's code
         return ""
 
 
@@ -88,7 +88,7 @@ def _place(error: BaseException, root: Path, build: Callable[..., Any] | None) -
             return f"{_seen_from(root, file)}:{line}"
     frames = [(f.filename, 0) for f in traceback.extract_tb(error.__traceback__)]
     if build is None or not frames or Path(frames[-1][0]).is_relative_to(LIBRARY):
-        return ""       # one of our own messages to the user
+        return ""  # one of our own messages to the user
     made = _definition(build, root)
     part = _part(error.__traceback__)
     return f"in {part}, which {made} makes" if part else f"with what {made} makes"
@@ -136,12 +136,12 @@ def _part(trace: TracebackType | None) -> str:
 
 
 def _is_users(file: str) -> bool:
-    if file.startswith("<"):        # made by exec or frozen
+    if file.startswith("<"):  # made by exec or frozen
         return False
     path = Path(file).absolute()
     if INSTALLED & set(path.parts):
         return False
-    torch = getattr(sys.modules.get("torch"), "__file__", None)     # it may have been built here
+    torch = getattr(sys.modules.get("torch"), "__file__", None)  # it may have been built here
     folders = (LIBRARY, *STANDARD, *([Path(torch).parent] if torch else []))
     return not any(path.is_relative_to(folder) for folder in folders)
 

@@ -27,7 +27,7 @@ from mtlcluster import PackedFeatures
 from mtlcluster.features.pack import pack
 
 VIDEO, AUDIO, BATCH, ROUNDS = 36, 63, 16, 12
-STRETCH = 0.2       # seconds
+STRETCH = 0.2  # seconds
 SILENCE = np.zeros((1, 128), np.float32)
 
 
@@ -62,7 +62,7 @@ def packed(features: PackedFeatures, batch: list[str]) -> object:
 
 def main(clips: int) -> None:
     torch.set_num_threads(1)
-    torch.empty(2**23 - 2**12)      # freed at once: from now on malloc keeps such blocks, as in any training process
+    torch.empty(2**23 - 2**12)  # freed at once: from now on malloc keeps such blocks, as in any training process
     with tempfile.TemporaryDirectory() as temporary:
         folder, target = Path(temporary) / "source", Path(temporary) / "features.h5"
         folder.mkdir()
@@ -81,7 +81,7 @@ def main(clips: int) -> None:
         for number in range(ROUNDS + 2):
             for way, read in ways.items():
                 speed = clips_per_second(read, features.ids, shuffle)
-                if number >= 2:     # the first rounds bring the files into the page cache
+                if number >= 2:  # the first rounds bring the files into the page cache
                     speeds[way].append(speed)
     for way, each in speeds.items():
         ratio = statistics.median(fast / slow for slow, fast in zip(speeds["per clip"], each, strict=True))

@@ -92,9 +92,9 @@ def main(annotations: Path | None) -> None:
     by_length = sorted(epoch, key=lambda part: int(lengths[part].max()))
     similar = [batch([clips[i] for i in part], longest=False) for part in by_length[SHARE // 2 :: SHARE]]
     padded = [batch([clips[i] for i in part], longest=True) for part in epoch[:PADDED_STEPS]]
-    step(model, optimizer, similar[0])          # the first allocates
+    step(model, optimizer, similar[0])  # the first allocates
     short, long = [], []
-    for i, inputs in enumerate(similar):        # taking turns, so that what else the machine does meets both
+    for i, inputs in enumerate(similar):  # taking turns, so that what else the machine does meets both
         short.append(step(model, optimizer, inputs))
         if i % (len(similar) // PADDED_STEPS) == 0 and len(long) < PADDED_STEPS:
             long.append(step(model, optimizer, padded[len(long)]))

@@ -244,10 +244,10 @@ def others(trunk: str, count: int, rounds: int, device: torch.device) -> None:
 def memory(trunk: str, count: int, device: torch.device) -> None:
     setting = Setting(trunk, count, device)
     copy = sum(p.numel() * p.element_size() for p in setting.shared)
-    beyond = peak(setting.summed) - copy        # activations and what a backward needs in passing
+    beyond = peak(setting.summed) - copy  # activations and what a backward needs in passing
     ways = {"upgrad": setting.ours("upgrad"), "upgrad plain": setting.ours("upgrad", plain=True)}
     ways["graddrop"] = setting.ours("graddrop")
-    sizes = {name: peak(step, anew=True) for name, step in ways.items()}        # with the memory that steps share
+    sizes = {name: peak(step, anew=True) for name, step in ways.items()}  # with the memory that steps share
     sizes["upgrad torchjd"] = peak(setting.torchjd("upgrad"))
     found = ", ".join(f"{name} {(size - beyond) / copy:.2f}" for name, size in sizes.items())
     print(f"{trunk}, T = {count}, peak memory in copies of the shared gradients: {found}", flush=True)

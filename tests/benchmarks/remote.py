@@ -54,7 +54,7 @@ fetch(Path(sys.argv[1]), "thousand", None, print)
 def main(delay: float) -> None:
     if reason := slurm_cluster.missing() or login_node.missing():
         sys.exit(f"not measured: {reason}")
-    compileall.compile_dir(ROOT / "mtlcluster", quiet=1)        # as pip leaves it
+    compileall.compile_dir(ROOT / "mtlcluster", quiet=1)  # as pip leaves it
     with slurm_cluster.started() as slurm, tempfile.TemporaryDirectory(prefix="mtl-") as folder:
         environment = {"SLURM_CONF": str(slurm.conf), "PATH": "/usr/local/bin:/usr/bin:/bin"}
         nodes = [LoginNode(slurm.folder / name, name, environment) for name in NAMES]

@@ -99,7 +99,7 @@ def test_a_tilde_that_the_shell_left_alone_is_the_home(tmp_path, monkeypatch):
 
 
 def test_a_closed_pipe_is_quiet(tmp_path):
-    runs = {f"run-{i}": at_epoch(2, "failed", error="x" * 5000) for i in range(40)}      # more than a pipe holds
+    runs = {f"run-{i}": at_epoch(2, "failed", error="x" * 5000) for i in range(40)}  # more than a pipe holds
     add_runs(new_sweep(tmp_path), "local:x:1:1", runs)
     process = start("status", "--runs", tmp_path)
     process.stdout.readline()

@@ -49,7 +49,7 @@ def process() -> Iterator["subprocess.Popen[bytes]"]:
 def test_state_of_a_run_on_this_machine(tmp_path, process, job, in_file, cancelled, expected, verified):
     job_id = local_job(process.pid)
     if job == "dead":
-        process.kill()          # and never reaped: a zombie still has its entry in /proc
+        process.kill()  # and never reaped: a zombie still has its entry in /proc
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     if job == "elsewhere":
         job_id = "local:another-host:" + job_id.split(":", 2)[2]
@@ -105,7 +105,7 @@ def test_a_run_that_ends_while_the_scheduler_is_asked_is_not_lost(tmp_path, monk
     add_runs(sweep, "17_0", {"run-1": at_epoch(20, "done")})
     status = sweep.run("run-1").status
     status.rename(tmp_path / "last.json")
-    fake_program(tmp_path, monkeypatch, "squeue", f"mv {tmp_path}/last.json {status}")     # and the job is gone
+    fake_program(tmp_path, monkeypatch, "squeue", f"mv {tmp_path}/last.json {status}")  # and the job is gone
     assert look(sweep)["run-1"].state == "done"
 
 
@@ -120,7 +120,9 @@ def test_without_an_answer_the_last_known_state_is_shown_unverified(tmp_path, mo
     add_runs(sweep, "17_0", {"run-1": at_epoch(3), "run-2": at_epoch(20, "done"), "run-3": None})
     found = look(sweep)
     assert {run.run: (run.state, run.verified) for run in found.values()} == {
-        "run-1": ("running", False), "run-2": ("done", True), "run-3": ("queued", False)
+        "run-1": ("running", False),
+        "run-2": ("done", True),
+        "run-3": ("queued", False),
     }
     assert "squeue" in found["run-1"].scheduler
 

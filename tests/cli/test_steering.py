@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch) -> Sweep:
-    monkeypatch.setattr(control, "GRACE", 0.5)          # nobody is there to obey
+    monkeypatch.setattr(control, "GRACE", 0.5)  # nobody is there to obey
     sweep = new_sweep(tmp_path)
     runs = {
         "equal-seed=0-aaaa": at_epoch(20, "done"), "equal-seed=1-bbbb": at_epoch(4), "pcgrad-seed=0-cccc": None,
@@ -105,7 +105,7 @@ def test_retry_takes_what_failed_was_lost_or_cancelled(sweep, resubmitted):
     add_runs(sweep, "local:" + os.uname().nodename + ":1:5", {"lost-seed=0-ffff": at_epoch(1)}, "0002")
     assert "submitted 3 runs of digits in 1 job on local" in call(sweep, "retry", "digits", "--yes").stdout
     assert "submitted 1 run of digits" in call(sweep, "retry", "digits", "dddd", "--restart", "--yes").stdout
-    assert call(sweep, "retry", "digits", "--restart").exit_code == 2         # results would be lost: it asks
+    assert call(sweep, "retry", "digits", "--restart").exit_code == 2  # results would be lost: it asks
     assert resubmitted == [
         (["lost-seed=0-ffff", "pcgrad-seed=1-dddd", "pcgrad-seed=10-eeee"], False), (["pcgrad-seed=1-dddd"], True)
     ]  # fmt: skip

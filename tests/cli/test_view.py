@@ -19,7 +19,7 @@ from mtlcluster.cli import app
 from mtlcluster.launch.view import duration
 
 ROOT = Path(__file__).parents[2]
-LONG = "uncertainty-optimizer.lr=0.0003-model.width=1024-data.noise=0.25-seed=10-0123456789"      # 84 characters
+LONG = "uncertainty-optimizer.lr=0.0003-model.width=1024-data.noise=0.25-seed=10-0123456789"  # 84 characters
 
 
 def on_terminal(width: int, *arguments: str) -> str:
@@ -35,7 +35,7 @@ def on_terminal(width: int, *arguments: str) -> str:
     try:
         while chunk := os.read(main, 65536):
             written += chunk
-    except OSError:         # the other side is closed
+    except OSError:  # the other side is closed
         pass
     os.close(main)
     assert process.wait() == 0, written.decode()
@@ -71,7 +71,7 @@ def test_names_are_whole_and_lines_fit_on_any_terminal(runs, width):
     running = next(line for line in lines if line.startswith("pcgrad-"))
     assert "running" in running
     assert "5/20" in running
-    assert ("local n1" in running) == (width >= 100)         # the least important columns go first
+    assert ("local n1" in running) == (width >= 100)  # the least important columns go first
     assert all(len(line.rstrip()) <= width for line in lines if "mtlcluster" not in line and not line.startswith(LONG))
     assert "digits: 1 running, 1 queued, 1 done, 1 failed of 4" in lines
 
@@ -80,9 +80,7 @@ def test_a_pipe_gets_everything_as_plain_text(runs):
     lines = into_pipe("status", "digits", "--runs", str(runs)).splitlines()
     assert " ".join(lines[0].split()) == "run state epoch left train loss val. loss best mean_loss took where"
     [running] = [line for line in lines if line.startswith("pcgrad")]
-    assert " ".join(running.split()) == (
-        "pcgrad-seed=0-a1b2c3d4e5 running 5/20 3m08s 1.500 1.250 1.200 1m02s local n1"
-    )
+    assert " ".join(running.split()) == ("pcgrad-seed=0-a1b2c3d4e5 running 5/20 3m08s 1.500 1.250 1.200 1m02s local n1")
     assert any(line.startswith("    RuntimeError: shapes") and line.endswith("differ") for line in lines)
     assert f"  what went wrong: mtlcluster logs digits equal-seed=2-aaaaaaaaaa --runs {runs}" in lines
 

@@ -161,7 +161,7 @@ def test_tables_hold_the_numbers_of_the_histories(tmp_path):
     for seed, (accuracy, mae) in values.items():
         made = small("pcgrad", seed)
         made["info"]["best"]["epoch"] = 3
-        made["series"]["validation/left/accuracy"]["value"][2] = accuracy / 2      # the chosen epoch, not the luckiest
+        made["series"]["validation/left/accuracy"]["value"][2] = accuracy / 2  # the chosen epoch, not the luckiest
         add_run(sweep, f"pcgrad-{seed}", with_test_values(made, {"left/accuracy": accuracy, "ink/mae": mae}))
     add_run(sweep, "equal-0", with_test_values(small("equal", 0), {"left/accuracy": 0.9, "ink/mae": float("nan")}))
     collect(sweep, print)
@@ -270,7 +270,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     stale, own = sweep.report / "figures" / "former.png", sweep.report / "tables" / "my-notes.md"
     for path in (stale, own):
         path.touch()
-    made = sweep.report / ".made.json"      # a figure that a former report had
+    made = sweep.report / ".made.json"  # a figure that a former report had
     entry = json.loads(made.read_text())
     made.write_text(json.dumps({**entry, "files": [*entry["files"], "figures/former.png"]}))
     former = contents(sweep)

@@ -35,7 +35,8 @@ def names(grid):
 
 def test_every_combination_with_zip_include_and_exclude(write):
     write("job: tiny\nepochs: 7\noptimizer: {lr: 0.1}\n", "base.yaml")
-    grid = read_grid(write("""
+    grid = read_grid(
+        write("""
 name: sweep
 base: base.yaml
 set: {batch_size: 32, optimizer.weight_decay: 0}
@@ -48,7 +49,8 @@ include:
   - {method: uncertainty, epochs: 9}
 exclude:
   - {method: equal, seed: 1}
-"""))
+""")
+    )
     assert len(grid.runs) == 2 * 3 * 2 - 2 + 1
     assert names(grid)[0] == "equal-seed=0-width=4-lr=0.01"
     assert names(grid)[-2] == "dsg+pcgrad-seed=2-width=8-lr=0.005"
@@ -130,7 +132,10 @@ def test_a_wrong_grid_is_refused_with_file_and_line(write, text, line, message):
 
 def test_gpus_are_a_count_or_a_type_and_a_count_and_vary_as_either(write):
     typed = {"type": "a100", "count": 2}
-    grid = read_grid(write(JOB + """
+    grid = read_grid(
+        write(
+            JOB
+            + """
 name: s
 resources: {gpus: {type: a100, count: 2}}
 include:
@@ -138,7 +143,9 @@ include:
   - {seed: 1, resources.gpus: 3}
   - {seed: 2, resources.gpus.count: 4}
   - {seed: 3, resources.gpus: {type: 4090, count: 1}}
-"""))
+"""
+        )
+    )
     asked = [run.config.resources for run in grid.runs]
     assert [(each.gpu_count, each.gpu_type) for each in asked] == [(2, "a100"), (3, None), (4, "a100"), (1, "4090")]
     assert [each.ranks for each in asked] == [2, 3, 4, 1]

@@ -69,7 +69,7 @@ def test_every_sequence_comes_back_and_what_is_missing_is_told(tmp_path):
     assert "1 of 4 clips have no vggish: Auyj3CNF5xk.03" in said
     assert "not named <clip>_<kind>.npy in UTF-8: 2 files: Auyj3CNF5xk.03.npy, notes.txt" in said
     packed = PackedFeatures(target)
-    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == 0       # none that a fork would share
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == 0  # none that a fork would share
     assert same(packed, made)
     assert packed.ids == sorted(CLIPS)
     assert sorted(packed.kinds) == sorted(WIDTHS)
@@ -79,7 +79,7 @@ def test_every_sequence_comes_back_and_what_is_missing_is_told(tmp_path):
     assert CLIPS[0] in packed
     assert "nobody" not in packed
     assert not packed.get("rgb", CLIPS[0]).flags.writeable
-    with h5py.File(target) as file:     # as any other program would read it
+    with h5py.File(target) as file:  # as any other program would read it
         rows = [*(made["rgb", clip] for clip in sorted(CLIPS)), np.zeros((1, 16))]
         assert np.array_equal(file["kinds/rgb/values"], np.concatenate(rows))
         assert json.loads(file.attrs["checks"]) == pack.CHECKS
@@ -102,7 +102,7 @@ def test_a_batch_is_the_sequences_padded_to_the_longest_of_them(tmp_path):
     nothing = packed.batch("vggish", [CLIPS[1]])
     assert nothing.values.tolist() == [[[0.0] * 4]]
     assert nothing.mask.tolist() == [[True]]
-    nothing.values.add_(1)      # no view: the file stays as it is
+    nothing.values.add_(1)  # no view: the file stays as it is
     assert not packed.batch("vggish", [CLIPS[1]]).values.any()
     with pytest.raises(ValueError, match="no clip 'nobody'"):
         packed.batch("rgb", [CLIPS[0], "nobody"])
@@ -317,9 +317,8 @@ class Clips(Dataset[torch.Tensor]):
 def test_worker_processes_read_the_same(tmp_path, source, start):
     call(source, tmp_path / "features.h5")
     data = Clips(PackedFeatures(tmp_path / "features.h5"))
-    assert data[0].any()        # what the parent has mapped, a fork inherits
+    assert data[0].any()  # what the parent has mapped, a fork inherits
     loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=start)
     loaded = list(loader)
     assert len(loaded) == len(CLIPS)
     assert all(torch.equal(one, data[i]) for i, one in enumerate(loaded))
-

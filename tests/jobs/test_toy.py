@@ -42,7 +42,7 @@ def go(folder, method, start, steps, per_epoch):
 def test_loss_and_slope_are_the_formulas(task):
     draw = np.random.default_rng(0)
     points = [*draw.uniform(-10, 10, (50, 2)).tolist(), [0.0, 0.0], [3.0, 0.0], [-9.0, 40.0], [5.0, 40.0]]
-    for point in points:        # the last two are in the valleys, where the losses are flat
+    for point in points:  # the last two are in the valleys, where the losses are flat
         x, y = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in point)
         value = papers_losses(x, y)[task]
         expected = [value.item(), *(slope.item() for slope in torch.autograd.grad(value, [x, y]))]

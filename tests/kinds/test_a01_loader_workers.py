@@ -27,7 +27,7 @@ from runs import assert_same
 from mtlcluster.training.train import load_build, train
 
 ROOT = Path(__file__).parents[2]
-STEPS = 6           # of an epoch
+STEPS = 6  # of an epoch
 
 
 def whole_series(run, project, folder):
@@ -36,7 +36,7 @@ def whole_series(run, project, folder):
     values["data"]["slow"] = 0.0
     config = RunConfig(**{key: value for key, value in values.items() if key != "origin"})
     with pytest.MonkeyPatch.context() as here:
-        here.delenv("TMPDIR")       # this process had another when it began
+        here.delenv("TMPDIR")  # this process had another when it began
         return train(load_build(config.job, project, config), config, folder)["series"]
 
 

@@ -128,7 +128,7 @@ def test_a_loader_that_hangs_on_slurm_is_killed_while_other_runs_of_its_job_go_o
     hanging = [run.name for run in sweep.runs() if "never" in run.config.read_text()]
     assert len(hanging) == 2
     call(sweep, "cancel", "sweep", *hanging, "--yes")
-    now = lambda: {run.run: run.state for run in observe([sweep])}      # noqa: E731
+    now = lambda: {run.run: run.state for run in observe([sweep])}  # noqa: E731
     wait_for(lambda: all(now()[name] == "cancelled" for name in hanging), "the hanging runs to be killed", 120)
     assert [state for name, state in now().items() if name not in hanging] == ["running"] * 2
     call(sweep, "cancel", "sweep", "--yes")

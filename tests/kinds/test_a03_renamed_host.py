@@ -71,7 +71,7 @@ def kill(found):
 @pytest.mark.usefixtures("fake_child")
 def test_alive_or_not_is_seen_under_any_name_and_a_lost_run_is_retried(make_grid, submit_locally, elsewhere, project):
     cores = len(os.sched_getaffinity(0))
-    grid = make_grid(grid={"data.path": ["endless", "fine"]}, resources={"cpus": cores})        # one waits
+    grid = make_grid(grid={"data.path": ["endless", "fine"]}, resources={"cpus": cores})  # one waits
     found = submit_locally(grid)
     found.wait("endless", "running")
     at = ["--runs", str(project / "runs")]
@@ -109,7 +109,7 @@ def test_without_locks_another_machine_is_believed_as_long_as_it_writes(
     sweep = new_sweep(tmp_path)
     now = time.time()
     with monkeypatch.context() as earlier:
-        earlier.setattr(time, "time", lambda: now - HOUR)       # when they were submitted
+        earlier.setattr(time, "time", lambda: now - HOUR)  # when they were submitted
         add_runs(sweep, job, {"waits": None, "trains": at_epoch(3, heartbeat=now - silent_for)})
     found = {run.run: (run.state, run.verified) for run in observe([sweep])}
     assert found == {"trains": expected, "waits": ("queued", False) if expected[0] == "running" else ("lost", True)}

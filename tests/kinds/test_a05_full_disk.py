@@ -60,7 +60,7 @@ def read_only(disk, run):
 )
 def test_how_runs_ended_is_told_once_it_can_be_written(make_grid, small_disk, trouble, words):
     every_core = {"cpus": len(os.sched_getaffinity(0))}
-    grid = make_grid(grid={"data.path": ["writes", "fine"]}, resources=every_core)      # one after the other
+    grid = make_grid(grid={"data.path": ["writes", "fine"]}, resources=every_core)  # one after the other
     found = LocalSweep(submit(grid, small_disk, "local", print))
     sweep, run = found.sweep, found.sweep.run(found.run("writes"))
     try:
@@ -70,13 +70,13 @@ def test_how_runs_ended_is_told_once_it_can_be_written(make_grid, small_disk, tr
             if trouble is read_only:
                 found.wait("fine", "done")
             time.sleep(3)
-            assert states(sweep)["writes"] == ("running", "")       # the last that could be written
+            assert states(sweep)["writes"] == ("running", "")  # the last that could be written
         found.wait("writes", "failed")
         assert words in states(sweep)["writes"][1]
         assert "could not be written at first" in found.status("writes").notes[-1]
         found.wait("fine", "failed" if trouble is full else "done")
         assert trouble is read_only or words in states(sweep)["fine"][1]
-        assert os.waitstatus_to_exitcode(os.waitpid(found.worker, 0)[1]) == 1       # it has done all that it could
+        assert os.waitstatus_to_exitcode(os.waitpid(found.worker, 0)[1]) == 1  # it has done all that it could
         resubmit(sweep, [run.name], restart=False, notify=print)
         wait_for(lambda: found.status("writes").attempt == 2, "the retry")
     finally:

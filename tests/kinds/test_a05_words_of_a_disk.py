@@ -90,6 +90,7 @@ def test_a_read_only_disk_is_named(disk):
 @pytest.mark.parametrize(("number", "words"), [(errno.EDQUOT, "your quota is used up on"), (errno.EIO, "input/output")])
 def test_a_quota_and_a_broken_disk_are_told_from_a_full_one(number, words, tmp_path):
     """Which torch makes the same error of."""
+
     def write():
         with open_to_write(tmp_path / "x.new", tmp_path / "x.pt") as file:
             file.raw.failure = OSError(number, os.strerror(number))

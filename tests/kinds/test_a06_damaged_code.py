@@ -128,7 +128,7 @@ def test_what_the_project_no_longer_has_is_named(kept, project, damage):
     for name in ("helper/inner.py", "jobs/tiny.py"):
         (project / name).write_text((project / name).read_text() + "\n# mended\n")
     DAMAGES[damage](code)
-    if damage == "a folder is gone":        # which this library has as it was
+    if damage == "a folder is gone":  # which this library has as it was
         mend(sweep, code)
         return
     with pytest.raises(UserError, match=rf"{code} is damaged: .*can't be written again.*retry sweep RUN --restart"):
@@ -141,7 +141,7 @@ def failed(project, make_grid, fake_child, submit_locally):
     sweep = submit_locally(make_grid(grid={"data.path": ["fails"]}))
     sweep.wait("", "failed")
     run = sweep.sweep.runs()[0]
-    with open(run.folder / ".lock") as lock:        # its worker lets go of it a moment later
+    with open(run.folder / ".lock") as lock:  # its worker lets go of it a moment later
         fcntl.flock(lock, fcntl.LOCK_EX)
     run.checkpoints.mkdir()
     (run.checkpoints / "step-000000001.pt.sha256").write_text("")
@@ -174,12 +174,12 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
     before = {path: path.read_bytes() for path in failed.sweep.folder.rglob("*") if path.is_file()}
     for verb in (
         lambda: resubmit(failed.sweep, [run.name], restart=False, notify=print),
-        lambda: run_module("mtlcluster.errors", run.folder),         # as evaluate and replay do
+        lambda: run_module("mtlcluster.errors", run.folder),  # as evaluate and replay do
     ):
         with pytest.raises(UserError, match=r"jobs/tiny\.py can't be written again"):
             verb()
     text = job.read_text()
-    job.unlink()                # now the code of today is gone as well
+    job.unlink()  # now the code of today is gone as well
     with pytest.raises(UserError, match=r"tiny\.py: No such file"):
         resubmit(failed.sweep, [run.name], restart=True, notify=print)
     before[failed.sweep.lock] = failed.sweep.lock.read_bytes()

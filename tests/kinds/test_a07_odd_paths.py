@@ -32,7 +32,7 @@ def test_the_output_of_jobs_is_in_the_sweep(slurm, project, make_grid, submit_to
 
 def test_a_run_is_trained_in_such_a_folder(slurm, make_grid, submit_to_slurm):
     grid = make_grid(grid={"seed": {"range": 2}}, set={"epochs": 1})
-    sweep = submit_to_slurm(grid, runs="it's %j of \"%A_%a\" #1 $HOME")
+    sweep = submit_to_slurm(grid, runs='it\'s %j of "%A_%a" #1 $HOME')
     sweep.wait_until_done()
     assert {status.job_id for status in sweep.statuses()} == set(sweep.submitted.job_ids)
 

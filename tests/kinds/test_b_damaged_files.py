@@ -28,7 +28,7 @@ from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.status import ENDED, Status, read_status, write_status
 
 DEAD = f"local:{os.uname().nodename}:1:5"
-SECONDS = 20                # a command of these takes a fraction of one
+SECONDS = 20  # a command of these takes a fraction of one
 PROJECT = Path(__file__).parents[1] / "project"
 
 
@@ -38,7 +38,7 @@ def bytes_of(content: bytes):
 
 def huge(path: Path) -> None:
     with open(path, "wb") as file:
-        file.truncate(10**11)       # no disk has that room: it is a hole
+        file.truncate(10**11)  # no disk has that room: it is a hole
 
 
 def linked_to(target: str):
@@ -156,7 +156,7 @@ def test_whatever_a_file_is_the_other_runs_are_told_and_no_command_breaks_or_han
         for verb in VERBS:
             sweep = damaged(file, how)
             result = call(*verb)
-            if verb[0] != "status" or (how, file) == ("a link to nowhere", "sweep.yaml"):     # as if it was removed
+            if verb[0] != "status" or (how, file) == ("a link to nowhere", "sweep.yaml"):  # as if it was removed
                 continue
             found = call("status", "--json")
             assert found.exit_code == 0, (how, found.output)
@@ -184,7 +184,7 @@ def test_a_damaged_configuration_leaves_out_its_run_alone(damaged):
         assert "config.yaml" in result.stderr
         with open("grid.yaml", "w") as grid:
             grid.write(json.dumps({"name": "sweep", "job": "tiny", "grid": {"seed": [0, 1, 2, 3]},
-                                   "resources": {"memory": "600M", "time": "5m"}}))     # fmt: skip
+                                   "resources": {"memory": "600M", "time": "5m"}}))  # fmt: skip
         result = call("submit", "grid.yaml", "--cluster", "local")
         assert "submitted 1 run of sweep" in result.output, how
         assert f"left out: {hurt}: " in result.output
@@ -199,12 +199,12 @@ def test_a_list_of_submissions_that_cant_be_read_is_no_reason_to_train_anything_
             assert result.exit_code == 2
             assert "submissions.jsonl: " in result.stderr
         assert {path.name for path in sweep.folder.iterdir()} == before
-    for how in ("empty", "no text", "nulls"):       # what runs have of their own still counts
+    for how in ("empty", "no text", "nulls"):  # what runs have of their own still counts
         sweep = damaged("submissions.jsonl", how)
         call("submit", "grid.yaml", "--cluster", "local")
         [again] = submissions.read(sweep.submissions)
         assert (again.id, again.jobs) == ("0002" if (sweep.folder / "submissions").is_dir() else "0001",
-                                          [[sweep.runs()[2].name]])     # fmt: skip
+                                          [[sweep.runs()[2].name]])  # fmt: skip
 
 
 def test_a_byte_that_is_no_text_costs_its_line_alone(damaged, template):
@@ -217,7 +217,7 @@ def test_a_byte_that_is_no_text_costs_its_line_alone(damaged, template):
     assert "submissions.jsonl: line 1 and 2 more are not what a submission writes" in result.stderr
     assert "1 done, 1 failed, 1 lost of 3" in result.stdout
     assert "submitted 2 runs of sweep" in call("retry", "sweep").stdout
-    assert [s.id for s in submissions.read(sweep.submissions)] == ["0001", "0003"]      # 0002 was had, though unread
+    assert [s.id for s in submissions.read(sweep.submissions)] == ["0001", "0003"]  # 0002 was had, though unread
 
 
 @pytest.mark.usefixtures("fake_child")
@@ -237,7 +237,7 @@ def test_a_worker_goes_on_beside_runs_whose_files_are_damaged(project, make_grid
     for run, (file, how) in zip(runs, hurt + mended, strict=False):
         remove(run.folder / file)
         DAMAGES[how](run.folder / file)
-    sweep.begin_again()         # as Slurm does with a requeued job
+    sweep.begin_again()  # as Slurm does with a requeued job
     wait_for(lambda: {status_of(run).state for run in runs} <= set(ENDED), 60)
     found = [status_of(run) for run in runs]
     assert [run.state for run in found] == ["failed"] * len(hurt) + ["done"] * (len(mended) + 1)

@@ -49,7 +49,7 @@ def test_a_run_that_trains_is_running_whatever_became_of_the_lines_about_it(proj
         path.write_bytes(lines(begin, end))
         found = look(sweep.sweep)
         assert (found["endless"].state, found["endless"].job_id) == ("running", job), what
-        if lines(begin, end).startswith(begin):       # who else is in that job is known
+        if lines(begin, end).startswith(begin):  # who else is in that job is known
             assert (found["fine"].state, found["fine"].job_id) == ("queued", job), what
             assert submit(grid, project / "runs", "local", print).submitted == [], what
             assert [s.job_ids for s in submissions.read(path)] == [[job]]
@@ -61,14 +61,14 @@ def test_a_run_that_trains_is_running_whatever_became_of_the_lines_about_it(proj
     cancel = CliRunner().invoke(app, ["cancel", "sweep", "--yes", "--runs", str(project / "runs")])
     assert "cancelled 2 runs of sweep" in cancel.stdout
     wait_for(lambda: {run.state for run in look(sweep.sweep).values()} == {"cancelled"})
-    path.write_bytes(begin + end[:-30])                # and once more, with all of them cancelled
+    path.write_bytes(begin + end[:-30])  # and once more, with all of them cancelled
     retry = CliRunner().invoke(app, ["retry", "sweep", "--runs", str(project / "runs")])
     assert "submitted 2 runs of sweep in 1 job" in retry.stdout, retry.output
     last = submissions.read(path)[-1]
     assert (last.id, last.accepted) == ("0002", True)
     wait_for(lambda: look(sweep.sweep)["endless"].state == "running")
     content = path.read_bytes()
-    path.write_bytes(content[:-30])                    # of the retry; the job of the first submission is dead
+    path.write_bytes(content[:-30])  # of the retry; the job of the first submission is dead
     assert (look(sweep.sweep)["endless"].state, look(sweep.sweep)["endless"].job_id) == ("running", last.job_ids[0])
 
 
@@ -92,7 +92,7 @@ def test_a_submission_without_its_end_and_a_damaged_status(project, make_grid, s
     assert "submitted 1 run of sweep" in result.stdout
     assert submissions.read(sweep.sweep.submissions)[-1].id == "0002"
     sweep.worker = int(submissions.read(sweep.sweep.submissions)[-1].job_ids[0].split(":")[2])
-    if what != "a folder":          # in which no worker can write
+    if what != "a folder":  # in which no worker can write
         wait_for(lambda: look(sweep.sweep)["fine"].state == "done")
 
 
@@ -131,10 +131,10 @@ def read(cmdline: Path) -> str:
         (HERE, 0, 0, False, ""),
         (HERE, 119, 0, False, ""),
         (HERE, 4000, 4000, True, "no heartbeat for 4000 s: its worker or "),
-        (HERE, 4000, 0, True, "no heartbeat for 4000 s"),               # this machine's own clock is right
+        (HERE, 4000, 0, True, "no heartbeat for 4000 s"),  # this machine's own clock is right
         ("n1", 4000, 4000, True, "its worker or n1 hangs or sleeps, or the disk is full"),
         ("n1", 4000, 5, True, "does the clock of n1 differ?"),
-        ("n1", -4000, 5, False, ""),                                    # a clock that is ahead
+        ("n1", -4000, 5, False, ""),  # a clock that is ahead
         ("n1", -4000, 5000, True, "no heartbeat for 5000 s"),
     ],
 )
@@ -153,7 +153,7 @@ def test_running_with_an_old_heartbeat_is_marked(tmp_path, host, heartbeat, file
 
 def test_on_slurm_a_torn_line_neither_hides_nor_stops_a_job(slurm, project, make_grid, submit_to_slurm):
     settings = {"epochs": 6, "model": {"slow": 0.1}, "batch_size": 50}
-    grid = make_grid(grid={"seed": {"range": 3}}, set=settings, resources={"cpus": 4})      # of which two have room
+    grid = make_grid(grid={"seed": {"range": 3}}, set=settings, resources={"cpus": 4})  # of which two have room
     sweep = submit_to_slurm(grid)
     path, jobs = sweep.sweep.submissions, sweep.submitted.job_ids
     wait_for(lambda: (status := sweep.statuses()[0]).state == "running" and status.epoch >= 1, 60)
@@ -163,7 +163,7 @@ def test_on_slurm_a_torn_line_neither_hides_nor_stops_a_job(slurm, project, make
         (job, True) for job in jobs
     }
     job = observe([sweep.sweep])[0].job_id
-    slurm.ask("scontrol", "requeue", job)               # its worker reads those lines anew
+    slurm.ask("scontrol", "requeue", job)  # its worker reads those lines anew
     slurm.release(job)
     path.write_bytes(begin + end[:-12])
     sweep.wait_until_done()

@@ -64,7 +64,7 @@ def test_what_a_report_says_of_its_files_removes_nothing_that_is_not_of_a_report
     assert all((sweep.report / name).read_text() == "mine" for name in inside)
     assert sweep.grid.exists()
     assert sweep.run("one-11111111").history.exists()
-    assert not (sweep.report / "figures/stale.png").exists()       # which was of the report, and is not any more
+    assert not (sweep.report / "figures/stale.png").exists()  # which was of the report, and is not any more
 
 
 @pytest.mark.parametrize("name", ["report", "report/figures", "report/tables", ".report.lock"])
@@ -82,7 +82,7 @@ def test_a_link_in_place_of_a_part_of_the_report_is_not_followed(home: Path, swe
     assert owned(home) == before
     assert place.is_symlink()
     place.unlink()
-    assert collect(sweep, print).is_file()      # as soon as it is gone
+    assert collect(sweep, print).is_file()  # as soon as it is gone
     assert made.is_file()
 
 
@@ -103,7 +103,7 @@ def test_other_links_and_strange_files_are_replaced_not_written_through(home: Pa
     assert owned(home) == before
     assert not [path for path in (sweep.folder / "report").rglob("*") if path.is_symlink()]
     (sweep.report / MADE).unlink()
-    os.mkfifo(sweep.report / MADE)              # at which a reader would wait for ever
+    os.mkfifo(sweep.report / MADE)  # at which a reader would wait for ever
     assert collect(sweep, print).is_file()
     (sweep.report / MADE).write_text("[" * 100_000)
     assert collect(sweep, print).is_file()

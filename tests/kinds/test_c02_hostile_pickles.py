@@ -47,7 +47,7 @@ class Call:
 _reconstruct = np.array([1.0]).T.__reduce__()[0]
 _scalar = np.float64(1).__reduce__()[0]
 _frombuffer = np.array([1.0]).__reduce_ex__(5)[0]
-ADDRESSES = b"\x41" * 64            # which would be taken for objects
+ADDRESSES = b"\x41" * 64  # which would be taken for objects
 
 
 def dtype(code: str = "f8", order: str = "<", *parts: Any) -> Call:
@@ -154,7 +154,7 @@ GOOD["shared"] = [GOOD["turned"], GOOD["turned"], GOOD["numbers"][0]]
 def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol: int) -> None:
     whole = {"format": 1, **history(method(gradient="pcgrad"), 0), "more": GOOD}
     content = pickle.dumps(whole, protocol=protocol)
-    before = content.replace(b"cnumpy._core", b"cnumpy.core")        # as numpy 1 calls it, in a pickle without lengths
+    before = content.replace(b"cnumpy._core", b"cnumpy.core")  # as numpy 1 calls it, in a pickle without lengths
     assert (before != content) == (protocol == 3)
     for text in (content, before):
         (tmp_path / "history.pkl").write_bytes(text)
@@ -162,7 +162,7 @@ def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol
     write_history(tmp_path / "ours.pkl", whole)
     found = read_history(tmp_path / "ours.pkl")
     assert same(found, whole)
-    found["series"]["train/left/loss"]["value"] *= 2            # a reader may go on computing with it
+    found["series"]["train/left/loss"]["value"] *= 2  # a reader may go on computing with it
 
 
 def test_damaged_histories_are_refused_and_never_end_a_process(tmp_path: Path) -> None:

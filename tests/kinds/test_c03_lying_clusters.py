@@ -95,7 +95,7 @@ def test_an_answer_that_is_none_makes_the_cluster_one_that_cant_be_asked(far, re
     add_runs(sweep, "local:elsewhere:1:1", {"run-1": at_epoch(20, "done")})
     result = far(reply, "status")
     assert result.exit_code == 0
-    assert "run-1  done" in result.stdout       # the rest goes on
+    assert "run-1  done" in result.stdout  # the rest goes on
     assert "?  arnold can't be reached: arnold " in result.stdout
 
 
@@ -117,7 +117,7 @@ def test_names_in_files_are_refused_as_well(tmp_path, capsys):
     (sweep.clusters / "--option.json").write_text("{}")
     (sweep.clusters / "a b.json").write_text("{}")
     assert answers.clusters(sweep) == ["arnold"]
-    told = at_epoch(3, "running", submission="0007", job_id="--me")      # what scancel would take for an option
+    told = at_epoch(3, "running", submission="0007", job_id="--me")  # what scancel would take for an option
     add_runs(sweep, "--me", {"run-2": told}, submission="0007")
     assert {run.job_id for run in observe([sweep]) if run.run == "run-2"} == {""}
 

@@ -94,8 +94,8 @@ def test_a_user_s_own_cluster_files_count_where_the_user_has_named_them(
     (project / "mine.yaml").rename(project / "configs/mine.yaml")
     (project / "configs/clusters.yaml").write_text("mine:\n  host: mine.example\n")
     call("status")
-    assert not called.exists()                                  # nothing is submitted yet
-    call("submit", "configs/mine.yaml", "--cluster", "mine")      # it names the grid
+    assert not called.exists()  # nothing is submitted yet
+    call("submit", "configs/mine.yaml", "--cluster", "mine")  # it names the grid
     assert "mine.example" in called.read_text()
 
 
@@ -116,7 +116,7 @@ def test_setup_of_a_cluster_names_the_file_that_has_it(project: Path, called: Pa
     monkeypatch.chdir(project / "sub")
     (project / "sub/configs/clusters.yaml").write_text("other:\n  host: stranger.example\n")
     called.unlink()
-    call("setup", "--cluster", "other")         # the user's own comes first
+    call("setup", "--cluster", "other")  # the user's own comes first
     assert "other.example" in called.read_text()
     assert "stranger" not in called.read_text()
 
@@ -138,7 +138,7 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
     for code in sweep.code.iterdir():
         for name in ("launch/local.py", "training/predict.py", "training/replay.py"):
             (code / "mtlcluster" / name).write_text(f"open({str(ran)!r}, 'w').close()\n")
-        (code / "files.sha256").unlink()        # or what was changed would be noticed, and mended
+        (code / "files.sha256").unlink()  # or what was changed would be noticed, and mended
     run = next(run for run in sweep.runs() if "fails" in run.name)
     one = f"sweep/{run.name}"
     before = {path: path.read_bytes() for path in sent.rglob("*") if path.is_file()}
@@ -156,7 +156,7 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
         assert call(verb, one, "--yes").exit_code == 0
         assert ran.exists()
         ran.unlink()
-    run.config.write_text(run.config.read_text().partition("origin:")[0])        # as if it were of no sweep
+    run.config.write_text(run.config.read_text().partition("origin:")[0])  # as if it were of no sweep
     for verb in ("evaluate", "replay"):
         assert call(verb, str(run.folder)).exit_code == 2
     assert not ran.exists()
@@ -208,7 +208,7 @@ def test_code_that_a_cluster_sends_is_not_the_user_s_own(
     monkeypatch.setattr(Connection, "pull", pull)
     call("collect", "sweep", "--checkpoints", "all")
     assert (code / "mtlcluster/training/predict.py").read_bytes() == before
-    call("evaluate", f"sweep/{run.name}")       # as before; nothing is asked
+    call("evaluate", f"sweep/{run.name}")  # as before; nothing is asked
     assert not ran.exists()
     (there / "code" / code.name).rename(there / "code/0123456789ab")
     (there / run.name / "config.yaml").write_text(run.config.read_text().replace(code.name, "0123456789ab"))
@@ -233,11 +233,11 @@ def test_nobody_is_asked_about_an_own_sweep_but_about_another_in_its_place(
         time.sleep(0.05)
     folder = project / "runs/sweep"
     folder.rename(project / "runs/gone")
-    shutil.copytree(project / "runs/gone", folder, ignore=lambda *_: [".submitted"])     # sent by somebody
+    shutil.copytree(project / "runs/gone", folder, ignore=lambda *_: [".submitted"])  # sent by somebody
     assert call("retry", "sweep").exit_code == 2
     (folder / ".submitted").write_text("0" * 32)
     assert call("retry", "sweep").exit_code == 2
-    monkeypatch.setenv("XDG_STATE_HOME", str(project / "state"))      # another user's
+    monkeypatch.setenv("XDG_STATE_HOME", str(project / "state"))  # another user's
     shutil.rmtree(folder)
     (project / "runs/gone").rename(folder)
     assert call("retry", "sweep").exit_code == 2

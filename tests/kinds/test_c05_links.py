@@ -96,7 +96,7 @@ def test_a_secret_for_other_nodes_is_told_to_nobody_else(mine: Path, tmp_path: P
 def test_links_that_a_cluster_sends_do_not_arrive(tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ssh = tmp_path / "bin/ssh"
     ssh.parent.mkdir()
-    words = 'while [ "$1" != -- ]; do shift; done; shift 2; exec sh -c "$*"'       # as ssh does it over there
+    words = 'while [ "$1" != -- ]; do shift; done; shift 2; exec sh -c "$*"'  # as ssh does it over there
     ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit 0;; esac\n{words}\n')
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")

@@ -85,11 +85,11 @@ def test_a_terminal_gets_no_sequence_but_our_own_colours(runs: Path) -> None:
         try:
             while chunk := os.read(leader, 4096):
                 output += chunk
-        except OSError:     # the other end is closed
+        except OSError:  # the other end is closed
             pass
     assert process.returncode == 0
     text = output.decode()
-    assert "\x1b[" in text      # our own
+    assert "\x1b[" in text  # our own
     for evil in ("\x1b[2J", "\x1b]", "\x1bP", "\x1bc", "\x9b", "\x9d", "\u202e", "\u2028", "\x07", "\x08"):
         assert evil not in text
 
@@ -104,7 +104,7 @@ def test_a_log_is_shown_without_what_a_terminal_obeys(runs: Path) -> None:
     bars = "".join(f"\rtraining {i}/100" for i in range(101))
     log = runs / "sent/run-00000000/log.txt"
     log.write_text(f"begin\n{bars}\nend\r\n")
-    assert call("logs", "sent", "run-00000000") == "begin\ntraining 100/100\nend\n"     # what a bar said last
+    assert call("logs", "sent", "run-00000000") == "begin\ntraining 100/100\nend\n"  # what a bar said last
     log.unlink()
     os.mkfifo(log)
     assert "is a pipe, not a file" in call("logs", "sent", "run-00000000")

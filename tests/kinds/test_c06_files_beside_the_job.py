@@ -51,7 +51,7 @@ def test_of_very_many_files_a_few_are_named(project, make_grid):
         (project / "jobs" / f"job{number}.py").write_text("")
     text = preview(make_grid(grid={"seed": [0]}), project / "runs", "local")
     assert "and 495 more" in text
-    assert "… and 40" in text          # of the 500 and the project's own jobs 100 are named
+    assert "… and 40" in text  # of the 500 and the project's own jobs 100 are named
     assert len(text.splitlines()) < 120
 
 

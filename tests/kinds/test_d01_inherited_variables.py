@@ -67,7 +67,7 @@ def test_no_inherited_variable_reaches_a_job_and_a_requeued_one_keeps_its_own(
         assert said in asked
     sweep.wait_until_training()
     before = {where: environment((project / where).rename(project / "seen")) for where in ("batch", "step")}
-    slurm.ask("scancel", "-s", "TERM", job)     # the worker asks squeue whether its job still runs, then for a requeue
+    slurm.ask("scancel", "-s", "TERM", job)  # the worker asks squeue whether its job still runs, then for a requeue
     sweep.wait(lambda status: status.state == "queued", "the run to be stopped")
     slurm.release(job)
     sweep.wait(lambda status: status.attempt == 2, "the second attempt")

@@ -27,7 +27,7 @@ FRONT_END = {
     "PYTHONIOENCODING": "ascii:strict",
     "FORCE_COLOR": "1",
 }
-JOB = '''
+JOB = """
 import os, sys, warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ def build(data: Data) -> Problem:
     parts = [TensorData(inputs, {"a": inputs.sum(1)})] * 3
     return Problem(MultiTaskModel(nn.Linear(3, 3), {"a": nn.Linear(3, 1)}), [Task("a", lambda o, t: ((o[:, 0] - t) ** 2)
                    .mean(), "regression")], *parts)
-'''
+"""
 EXPECTED = {
     "DISPLAY": None, "WAYLAND_DISPLAY": None, "MPLBACKEND": "Agg", "QT_QPA_PLATFORM": "offscreen",
     "SDL_VIDEODRIVER": "dummy", "PYTHONINSPECT": None, "KEPT": "yes", "debug": True, "screen": "agg",

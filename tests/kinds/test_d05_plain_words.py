@@ -45,7 +45,7 @@ NUMBERS = st.booleans() | st.integers() | st.floats(allow_nan=False)
 LEAVES = st.none() | NUMBERS | st.sampled_from(list(READ)) | st.text()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])     # other work may go on beside
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may go on beside
 @given(st.dictionaries(st.text(min_size=1), st.recursive(LEAVES, st.lists, max_leaves=5), max_size=5))
 def test_what_is_written_reads_back_the_same(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "round.yaml"
@@ -107,7 +107,7 @@ def test_merged_keys_count_where_nothing_else_is_said(write):
 
 def test_seeds_and_options_of_a_grid(write):
     grid = read_grid(write("name: g\njob: tiny\ngrid: {seed: [010, 020, 08, 0o10]}\n"))
-    assert [run.config.seed for run in grid.runs] == [10, 20, 8]        # 08 and 0o10 are one run
+    assert [run.config.seed for run in grid.runs] == [10, 20, 8]  # 08 and 0o10 are one run
     assert grid.repeated == 1
 
 

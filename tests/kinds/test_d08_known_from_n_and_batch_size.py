@@ -133,7 +133,7 @@ def test_a_part_of_a_rank_is_a_batch_of_its_own(samples, batch_size, ranks, word
 def test_a_last_batch_that_is_never_reached_is_none(tmp_path):
     settings = {"steps": 4, "batch_size": 8}
     assert train(lambda: problem(FAIL_ON_ONE["trunk"]), settings, tmp_path / "1")["info"]["finished"]
-    with pytest.raises(ValueError, match="has one sample"):     # which may come first
+    with pytest.raises(ValueError, match="has one sample"):  # which may come first
         train(lambda: problem(FAIL_ON_ONE["trunk"], lengths=True), settings, tmp_path / "2")
 
 

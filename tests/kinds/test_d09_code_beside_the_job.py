@@ -19,7 +19,7 @@ from mtlcluster.launch.submit import preview
 # Everything of a project that a job may import, and what is none of its business.
 FILES = {
     "helper/__init__.py": "from .deep.inner import WIDTH\nfrom helper import sizes as more",
-    "helper/deep/inner.py": "import alone\nWIDTH = alone.WIDTH",         # deep/ has no __init__.py
+    "helper/deep/inner.py": "import alone\nWIDTH = alone.WIDTH",  # deep/ has no __init__.py
     "helper/sizes.py": "import chain_one",
     "helper/words.txt": "a word",
     "alone.py": "WIDTH = 8",
@@ -28,9 +28,9 @@ FILES = {
     "src/lab/__init__.py": "",
     "src/lab/layers/__init__.py": "from ..tools import DEPTH",
     "src/lab/tools.py": "DEPTH = 1",
-    "spaced/part.py": "PART = 1",           # a folder without __init__.py
+    "spaced/part.py": "PART = 1",  # a folder without __init__.py
     "spaced/unused.py": "",
-    "statistics.py": "MINE = 'statistics'",         # called like Python's, which torch and the worker want
+    "statistics.py": "MINE = 'statistics'",  # called like Python's, which torch and the worker want
     "yaml/__init__.py": "raise RuntimeError('the project has a yaml of its own')",
     "jobs/common.py": "COMMON = 1",
     "other/__init__.py": "raise RuntimeError('not imported')",
@@ -237,7 +237,7 @@ def test_what_no_snapshot_holds_is_named(project, make_grid, tmp_path, monkeypat
     """A package that is installed in editable mode, and the user's PYTHONPATH."""
     add(tmp_path / "lab", {"src/mylab/__init__.py": "", "src/mylab_flat.py": ""})
     add(tmp_path / "shared", {"of_path.py": ""})
-    monkeypatch.syspath_prepend(tmp_path / "lab" / "src")        # as the .pth file of such an installation does
+    monkeypatch.syspath_prepend(tmp_path / "lab" / "src")  # as the .pth file of such an installation does
     monkeypatch.setattr(sys, "path", [*sys.path[1:], sys.path[0]])
     monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}:{tmp_path / 'shared'}")
     import_in_job(project, "import mylab.sub, mylab_flat, of_path, numpy, random\n")

@@ -57,7 +57,7 @@ def latin_1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if shutil.which("localedef") is None:
         pytest.skip("localedef is missing")
     command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", folder / "en_US"]
-    subprocess.run(command, capture_output=True)        # which warns
+    subprocess.run(command, capture_output=True)  # which warns
     return {"LOCPATH": str(folder), "LC_ALL": "en_US"}
 
 
@@ -90,7 +90,7 @@ def test_a_reader_that_leaves_is_no_error(sweep, verb):
     os.close(reader)
     done = subprocess.run([*COMMAND, *shlex.split(verb)], stdout=writer, stderr=subprocess.PIPE, timeout=60)
     os.close(writer)
-    own_mistake = verb in ("collect digits", "status missing")      # told on stderr
+    own_mistake = verb in ("collect digits", "status missing")  # told on stderr
     assert done.returncode == (2 if own_mistake else -13)
     assert bool(done.stderr) == own_mistake
     assert b"Traceback" not in done.stderr

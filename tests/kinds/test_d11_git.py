@@ -233,7 +233,7 @@ def test_without_git_it_is_said_where_there_is_a_repository(repository, keep, tm
     recorded = keep()
     assert recorded.said[0].endswith(f"{repository / 'jobs'}: git: No such file or directory")
     assert recorded.commits.count("state: git: No such file or directory") == 1
-    assert recorded.commits.count("state: not under git") == 1          # the library
+    assert recorded.commits.count("state: not under git") == 1  # the library
 
 
 def test_submit_says_what_git_said_and_keeps_it(repository, make_grid, fake_child, submit_locally, capsys):

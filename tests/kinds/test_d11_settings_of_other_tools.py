@@ -116,7 +116,7 @@ def test_no_setting_of_matplotlib_or_python_changes_a_report(sweep, tmp_path):
 
 def test_no_folder_to_be_in(sweep, tmp_path):
     """Somebody removed it; what is named in full is collected."""
-    script = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec \"$@\""
+    script = f'mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "$@"'
     command = ["sh", "-c", script, "sh", *COLLECT]
     variables = {**os.environ, "MTLCLUSTER_RUNS": str(sweep.folder.parent)}
     done = subprocess.run(command, env=variables, capture_output=True, text=True)

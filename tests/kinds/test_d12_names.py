@@ -32,7 +32,7 @@ NAMES = [
 ]  # fmt: skip
 IDS = ["=1+1", "+2", "-3", "-dQw4w9WgXcQ", "@x", "\t=4", "\r=5", "plain", "-0.5e3", '任务,"q"', "a\nb", "＝6", " =7"]
 IDS += ["half \udcff"]
-JOB = f'''
+JOB = f"""
 import torch
 from torch import nn
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData
@@ -51,7 +51,7 @@ def build() -> Problem:
     tasks = [Task(name, lambda outputs, targets: ((outputs[:, 0] - targets) ** 2).mean(), "regression")
              for name in NAMES]
     return Problem(MultiTaskModel(nn.Linear(3, 3), heads), tasks, part(1), part(2), part(3))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_figures_show_names_in_the_fonts_that_are_here(tmp_path, report):
     from mtlcluster.collect import fonts
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")      # of glyphs that are missing
+        warnings.simplefilter("error")  # of glyphs that are missing
         for name in CJK:
             assert fonts.families(name)[1] == ""
             assert not np.array_equal(picture(name, tmp_path), picture(name[::-1], tmp_path)), "no boxes, all alike"

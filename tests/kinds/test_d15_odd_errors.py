@@ -46,7 +46,7 @@ def raises(error, first=0):
 
 
 def said(give, folder, **more):
-    with pytest.raises(Exception) as caught:        # noqa: PT011
+    with pytest.raises(Exception) as caught:  # noqa: PT011
         train(lambda: build(give, **more), {"epochs": 2, "batch_size": 8}, folder)
     return sentence(caught.value, Path(__file__).parent)
 

@@ -10,7 +10,7 @@ import yaml
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training import check as checking
 
-JOB = '''
+JOB = """
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ def build(data: Options):                                           # head built
     head = nn.Sequential(nn.Linear(7 if fault == "head" else 8, 1))
     return Problem(MultiTaskModel(Trunk(), {"a": head}), [task], Data(), Data(), collate=collate,
                    workers=fault.endswith("workers"))
-'''
+"""
 KINDS = {
     "import": "ModuleNotFoundError: No module named 'no_such_module'",
     "dataset": "KeyError: 'no clip 7'",
@@ -134,7 +134,7 @@ def faulty(project, monkeypatch):
     return make
 
 
-SLOW = {"chain-workers", "collate-workers"}      # to end a loader's process takes torch five seconds
+SLOW = {"chain-workers", "collate-workers"}  # to end a loader's process takes torch five seconds
 
 
 @pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.long] if f in SLOW else []) for f in KINDS])

@@ -12,7 +12,7 @@ from mtlcluster.config.grid import read_grid
 from mtlcluster.launch.environment import SHELL
 
 ROOT = Path(__file__).parents[2]
-JOB = '''
+JOB = """
 import os
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ def build(data: Data) -> Problem:
     parts = [Noting(data.notes)] * 3
     tasks = [Task("a", lambda o, t: ((o[:, 0] - t) ** 2).mean(), "regression")]
     return Problem(MultiTaskModel(nn.Linear(3, 3), {"a": nn.Linear(3, 1)}), tasks, *parts, workers=data.workers)
-'''
+"""
 ORDER = 'print(list(set("horror comedy drama news music sport western musical".split())))'
 
 

@@ -27,7 +27,7 @@ def build(train=64, validation=32, test=None):
     [
         ({"train": 16}, "the training data had 64 samples when this run was saved, and have 16 now"),
         ({"train": 1200}, "the training data had 64 samples .* and have 1,200 now"),
-        ({"train": 63}, "training data"),       # as many steps as before
+        ({"train": 63}, "training data"),  # as many steps as before
         ({"validation": 31}, "validation data had 32"),
         ({"test": 8}, "test data had 0"),
     ],

@@ -27,13 +27,11 @@ def test_a_filter_of_the_queue_inside_the_job_loses_no_run(slurm, project, make_
     wait_for(lambda: sorted(status.attempt for status in sweep.statuses()) == [1, 2], "the second attempt")
 
 
-def test_a_job_that_is_cancelled_after_its_warning_does_not_come_back(
-    slurm, make_grid, submit_to_slurm, fake_child
-):
+def test_a_job_that_is_cancelled_after_its_warning_does_not_come_back(slurm, make_grid, submit_to_slurm, fake_child):
     sweep = submit_to_slurm(make_grid(grid={"seed": [0]}, set={"data.path": "slow-save"}))
     sweep.wait(lambda status: status.state == "running" and status.epochs, "the run to be ready")
     [job] = sweep.submitted.job_ids
-    slurm.ask("scancel", "-s", "USR2", job)     # its time is nearly over, and it saves
+    slurm.ask("scancel", "-s", "USR2", job)  # its time is nearly over, and it saves
     slurm.ask("scancel", job)
     sweep.wait(lambda status: status.state == "queued", "the run to stop")
     wait_for(lambda: job not in slurm.jobs(), "the job to end")

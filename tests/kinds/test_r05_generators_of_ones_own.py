@@ -169,4 +169,3 @@ def test_every_kind_can_be_seeded_and_its_state_restored():
     after = [one.normal() for one in found[:3]]
     set_generator_states(found, states)
     assert [one.normal() for one in found[:3]] == after
-

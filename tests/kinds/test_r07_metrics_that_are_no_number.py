@@ -97,9 +97,9 @@ def test_a_collection_is_refused_with_what_to_do():
 def test_the_check_finds_it(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
     text = (project / "jobs" / "tiny.py").read_text()
-    own = '''    from torchmetrics.classification import MulticlassF1Score
+    own = """    from torchmetrics.classification import MulticlassF1Score
     tasks[0].metrics['each'] = MulticlassF1Score(3, average=None)
-'''
+"""
     text = text.replace("    return Problem(", f"{own}    return Problem(")
     (project / "jobs" / "tiny.py").write_text(text)
     config = RunConfig(job="jobs/tiny.py:build")

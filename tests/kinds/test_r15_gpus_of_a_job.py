@@ -50,7 +50,7 @@ def test_a_job_with_fewer_gpus_than_asked_runs_one_after_another_or_fails(driver
 
 def test_where_no_variable_is_set_several_runs_still_get_gpus_of_their_own(driver):
     assert JobRoom(at_once=1).take(1, 2).gpus is None
-    assert JobRoom(at_once=2).take(1, 1).gpus is None       # not NVIDIA's: nobody knows
+    assert JobRoom(at_once=2).take(1, 1).gpus is None  # not NVIDIA's: nobody knows
     driver(PLAIN)
     room = JobRoom(at_once=2)
     assert [room.take(1, 1).gpus, room.take(1, 1).gpus] == [["0"], ["1"]]

@@ -36,4 +36,4 @@ def test_a_run_is_heard_of_all_the_same(project, make_grid, submit_locally, fake
     assert any("asked to stop" in note for note in seen[-1].notes)
     assert status.state == "cancelled"
     assert status.elapsed > 3
-    assert time.time() - status.heartbeat > 3000        # the clock was wrong indeed
+    assert time.time() - status.heartbeat > 3000  # the clock was wrong indeed

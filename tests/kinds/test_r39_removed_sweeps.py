@@ -24,9 +24,9 @@ def test_the_old_worker_does_not_touch_the_new_runs(project, make_grid, submit_l
     first = old.status("seed=0")
     folder = old.sweep.folder
     removed = folder if all_of_it else old.sweep.run(old.run("seed=0")).folder
-    while removed.exists():         # its processes may be writing into it
+    while removed.exists():  # its processes may be writing into it
         shutil.rmtree(removed, ignore_errors=True)
-    code.write_text(code.read_text() + "\n")            # so that the old code is not there
+    code.write_text(code.read_text() + "\n")  # so that the old code is not there
     new: LocalSweep = submit_locally(make_grid(**grid))
     new.wait("seed=0", "running", seconds=30)
     assert new.status("seed=0").job_id == new.submitted.job_ids[0] != first.job_id
@@ -44,5 +44,5 @@ def test_a_lock_that_is_purged_as_an_old_file_ends_no_run(make_grid, submit_loca
     sweep.wait("", "running")
     [run] = sweep.sweep.runs()
     run.lock.unlink()
-    run.cancel.touch()          # its worker writes at once, and the run may save
+    run.cancel.touch()  # its worker writes at once, and the run may save
     assert sweep.wait("", "cancelled").stops_without_progress == 0

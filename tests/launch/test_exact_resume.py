@@ -35,7 +35,7 @@ def statuses(sweep):
     return {run.name: read_status(run.status) for run in sweep.runs()}
 
 
-@pytest.mark.long       # one by one they are stopped in tests/training/test_resume.py
+@pytest.mark.long  # one by one they are stopped in tests/training/test_resume.py
 @pytest.mark.timeout(240)
 def test_every_method_stopped_by_signal_ends_the_same(make_grid, submit_locally, project, tmp_path):
     settings = {"epochs": 40, "batch_size": 16, "accumulate": 2, "optimizer.lr": 0.01, "model.slow": 0.005}

@@ -49,7 +49,7 @@ def assert_all_gone(seen, seconds=20.0):
 
 @pytest.mark.parametrize("gpus", [2, {"type": "a100", "count": 2}])
 def test_every_rank_is_told_its_place_and_has_no_other_voice(make_grid, submit_locally, monkeypatch, gpus):
-    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")      # as under torchrun
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # as under torchrun
     monkeypatch.setenv("RANK", "5")
     sweep = submit_locally(in_two_ranks(make_grid, "fine", cpus=4, gpus=gpus))
     sweep.wait("", "done")
@@ -127,16 +127,17 @@ def test_a_killed_worker_leaves_nobody_behind(make_grid, submit_locally, word):
     seen = started(sweep)
     os.kill(sweep.worker, signal.SIGKILL)
     assert_all_gone(seen)
-    assert (sweep.sweep.run(sweep.run("")).folder / "step").read_text() == "1"      # rank 0 had the time to save
+    assert (sweep.sweep.run(sweep.run("")).folder / "step").read_text() == "1"  # rank 0 had the time to save
 
 
 def test_a_killed_keeper_ends_the_run(make_grid, submit_locally):
     sweep = submit_locally(in_two_ranks(make_grid, "endless"))
     seen = started(sweep)
     os.kill(int(Path(f"/proc/{seen[1]['pid']}/stat").read_text().rpartition(") ")[2].split()[1]), signal.SIGKILL)
-    assert "rank 1: ended with exit status 1: the process that looked after it is gone" in sweep.wait(
-        "", "failed", seconds=30
-    ).error
+    assert (
+        "rank 1: ended with exit status 1: the process that looked after it is gone"
+        in sweep.wait("", "failed", seconds=30).error
+    )
     assert_all_gone(seen)
 
 

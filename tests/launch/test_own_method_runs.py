@@ -27,7 +27,7 @@ class Shrinks:
     def forward(self, losses, active):
         return self.share * losses.sum()
 """
-CHANGED = SOURCE.replace("self.share * losses", "2 * self.share * losses")     # not the default: config.yaml has that
+CHANGED = SOURCE.replace("self.share * losses", "2 * self.share * losses")  # not the default: config.yaml has that
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_run_uses_the_file_as_it_was_at_its_submission(project, own, make_grid
     assert run_module("mtlcluster.training.predict", run.folder, "--split", "test") == 0, capfd.readouterr().err
     assert submit(grid, project / "runs", "local", print).left == {"done": [run.name]}
 
-    own.write_text(SOURCE.replace("Shrinks", "Grows"))      # gone: nothing of the run may be lost
+    own.write_text(SOURCE.replace("Shrinks", "Grows"))  # gone: nothing of the run may be lost
     with pytest.raises(UserError, match=r"mine.py: defines no class 'Shrinks'"):
         resubmit(sweep.sweep, [run.name], restart=True, notify=print)
     assert run.history.exists()
@@ -80,7 +80,7 @@ def test_a_lone_run_takes_the_file_from_where_it_is(project, own, monkeypatch):
     folder = project / "out"
     assert train_file(path, folder) == 0
     assert weights(read_history(folder / "history.pkl")) == {0.25}
-    _, build = load_run(folder)        # what replay and evaluate begin with
+    _, build = load_run(folder)  # what replay and evaluate begin with
     monkeypatch.chdir(project / "methods")
     again = train(build, {**settings, "method": "mine.py:Shrinks"}, project / "python")
     assert weights(again) == {0.25}
@@ -99,7 +99,7 @@ def test_the_readmes_own_method_trains(project, monkeypatch):
         tuple(train(build, {**settings, "method": method}, project / f"out{i}")["series"]["train/total_loss"]["value"])
         for i, method in enumerate(yaml.safe_load(line)["method"])
     ]
-    assert len(set(losses)) == 3        # each trains otherwise
+    assert len(set(losses)) == 3  # each trains otherwise
 
 
 def _written(path, values):

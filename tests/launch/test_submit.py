@@ -52,7 +52,9 @@ def test_again_adds_only_what_is_new_and_trains_nothing_twice(project, make_grid
     # A failed run is left alone, but takes over the new resources for its retry.
     again = submit(
         make_grid(grid={"data.path": ["fine", "fails"], "seed": [0, 1]}, resources={"cpus": 2}),
-        project / "runs", "local", print,
+        project / "runs",
+        "local",
+        print,
     )
     assert (again.submitted, sorted(map(len, again.left.values()))) == ([], [2, 2])
     assert read_run_config(first.sweep.run(first.run("fails-seed=0")).config).resources.cpus == 2
@@ -77,7 +79,7 @@ def test_the_snapshot_is_what_runs_whatever_happens_to_the_code_later(project, m
     assert "branch: trunk\nstate: changed" in (code / "commit.txt").read_text()
     assert "+# changed" in (code / "diff.patch").read_text()
     before = everything(code)
-    submit_locally(make_grid(grid={"data.path": ["fine", "again"]}))        # the same content is kept once
+    submit_locally(make_grid(grid={"data.path": ["fine", "again"]}))  # the same content is kept once
     (project / "jobs" / "tiny.py").write_text((project / "jobs" / "tiny.py").read_text() + "# once more\n")
     submit_locally(make_grid(grid={"data.path": ["fine", "again", "third"]}))
     assert len(list(sweep.code.iterdir())) == 2
@@ -116,7 +118,7 @@ def test_a_full_disk_is_one_message_and_the_next_try_succeeds(project, make_grid
         grid = make_grid(grid={"data.path": ["fine"], "seed": {"range": 3}})
         filler, sweep, messages = runs / "filler", None, []
         filler.write_bytes(b"x" * 3 * 2**20)
-        while sweep is None:        # with a little more room each time: full at the lock, the code, the runs, …
+        while sweep is None:  # with a little more room each time: full at the lock, the code, the runs, …
             os.truncate(filler, filler.stat().st_size - 8 * 1024)
             try:
                 sweep = submit_locally(grid)

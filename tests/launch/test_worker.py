@@ -51,7 +51,10 @@ def test_the_child_gets_its_share_and_no_signals(make_grid, submit_locally, monk
     seen = json.loads(re.search(r"seen (.*)", sweep.log("=fine"))[1])
     [code] = sweep.sweep.code.iterdir()
     assert seen == {
-        "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "", "cwd": code.name, "ignored": ["USR2", "TERM", "INT"],
+        "OMP_NUM_THREADS": "2",
+        "CUDA_VISIBLE_DEVICES": "",
+        "cwd": code.name,
+        "ignored": ["USR2", "TERM", "INT"],
     }
 
 

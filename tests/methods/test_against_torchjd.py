@@ -75,7 +75,7 @@ def test_the_same_direction(gradient, reference, sizes, averages, monkeypatch):
     """averages: where TorchJD's is the mean over the tasks, ours the sum."""
     solve = cvxpy.Problem.solve
 
-    def tightly(self, solver, **options):       # CAGrad's tolerances are no parameters of TorchJD either
+    def tightly(self, solver, **options):  # CAGrad's tolerances are no parameters of TorchJD either
         tight = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-11) if solver == cvxpy.CLARABEL else {}
         return solve(self, solver, **options, **tight)
 
@@ -193,7 +193,7 @@ def test_what_keeps_a_state_goes_on_exactly_after_a_checkpoint(aggregator, tmp_p
     torch.save(whole.state_dict(), tmp_path / "state.pt")
     resumed, fresh = passed_on(aggregator), passed_on(aggregator)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    again = resumed.state_dict()        # before its first step
+    again = resumed.state_dict()  # before its first step
     resumed.load_state_dict(again)
     expected = go_on(whole, batches[3:])
     assert torch.equal(go_on(resumed, batches[3:]), expected)

@@ -74,7 +74,7 @@ def test_identities_of_earlier_versions_are_kept():
 
 def test_where_and_how_often_are_options_of_every_method_that_needs_a_gramian():
     for name in names("gradient"):
-        if name == "torchjd":       # has a required option
+        if name == "torchjd":  # has a required option
             continue
         [method] = [m for m in catalog() if m.slot == "gradient" and m.name == name]
         full = check_method(name)["gradient"]

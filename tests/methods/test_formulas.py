@@ -59,20 +59,20 @@ def test_dsg_stops_a_task_that_no_longer_improves_and_lets_it_go_again():
         falling = 1 / (1 + validate.calls)
         schedule.observe_validation({"a/loss": a, "b/loss": falling, "c/loss": falling})
         validate.calls += 1
-        return 0 not in schedule.active(1)       # step 1 is not one at which stopped tasks train
+        return 0 not in schedule.active(1)  # step 1 is not one at which stopped tasks train
 
     validate.calls = 0
     assert not validate(1.0)
-    assert not validate(0.9995)         # less than 0.1 % better: the first miss
-    assert not validate(0.99)           # better again
+    assert not validate(0.9995)  # less than 0.1 % better: the first miss
+    assert not validate(0.99)  # better again
     assert not validate(0.9899)
-    assert validate(0.9898)             # the second miss in a row: stop
+    assert validate(0.9898)  # the second miss in a row: stop
     assert list(schedule.active(4)) == [0, 1, 2]
     assert list(schedule.active(5)) == [1, 2]
-    assert validate(0.97)               # stopped, its best still improves
-    assert validate(0.9747)             # worse than its best by 0.48 %
-    assert not validate(0.9749)         # by more than 0.5 %: go
-    assert not validate(0.9749)         # and its misses count anew
+    assert validate(0.97)  # stopped, its best still improves
+    assert validate(0.9747)  # worse than its best by 0.48 %
+    assert not validate(0.9749)  # by more than 0.5 %: go
+    assert not validate(0.9749)  # and its misses count anew
 
 
 def test_dsg_with_a_best_of_zero_and_a_metric_that_should_grow():

@@ -152,7 +152,7 @@ def test_config_and_imtl_g_are_impartial():
         weights = weigh("imtl_g", jacobian)
         projections = unit(jacobian) @ (weights @ jacobian)
         np.testing.assert_allclose(projections, projections[0], rtol=1e-6)
-        if abs(weights.sum()) > 0.9:        # else held: its sum comes near 0
+        if abs(weights.sum()) > 0.9:  # else held: its sum comes near 0
             assert weights.sum() == pytest.approx(1)
         assert np.abs(weights).sum() < 1001
         direction = weigh("config", jacobian) @ jacobian
@@ -313,10 +313,10 @@ def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
     purity = 0.5 * (1 + jacobian.sum(0) / jacobian.abs().sum(0))
     kept = (draws == positive).double().mean(0)
     assert kept[[0, 1, 3, 4]].tolist() == pytest.approx(purity[[0, 1, 3, 4]].tolist(), abs=0.03)
-    assert kept[1] == 0     # where all agree there is nothing to draw
+    assert kept[1] == 0  # where all agree there is nothing to draw
     assert kept[3] == 1
     assert not draws[:, 2].any()
-    assert torch.corrcoef(draws[:, [0, 4]].T)[0, 1].abs() < 0.06        # of two chunks
+    assert torch.corrcoef(draws[:, [0, 4]].T)[0, 1].abs() < 0.06  # of two chunks
     some = make({"name": "graddrop", "leak": 0.25}, 3).direction(jacobian.clone(), slice(None))
     assert bool(((some == positive + 0.25 * negative) | (some == negative + 0.25 * positive)).all())
 
@@ -326,7 +326,7 @@ def test_graddrop_draws_alike_wherever_the_runs_generator_is_the_same():
     first, again, other = make("graddrop", 3), make("graddrop", 3), make("graddrop", 3, seed=1)
     torch.manual_seed(0)
     expected = [first.direction(jacobian.clone(), slice(None)) for _ in range(2)]
-    torch.manual_seed(1)        # torch's own generator is not asked
+    torch.manual_seed(1)  # torch's own generator is not asked
     assert all(torch.equal(again.direction(jacobian.clone(), slice(None)), direction) for direction in expected)
     assert not torch.equal(*expected)
     assert not torch.equal(other.direction(jacobian.clone(), slice(None)), expected[0])

@@ -48,7 +48,7 @@ def test_the_readmes_method_does_what_it_says(readme):
     own = built({"gradient": {"name": "my_method.py:SameLength", "every": 3}})[2]
     assert isinstance(own, Gradient)
     assert (own.at, own.every, own.context.total_steps) == ("shared", 3, 10)
-    gramian = torch.diag(torch.tensor([4.0, 16.0, 0.0], dtype=torch.float64))       # lengths of 2, 4 and 0
+    gramian = torch.diag(torch.tensor([4.0, 16.0, 0.0], dtype=torch.float64))  # lengths of 2, 4 and 0
     assert own.weights(gramian, slice(None))[:2].tolist() == pytest.approx([1.0, 0.5])
     assert built({"gradient": {"name": "my_method.py:SameLength", "share": 0.0}})[2].weights(
         gramian, slice(None)

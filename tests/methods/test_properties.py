@@ -35,16 +35,16 @@ class Promise:
 
 PROMISES = {
     "aligned_mtl": Promise(),
-    "cagrad": Promise(alone=1.5, without_zero=False),       # 1 + c; its g₀ is a mean
+    "cagrad": Promise(alone=1.5, without_zero=False),  # 1 + c; its g₀ is a mean
     "config": Promise(agrees=True),
-    "db_mtl": Promise(alone=0.1),       # 1 − beta: smoothed from zero
-    "fairgrad": Promise(degree=-1 / 3, agrees=True, alone=5 ** (-4 / 3), bound=None),     # for alpha = 2
+    "db_mtl": Promise(alone=0.1),  # 1 − beta: smoothed from zero
+    "fairgrad": Promise(degree=-1 / 3, agrees=True, alone=5 ** (-4 / 3), bound=None),  # for alpha = 2
     "graddrop": Promise(rests=False),
     "gradvac": Promise(permutes=False, rests=False),
     "imtl_g": Promise(),
-    "mgda": Promise(agrees=True, without_zero=False),       # it stands still
-    "moco": Promise(degree=None, alone=0.5, without_zero=False, bound=1.0),       # beta; Σλ = 1
-    "nash_mtl": Promise(degree=0.0, agrees=True, alone=1 / 5, bound=1.001),       # max_norm = 1
+    "mgda": Promise(agrees=True, without_zero=False),  # it stands still
+    "moco": Promise(degree=None, alone=0.5, without_zero=False, bound=1.0),  # beta; Σλ = 1
+    "nash_mtl": Promise(degree=0.0, agrees=True, alone=1 / 5, bound=1.001),  # max_norm = 1
     "pcgrad": Promise(permutes=False, rests=False),
     "sum": Promise(),
     "torchjd": Promise(without_zero=False, options={"aggregator": "Mean"}),
@@ -161,7 +161,7 @@ def test_gradients_that_cancel_give_none(name, angles):
 @few
 @given(jacobian=conditioned(), place=st.integers(0, 8))
 def test_a_task_without_a_gradient_might_as_well_not_be_there(name, jacobian, place):
-    if PROMISES[name].permutes or len(jacobian) <= 2:       # else other orders are drawn
+    if PROMISES[name].permutes or len(jacobian) <= 2:  # else other orders are drawn
         direction = first_direction(name, jacobian)
         with_zero = first_direction(name, np.insert(jacobian, min(place, len(jacobian)), 0.0, axis=0))
         assert length(with_zero - direction) <= 1e-6 * length(direction)

@@ -94,7 +94,7 @@ def test_in_a_sequential_run_only_the_task_whose_turn_it_is_trains_but_all_are_v
 def test_a_curriculum_by_hand_trains_each_stage_from_its_epoch_on():
     schedule = curriculum(stages={3: ["c", "a"], 0: ["c"], 5: ["a"]})
     assert stages(schedule, 8) == [[2]] * 3 + [[0, 2]] * 2 + [[0]] * 3
-    assert list(schedule.trained()) == [0, 2]       # `b` never trains
+    assert list(schedule.trained()) == [0, 2]  # `b` never trains
     label = method_label(check_method({"schedule": {"name": "curriculum", "stages": {0: ["left"], 3: ["a", "left"]}}}))
     assert label == "curriculum(0=left,3=a+left)"
 
@@ -107,13 +107,13 @@ def test_a_measured_curriculum_adds_tasks_by_what_is_left_of_their_losses(order,
         assert list(schedule.active(step)) == [0, 1, 2]
         wobble, late = (-1) ** step * 0.5, step >= 5
         losses = torch.tensor([(6.0 if late else 5.0) + wobble, (100.0 if late else 400.0), 0.9 if late else 1.0])
-        if step in (0, 5, 7, 8, 9):     # once in the second half
+        if step in (0, 5, 7, 8, 9):  # once in the second half
             schedule.observe_losses(losses[:2], torch.tensor([0, 1]))
         else:
             schedule.observe_losses(losses, ALL)
     assert list(schedule.trained()) == [0, 1, 2]
     expected = [sorted(adds[:count]) for count in (1, 1, 2, 2, 3, 3)]
-    for at in (2, 5):       # what was found is kept in a checkpoint, and does not change any more
+    for at in (2, 5):  # what was found is kept in a checkpoint, and does not change any more
         resumed = curriculum(order=order, assess=2, every=2)
         resumed.load_state_dict(schedule.state_dict())
         assert [list(resumed.active(5 * epoch)) for epoch in range(at, 8)] == expected[at - 2 :]
@@ -158,7 +158,7 @@ def test_a_task_of_which_nothing_is_known_is_taken_for_one_that_did_not_get_bett
 def test_a_wrong_curriculum_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         curriculum(**options)
-    assert curriculum(steps=36, assess=3, every=2) is not None      # the last epoch may be a short one
+    assert curriculum(steps=36, assess=3, every=2) is not None  # the last epoch may be a short one
 
 
 def test_the_tasks_of_a_curriculum_are_checked_as_soon_as_the_configuration_is_read():
@@ -166,21 +166,21 @@ def test_the_tasks_of_a_curriculum_are_checked_as_soon_as_the_configuration_is_r
     with pytest.raises(ValueError, match="method names the task 'right', which is not in tasks"):
         RunConfig(job="digits", tasks=["left", "even_sum"], method=method)
     method = {"gradient": {"name": "torchjd", "aggregator": "Krum", "options": {"n_byzantine": 1}}}
-    RunConfig(job="digits", tasks=["left", "even_sum"], method=method)        # its options name no tasks
+    RunConfig(job="digits", tasks=["left", "even_sum"], method=method)  # its options name no tasks
 
 
 def test_shares_follow_the_running_means_of_the_losses():
     schedule = difficulty(every=2, smoothing=0.75, floor=0.1)
     assert schedule.shares(0).tolist() == pytest.approx([1 / 3] * 3)
     schedule.observe_losses(torch.tensor([2.0, 4.0]), torch.tensor([0, 1]))
-    assert schedule.shares(2).tolist() == pytest.approx([1 / 3] * 3)        # nothing is known of the third
-    schedule.observe_losses(torch.tensor([6.0, 4.0, 3.0]), ALL)             # means 3, 4, 3
-    assert schedule.shares(3).tolist() == pytest.approx([1 / 3] * 3)        # not yet
+    assert schedule.shares(2).tolist() == pytest.approx([1 / 3] * 3)  # nothing is known of the third
+    schedule.observe_losses(torch.tensor([6.0, 4.0, 3.0]), ALL)  # means 3, 4, 3
+    assert schedule.shares(3).tolist() == pytest.approx([1 / 3] * 3)  # not yet
     assert schedule.shares(4).tolist() == pytest.approx([0.3, 0.4, 0.3])
-    schedule.observe_losses(torch.tensor([99.0, 0.0, 15.0]), ALL)           # 27, 3, 6
+    schedule.observe_losses(torch.tensor([99.0, 0.0, 15.0]), ALL)  # 27, 3, 6
     assert schedule.shares(6).tolist() == pytest.approx([0.9 * 27 / 33, 0.1, 0.9 * 6 / 33])
     schedule.observe_losses(torch.tensor([float("nan"), 1.0, 1.0]), ALL)
-    assert schedule.shares(8).tolist() == schedule.shares(6).tolist()       # the run's own check will end it
+    assert schedule.shares(8).tolist() == schedule.shares(6).tolist()  # the run's own check will end it
 
 
 def test_lifting_to_the_floor_can_push_others_below_it():
@@ -230,7 +230,7 @@ def test_a_step_goes_down_the_mean_over_the_samples_each_for_the_task_it_is_draw
     every = {name: [] for name in ("value", "far")}
     for inputs, targets in batches:
         order = torch.randperm(8, generator=again).tolist()
-        drawn = {"value": order[:2], "far": order[2:]}          # 0.16, 2.4 and 5.44 of 8: 0, 2, 5, and one for the last
+        drawn = {"value": order[:2], "far": order[2:]}  # 0.16, 2.4 and 5.44 of 8: 0, 2, 5, and one for the last
         outputs = model(inputs, ["value", "far"])
         for name, positions in drawn.items():
             errors = [F.mse_loss(outputs[name][n, 0], targets[name][n]) for n in positions]

@@ -34,7 +34,7 @@ def some_tasks(step):
 
 def weighting_of(name, **options):
     built = make({"weighting": {"name": name, **OPTIONS.get(name, {}), **options}})[1]
-    return built.double()       # so that only the formulas can differ
+    return built.double()  # so that only the formulas can differ
 
 
 class Training:
@@ -49,9 +49,7 @@ class Training:
 
     def losses(self, active):
         chosen = [self.order[i] for i in active]
-        curvatures, centres, scales, least = (
-            torch.from_numpy(v[chosen]) for v in (CURVATURES, CENTRES, SCALES, LEAST)
-        )
+        curvatures, centres, scales, least = (torch.from_numpy(v[chosen]) for v in (CURVATURES, CENTRES, SCALES, LEAST))
         return scales * (0.5 * (curvatures * (self.x - centres) ** 2).sum(1) + least)
 
     def one(self, active):
@@ -74,7 +72,7 @@ class Training:
         self.counts[active] += 1
         self.step += 1
         if self.step % EPOCH == 0:
-            self.weighting.observe_epoch(self.sums / self.counts)       # 0/0 is NaN
+            self.weighting.observe_epoch(self.sums / self.counts)  # 0/0 is NaN
             self.sums, self.counts = torch.zeros(3, dtype=torch.float64), torch.zeros(3)
         return losses.grad.numpy()
 
@@ -261,7 +259,7 @@ def test_300_steps_are_those_of_the_paper(name, schedule):
     """Weights and x at every step; 1e-8 / L is what the logarithm's guard against zero may change."""
     found, expected = Training(weighting_of(name)).run(300, schedule), REFERENCES[name]().run(300, schedule)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
-    assert np.ptp(expected[:, 3:], axis=0).min() > 0.05      # x did go somewhere
+    assert np.ptp(expected[:, 3:], axis=0).min() > 0.05  # x did go somewhere
 
 
 @pytest.mark.parametrize("name", NAMES)

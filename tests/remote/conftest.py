@@ -43,7 +43,7 @@ def lent(cluster: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
     """To one test, and left for the next as it was."""
     client.reach(cluster.login)
     yield cluster
-    cluster.login.stop()            # so that nothing is submitted any more
+    cluster.login.stop()  # so that nothing is submitted any more
     cluster.slurm.clear()
     cluster.login.clear()
 
@@ -141,7 +141,7 @@ class Traces:
     def __init__(self, client: SshClient) -> None:
         self.log = client.bin / "log"
         ssh = client.bin / "ssh"
-        ssh.write_text(ssh.read_text().replace("exec", f"echo \"$*\" >> {self.log}\nexec"))
+        ssh.write_text(ssh.read_text().replace("exec", f'echo "$*" >> {self.log}\nexec'))
 
     def folders(self) -> set[str]:
         return set(re.findall(r"/tmp/mtl-\w+", self.log.read_text()))

@@ -43,7 +43,7 @@ def upstream(server: socket.socket, seconds: float) -> None:
         relay(lambda size: os.read(0, size), server.sendall, seconds)
         server.shutdown(socket.SHUT_WR)
     except OSError:
-        return          # it has gone already, as the other direction finds
+        return  # it has gone already, as the other direction finds
 
 
 def downstream(server: socket.socket, seconds: float, left: int) -> None:
@@ -60,20 +60,20 @@ def downstream(server: socket.socket, seconds: float, left: int) -> None:
     try:
         relay(read, write, seconds)
     except BrokenPipeError:
-        return          # ssh has ended
+        return  # ssh has ended
 
 
 def main(host: str, port: str, seconds: str, cut_after: str = str(sys.maxsize)) -> None:
     # ssh hangs up as soon as it ends, with its last bytes still on their way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     delay = float(seconds)
-    time.sleep(2 * delay)           # the handshake of TCP
+    time.sleep(2 * delay)  # the handshake of TCP
     try:
-        server = socket.create_connection((host.encode(), int(port)))      # as str it would import IDNA
+        server = socket.create_connection((host.encode(), int(port)))  # as str it would import IDNA
     except OSError as error:
         sys.exit(f"delay.py: connect to {host} port {port}: {error.strerror}")
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    os.close(2)                     # which is ssh's: who reads it to its end need not wait for us
+    os.close(2)  # which is ssh's: who reads it to its end need not wait for us
     threading.Thread(target=upstream, args=(server, delay), daemon=True).start()
     downstream(server, delay, int(cut_after))
     os._exit(0)

@@ -39,7 +39,7 @@ class Laptop:
         """Writes the cluster file: options by name, beside host and environment; None leaves that cluster out."""
         usual = {"environment": sys.prefix, "partition": "closed"}
         entries = {name: {"host": name, **usual, **more} for name, more in clusters.items() if more is not None}
-        self.clusters.write_text(json.dumps(entries, indent=1))      # which is YAML, too
+        self.clusters.write_text(json.dumps(entries, indent=1))  # which is YAML, too
 
     def status(self, *arguments: str) -> dict[str, dict[str, Any]]:
         """The runs by their names, as `status --json` gives them."""

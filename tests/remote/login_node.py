@@ -14,7 +14,7 @@ from slurm_cluster import die_with_parent, free_ports, wait_for
 
 PROGRAMS = ["sshd", "ssh", "ssh-keygen", "rsync"]
 SEARCH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-PRIVILEGE_SEPARATION = Path("/run/sshd")        # where sshd wants this folder is compiled into it
+PRIVILEGE_SEPARATION = Path("/run/sshd")  # where sshd wants this folder is compiled into it
 
 # The post-quantum key exchange, first by default, would make every connection three times as slow to set up.
 # The options of a test come first, as the first value of an option counts. The environment by SetEnv, which bash has
@@ -126,7 +126,7 @@ class LoginNode:
         """The host is down: its daemon, the connections, and what runs in them."""
         if self.daemon is None:
             return
-        self.daemon.send_signal(signal.SIGSTOP)         # lest it accept a connection meanwhile
+        self.daemon.send_signal(signal.SIGSTOP)  # lest it accept a connection meanwhile
         for pid in list(_descendants(self.daemon.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -174,7 +174,7 @@ def _new_key(path: Path) -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    with contextlib.suppress(FileNotFoundError):        # it has ended meanwhile
+    with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
         for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
             yield child
             yield from _descendants(child)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-PATIENCE = 60           # seconds
+PATIENCE = 60  # seconds
 
 
 def type_at(command: Sequence[str], folder: Path, typed: Sequence[tuple[str, str]]) -> tuple[int, str]:
@@ -22,7 +22,7 @@ def type_at(command: Sequence[str], folder: Path, typed: Sequence[tuple[str, str
         os.chdir(folder)
         os.execvp(command[0], command)
     shown, seen, waiting, deadline = "", 0, list(typed), time.monotonic() + PATIENCE
-    with contextlib.suppress(OSError):          # EIO: nobody has the terminal open any more
+    with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
         while True:
             left = max(0, deadline - time.monotonic())
             assert select.select([terminal], [], [], left)[0], f"still waiting; shown so far:\n{shown}"

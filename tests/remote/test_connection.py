@@ -87,7 +87,7 @@ def test_why_there_is_no_connection(start_node, client, traces, monkeypatch, tmp
         pass
     monkeypatch.setitem(connection.MASTER, "ConnectTimeout", 1)
     with socket.create_server(("127.0.0.1", node.port)), refused("plain does not answer (is it down?)"):
-        pass            # it takes the connection, and never speaks
+        pass  # it takes the connection, and never speaks
     assert not traces.left()
 
 
@@ -130,7 +130,7 @@ def test_who_does_not_get_in_at_a_terminal_reads_what_ssh_says(start_node, lapto
 def test_a_connection_that_the_user_shares_is_taken_and_left(node, client, tmp_path):
     configure(client, "plain", f"ControlPath {tmp_path}/own")
     subprocess.run(["ssh", "-MNf", "plain"], check=True)
-    node.user_key.unlink()          # there is no other way in
+    node.user_key.unlink()  # there is no other way in
     try:
         with opened() as there:
             assert there.run("echo hello") == b"hello\n"
@@ -162,7 +162,7 @@ def test_neither_banner_nor_login_shell_nor_a_name_is_in_the_way(node, tmp_path,
         assert there.stream(script) == 3
     assert capfdbinary.readouterr().out == b"first\n\xff!\n"
     assert (tmp_path / "back" / "it's a [file]").read_bytes() == bytes(range(256)) * 100
-    assert list(node.home.glob("[!.]*")) == [node.home / NASTY[2:]]       # fish has hidden folders of its own
+    assert list(node.home.glob("[!.]*")) == [node.home / NASTY[2:]]  # fish has hidden folders of its own
 
 
 def test_an_account_without_a_shell_is_told_from_a_lost_connection(node):
@@ -176,7 +176,7 @@ def test_an_account_without_a_shell_is_told_from_a_lost_connection(node):
 def test_a_copy_that_is_cut_goes_on_from_where_it_was(node, client, tmp_path):
     content, target = os.urandom(12_000_000), tmp_path / "target"
     (node.home / "large").write_bytes(content)
-    client.reach(node, cut_after=8_000_000)         # never enough for all of it
+    client.reach(node, cut_after=8_000_000)  # never enough for all of it
     with opened() as there:
         with pytest.raises(ConnectionLost, match="the connection to plain was lost"):
             there.pull("~", target)

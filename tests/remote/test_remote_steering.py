@@ -186,7 +186,7 @@ def test_only_what_is_new_comes_home_and_checkpoints_only_when_asked_for(laptop,
     for checkpoint in ("best-000000100.pt", "best-000000100.pt.sha256", "step-000000120.pt"):
         (source.run("a").checkpoints / checkpoint).parent.mkdir(exist_ok=True)
         (source.run("a").checkpoints / checkpoint).write_text(checkpoint)
-    laptop.run("collect", "old")        # no real histories: there is nothing to draw
+    laptop.run("collect", "old")  # no real histories: there is nothing to draw
     sweep = Sweep(laptop.folder / "runs" / "old")
     assert [run.name for run in sweep.runs()] == ["a", "b", "c"]
     for run in sweep.runs():
@@ -195,7 +195,7 @@ def test_only_what_is_new_comes_home_and_checkpoints_only_when_asked_for(laptop,
     assert not list(sweep.folder.glob("*/checkpoints"))
     arnold.login.forget()
     assert "brought home" not in laptop.run("collect", "old").stdout
-    assert len(arnold.login.commands()) == 1        # which has told that nothing is new
+    assert len(arnold.login.commands()) == 1  # which has told that nothing is new
     sweep.run("a").log.unlink()
     assert "arnold: brought home 1 files of 1 runs" in laptop.run("collect", "old").stdout
     source.run("b").history.write_bytes(b"longer" * 1000)
@@ -215,7 +215,7 @@ def test_a_broken_transfer_goes_on_and_what_arrived_wrong_is_copied_again(laptop
     source.run("a").history.write_bytes(big)
     client.reach(arnold.login, cut_after=800_000)
     said = laptop.run("collect", "old")
-    assert "the connection to arnold was lost" in said.stdout       # and tried again
+    assert "the connection to arnold was lost" in said.stdout  # and tried again
     assert "the next call goes on from there" in said.stderr
     assert said.returncode == 1
     client.reach(arnold.login)
@@ -231,7 +231,7 @@ def test_what_a_torn_copy_left_is_found_by_its_checksum(laptop, arnold, monkeypa
     laptop.describe(arnold={})
     source = there(arnold, a=at_epoch(20, "done"))
     real = shutil.which("rsync")
-    broken = tmp_path / "ssh" / "bin" / "rsync"         # damages what it has copied, once
+    broken = tmp_path / "ssh" / "bin" / "rsync"  # damages what it has copied, once
     damage = f'touch {tmp_path}/done; printf X | dd of="$last/a/history.pkl" conv=notrunc bs=1 2>/dev/null'
     broken.write_text(
         f'#!/bin/sh\n{real} "$@"\ncode=$?\nfor last; do :; done\n'

@@ -46,7 +46,7 @@ def test_broken_off_at_any_point_a_second_submit_completes_it(laptop, arnold, ma
     make_grid(**FOUR)
     arnold.login.cut(at, when)
     broken = laptop.run("submit", "sweep.yaml", "--cluster", "arnold")
-    if (at, when) != (2, "after"):      # then all had arrived
+    if (at, when) != (2, "after"):  # then all had arrived
         assert "the connection to arnold was lost" in broken.stderr
     laptop("submit", "sweep.yaml", "--cluster", "arnold")
     assert_each_has_one_job(arnold)
@@ -138,7 +138,7 @@ def test_with_a_target_down_nothing_is_sent_and_with_another_cluster_down_its_ru
 ):
     laptop.describe(arnold={}, uh={})
     make_grid(**FOUR)
-    arnold.login.cut(3, "after")        # submitted there, though the laptop never heard of it
+    arnold.login.cut(3, "after")  # submitted there, though the laptop never heard of it
     laptop("submit", "sweep.yaml", "--cluster", "arnold", code=1)
     arnold.login.stop()
     said = laptop("submit", "sweep.yaml", "--split", "arnold,uh", code=1)

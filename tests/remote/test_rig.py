@@ -99,7 +99,7 @@ def test_the_delay_is_that_of_the_distance_and_spares_the_bandwidth(arnold, clie
     client.reach(arnold.login, delay=0.1)
     path = master("arnold", tmp_path / "far")
     far = min(seconds(path, "arnold", "true") for _ in range(3))
-    assert 0.4 <= far < near + 0.6          # there and back twice: a channel is opened, then a command runs in it
+    assert 0.4 <= far < near + 0.6  # there and back twice: a channel is opened, then a command runs in it
     # ssh has at most 2 MB under way, which takes one fifth of a second there and back
     assert seconds(path, "arnold", "head -c 5000000 /dev/zero") < far + 1.5
 

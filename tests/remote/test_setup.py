@@ -55,7 +55,7 @@ def test_a_new_environment_is_made_checked_and_brought_up_to_date(node, laptop, 
     [errors] = node.home.glob("of mine/environment/lib/python3*/site-packages/mtlcluster/errors.py")
     errors.write_text(errors.read_text() + "# of last week\n")
     assert "has another version of mtlcluster: mtlcluster setup --cluster plain" in states(laptop)["plain"]
-    node.cut(5, "before")               # when all is done
+    node.cut(5, "before")  # when all is done
     cut = laptop.run("setup", "--cluster", "plain")
     assert to_do(cut.stdout) == [UPDATE]
     assert (cut.returncode, cut.stderr) == (1, "mtlcluster: the connection to plain was lost\n")
@@ -81,15 +81,15 @@ def test_cut_at_any_step_it_goes_on_from_there(node, laptop, traces, monkeypatch
             set_up("plain", said.append)
         return len(to_do("\n".join(said)))
 
-    cut(1, "after")                     # looking
-    cut(3, "before")                    # copying
-    assert cut(4, "after") == 3         # making the environment
+    cut(1, "after")  # looking
+    cut(3, "before")  # copying
+    assert cut(4, "after") == 3  # making the environment
     activate = node.home / "of mine" / "environment" / "bin" / "activate"
-    activate.rename(activate.with_name("written last"))         # as where venv itself was broken off
+    activate.rename(activate.with_name("written last"))  # as where venv itself was broken off
     assert cut(4, "before") == 3
     activate.with_name("written last").rename(activate)
-    assert cut(4, "after") == 2         # the `install` line
-    assert cut(4, "before") == 1        # installing mtlcluster
+    assert cut(4, "after") == 2  # the `install` line
+    assert cut(4, "before") == 1  # installing mtlcluster
     assert not traces.left()
 
 

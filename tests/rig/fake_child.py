@@ -90,9 +90,9 @@ while behaviour == "rank-1-fails-both-do":
 while behaviour == "rank-1-fails":
     time.sleep(1)
 worker = os.getppid()
-while behaviour == "deaf" and os.getppid() == worker:       # never comes to a step's end
+while behaviour == "deaf" and os.getppid() == worker:  # never comes to a step's end
     time.sleep(0.1)
-while behaviour == "writes":            # until it can't, as one that saves
+while behaviour == "writes":  # until it can't, as one that saves
     try:
         with open(folder / "data", "ab") as file:
             file.write(bytes(2**13))
@@ -102,7 +102,7 @@ while behaviour == "writes":            # until it can't, as one that saves
     time.sleep(0.1)
 if behaviour == "frozen":
     os.kill(os.getpid(), signal.SIGSTOP)
-if behaviour == "slow-save":            # longer than a run that does not save may take to end
+if behaviour == "slow-save":  # longer than a run that does not save may take to end
     while not told_to_stop():
         pass
     report("saving")

@@ -36,7 +36,7 @@ match point:
     case "grid written":
         die_around(runs, "write_grid", 1, after=True)
     case "first run in place":
-        die_around(Path, "rename", 3, after=False)      # the code's, and the first run's, have been
+        die_around(Path, "rename", 3, after=False)  # the code's, and the first run's, have been
     case "begun":
         die_around(submissions, "append", 1, after=True)
     case "sbatch returned":

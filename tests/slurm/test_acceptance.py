@@ -44,7 +44,7 @@ def test_preempted_on_slurm_or_left_alone_here_the_series_are_the_same(slurm, tm
     grid.write_text(GRID)
     assert mtlcluster("submit", str(grid), "--cluster", "local", "--wait", "--runs", "here").wait() == 0
 
-    waiting = mtlcluster("submit", str(grid), "--wait", "--runs", "there")      # Slurm answers, so it goes there
+    waiting = mtlcluster("submit", str(grid), "--wait", "--runs", "there")  # Slurm answers, so it goes there
     sweep, preemptions = Sweep(tmp_path / "there/digits"), 0
     while waiting.poll() is None:
         statuses = [read_status(run.status) for run in sweep.runs()]

@@ -73,4 +73,3 @@ def test_many_methods_train_without_a_nan_and_the_same_here_and_on_slurm(slurm, 
             np.testing.assert_array_equal(curve["value"], theirs[name]["value"], err_msg=f"{run.name} {name}")
         for task in ("mischief", "mature", "gory", "slapstick", "sarcasm"):
             assert np.isfinite(ours[f"validation/{task}/loss"]["value"]).all()
-

@@ -28,7 +28,7 @@ def jobs_are(slurm, condition) -> None:
 
 
 def test_states_by_a_real_slurm(tmp_path, slurm, monkeypatch):
-    monkeypatch.setenv("SQUEUE_PARTITION", "high")      # a user's habit must not hide jobs
+    monkeypatch.setenv("SQUEUE_PARTITION", "high")  # a user's habit must not hide jobs
     array = sbatch("--array=0-1", "--cpus-per-task=1", "--wrap=sleep 60")
     held = sbatch("--hold", "--wrap=true")
     requeued, cancelled, ended = sbatch("--wrap=sleep 60"), sbatch("--wrap=sleep 60"), sbatch("--wrap=true")
@@ -44,8 +44,13 @@ def test_states_by_a_real_slurm(tmp_path, slurm, monkeypatch):
     jobs_are(slurm, lambda now: [now[requeued], now[cancelled], now[ended]] == expected)
     found = {run.run: run for run in observe([sweep])}
     assert {name: run.state for name, run in found.items()} == {
-        "array": "running", "packed": "queued", "held": "queued", "requeued": "queued", "cancelled": "cancelled",
-        "ended": "lost", "unknown": "lost",
+        "array": "running",
+        "packed": "queued",
+        "held": "queued",
+        "requeued": "queued",
+        "cancelled": "cancelled",
+        "ended": "lost",
+        "unknown": "lost",
     }
     assert all(run.verified for run in found.values())
     assert found["held"].scheduler == "PENDING (JobHeldUser)"

@@ -7,7 +7,7 @@ from slurm_cluster import wait_for
 from mtlcluster.launch.submit import preview, submit
 from mtlcluster.sweep.history import read_history
 
-SLOW = {"epochs": 6, "model": {"slow": 0.1}, "batch_size": 50}         # 6 epochs of 3 steps
+SLOW = {"epochs": 6, "model": {"slow": 0.1}, "batch_size": 50}  # 6 epochs of 3 steps
 PACKED = {"grid": {"seed": {"range": 2}}, "set": SLOW, "runs_per_job": 2, "at_once": 2}
 
 
@@ -40,7 +40,7 @@ def left_alone(undisturbed, make_grid, submit_to_slurm):
 def test_packed_runs_share_a_job_whose_script_is_the_one_of_the_dry_run(
     slurm, project, make_grid, submit_to_slurm, undisturbed, monkeypatch
 ):
-    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")          # as when one submits from inside an interactive job
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")  # as when one submits from inside an interactive job
     monkeypatch.setenv("SLURM_CPU_BIND", "quiet,mask_cpu:0x10")
     monkeypatch.setenv("SLURM_GPUS_PER_NODE", "1")
     grid = make_grid("packed", **{**PACKED, "grid": {"seed": {"range": 3}}})
@@ -108,7 +108,7 @@ def test_cancelled_it_saves_and_stays_cancelled(slurm, make_grid, submit_to_slur
     slurm.ask("scancel", job)
     wait_for(lambda: not slurm.jobs(), "the job to end")
     assert slurm.jobs(live=False)[job] == "CANCELLED"
-    assert sweep.states() == {"queued"}         # as far as the worker knows; `status` asks Slurm, too
+    assert sweep.states() == {"queued"}  # as far as the worker knows; `status` asks Slurm, too
     assert sweep.statuses()[0].stops_without_progress == 0
 
 
@@ -118,7 +118,7 @@ def test_at_the_time_limit_it_is_requeued_and_goes_on(slurm, make_grid, submit_t
     sweep = submit_to_slurm(make_grid("late", grid={"seed": [0]}, set={**SLOW, "epochs": 150}))
     [job] = sweep.submitted.job_ids
     sweep.wait_until_training()
-    slurm.ask("scontrol", "update", f"JobId={job}", "TimeLimit=2")          # the signal is due 75 s before
+    slurm.ask("scontrol", "update", f"JobId={job}", "TimeLimit=2")  # the signal is due 75 s before
     wait_for(lambda: slurm.jobs()[job] == "PENDING", "the job to be requeued", seconds=100)
     assert sweep.statuses()[0].stops_without_progress == 0
     slurm.release(job)

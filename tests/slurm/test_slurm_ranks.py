@@ -59,7 +59,7 @@ def assert_all_gone(seen):
 def test_ranks_are_on_their_nodes_and_runs_follow_each_other(
     slurm, project, make_grid, submit_to_slurm, monkeypatch, gpus_as
 ):
-    monkeypatch.setenv("SLURM_GPUS_PER_NODE", "1")          # as when one submits from inside an interactive job
+    monkeypatch.setenv("SLURM_GPUS_PER_NODE", "1")  # as when one submits from inside an interactive job
     (project / "clusters.yaml").write_text(f"slurm: {{gpus_as: {gpus_as}}}\n")
     grid = on_two_nodes(make_grid, "a", "b", gpus=2, runs_per_job=2)
     shown = preview(grid, project / "runs", "slurm")

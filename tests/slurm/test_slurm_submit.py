@@ -44,7 +44,7 @@ def test_an_array_is_split_where_the_cluster_asks_for_it(slurm, project, make_gr
 
 
 def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_grid):
-    with pytest.raises(UserError, match="two points are the same run"):     # resources are no part of its identity
+    with pytest.raises(UserError, match="two points are the same run"):  # resources are no part of its identity
         make_grid(**{**FOUR, "grid": {"seed": {"range": 2}, "resources.memory": ["100M", "200M"]}})
     include = [{"seed": 0}, {"seed": 1, "resources.memory": "3G"}, {"seed": 2}]
     scripts = preview(make_grid(**{**FOUR, "grid": {}, "include": include}), project / "runs", "slurm")

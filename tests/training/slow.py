@@ -15,7 +15,7 @@ from mtlcluster.training.data import map_tensors
 from mtlcluster.training.train import prepare
 
 NAMES = ("class", "value", "far")
-INDEPENDENT = ("mgda", "upgrad", "cagrad", "aligned_mtl", "nash_mtl")      # of random orders, and smooth enough
+INDEPENDENT = ("mgda", "upgrad", "cagrad", "aligned_mtl", "nash_mtl")  # of random orders, and smooth enough
 
 
 def targets_for(samples, missing=False, tasks=NAMES):

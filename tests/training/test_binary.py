@@ -58,7 +58,7 @@ def test_metrics_are_scikit_learns_at_the_tasks_threshold_and_of_labelled_sample
 
 def test_a_head_may_give_one_logit_or_two():
     logits, labels = sample(1)
-    logits = 30 * logits        # so far out that a softmax in float32 has no loss left to take a logarithm of
+    logits = 30 * logits  # so far out that a softmax in float32 has no loss left to take a logarithm of
     pair = torch.stack([0.3 * logits, 1.3 * logits], dim=1).requires_grad_()
     plain, weighted = Task.binary("x"), Task.binary("x", class_weights=(0.5, 3.0))
     expected = F.cross_entropy(pair, labels, reduction="none")

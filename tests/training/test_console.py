@@ -31,7 +31,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_exactly(start, tmp_path):
     whole = start("whole", settings)
     stopped = start("stopped", settings)
     for line in stopped.stdout:
-        if line.startswith("epoch"):        # the first
+        if line.startswith("epoch"):  # the first
             break
     stopped.send_signal(signal.SIGINT)
     out, _ = stopped.communicate()

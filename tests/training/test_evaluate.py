@@ -62,7 +62,7 @@ def test_test_data_give_the_very_values_of_the_history_and_a_row_for_each_sample
     expected = {name: s["value"][0] for name, s in series.items() if name.startswith("test/")}
     assert found.series("test").keys() == expected.keys()
     for name, value in found.series("test").items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)      # bit for bit
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)  # bit for bit
 
     rows = rows_of(tmp_path / "test.csv")
     problem = load_run(run)[1]()

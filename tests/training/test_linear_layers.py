@@ -258,7 +258,7 @@ def test_a_use_of_a_weight_that_has_no_gradient_at_the_first_step(hidden, tmp_pa
             elif len(tasks) == 3:
                 out = out + F.linear(h, self.trunk[2].weight)
             else:
-                out = h     # what the layer gives is not used
+                out = h  # what the layer gives is not used
             return {task: self.heads[task](out) for task in tasks}
 
     model = seeded(Hidden)
@@ -289,7 +289,7 @@ def test_an_input_that_is_changed_after_its_use_is_autograds_own_error(linear_la
     factors = [None, 2]
 
     def trunk(x, i, a):
-        h = x.clone()       # of a first layer, where no backward goes through to notice it
+        h = x.clone()  # of a first layer, where no backward goes through to notice it
         out = a(i(h).tanh())
         if factor := factors.pop(0):
             with torch.no_grad():

@@ -120,7 +120,7 @@ def test_metrics_and_losses_are_of_the_labelled_samples_only(tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_run_naming_task_and_step(tmp_path):
     with pytest.raises(NonFinite, match=r"step \d+: the loss of task 'a'.* is nan"):
-        tiny(tmp_path, data={"broken": True}, seed=2)       # which does not put it into the batches that are checked
+        tiny(tmp_path, data={"broken": True}, seed=2)  # which does not put it into the batches that are checked
     assert not read_history(tmp_path / "history.pkl")["info"]["finished"]
 
 

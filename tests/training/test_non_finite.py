@@ -123,7 +123,7 @@ def test_the_first_batches_of_a_run_are_checked(tmp_path):
         trainer(tmp_path, padding_in_front, batch_size=40).run()
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])       # a GRU saturates: its output is finite in spite of inf
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])  # a GRU saturates: its output is finite in spite of inf
 def test_a_broken_sample_later_on_is_found_and_named(tmp_path, value):
     def corrupt(inputs, targets, row):
         inputs["video"].values[row, 1, 2] = value
@@ -160,7 +160,7 @@ def test_an_exploding_learning_rate_is_named(tmp_path, clip):
     run = prepare(build, config, tmp_path, Control())
     with pytest.raises(NonFinite, match=r"the largest weight is .*e\+\d\d, in .*: try a lower learning rate"):
         run.run()
-    assert all(parameter.isfinite().all() for parameter in run.model.parameters())      # it stopped before
+    assert all(parameter.isfinite().all() for parameter in run.model.parameters())  # it stopped before
 
 
 def test_without_clipping_a_parameter_of_any_shape_is_watched(tmp_path):
@@ -224,7 +224,7 @@ class Root(nn.Module):
 
 class Factor(nn.Module):
     def forward(self, inputs):
-        return inputs.mean()        # no sample's: a scalar
+        return inputs.mean()  # no sample's: a scalar
 
 
 class Factored(nn.Module):

@@ -110,14 +110,14 @@ def test_two_ranks_give_the_history_of_one(settings, tmp_path):
         np.testing.assert_allclose(two[name]["value"], one[name]["value"], rtol=2e-3, atol=2e-4, err_msg=name)
 
 
-@pytest.mark.long       # tests/slurm/test_slurm_ranks.py stops and starts two ranks, too
+@pytest.mark.long  # tests/slurm/test_slurm_ranks.py stops and starts two ranks, too
 def test_stopped_and_started_again_two_ranks_end_the_same_and_another_number_says_what_changes(tmp_path):
     whole = configure(tmp_path / "whole", **DROPOUT)
     train(whole, 2)
     series = read_history(whole / "history.pkl")["series"]
     folder = configure(tmp_path / "stopped", **DROPOUT)
     processes = start(folder, 2)
-    processes[0].stdin.close()          # the end of rank 0's input asks for a stop
+    processes[0].stdin.close()  # the end of rank 0's input asks for a stop
     finish(processes, codes=[3])
     other = shutil.copytree(folder, tmp_path / "other")
     train(folder, 2)

@@ -128,6 +128,7 @@ def test_only_the_newest_checkpoints_and_their_best_are_kept(tmp_path):
 
 def test_a_checkpoint_never_executes_code(tmp_path):
     """Neither as it is written, where it is refused, nor one with a fitting checksum that somebody made."""
+
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "executed"), "w"))

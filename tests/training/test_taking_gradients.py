@@ -139,9 +139,7 @@ def test_heads_that_hide_their_representation_are_named(tmp_path):
             h = self.trunk(inputs)
             return {task: self.heads[task].forward(h) for task in tasks}
 
-    trainer = trainer_for(
-        seeded(Hidden), data(), tmp_path, {"gradient": {"name": "mgda", "at": "representation"}}
-    )
+    trainer = trainer_for(seeded(Hidden), data(), tmp_path, {"gradient": {"name": "mgda", "at": "representation"}})
     with pytest.raises(ValueError, match="no head is called as a module"):
         step(trainer, [batch_of(trainer)])
 
@@ -197,7 +195,7 @@ def test_weights_of_the_gramian_at_another_place(gradient, at, build, weighting,
         last = [p for p in model.parameters() if p.ndim > 1 and p.shape[0] not in (1, 3)][-1]
         if at == "last_layer":
             rows = flat(own_gradients(losses, [last]), [last])
-        else:       # the forward once more, from points of its own
+        else:  # the forward once more, from points of its own
             points = [p.detach().requires_grad_() for p in model.points(batch[0])]
             outputs = (
                 {t: model.heads[t](points[0]) for t in NAMES} if len(points) == 1 else model.heads_of(points, NAMES)
@@ -216,12 +214,10 @@ def test_weights_of_the_gramian_at_another_place(gradient, at, build, weighting,
         named = dict(model.named_parameters())
         every = own_gradients(losses, list(named.values()))
         trunk, heads = combined(every, (a * w).tolist()), combined(every, w.tolist())
-        wanted = {
-            n: h if n.startswith("heads.") else t for n, t, h in zip(named, trunk, heads, strict=True)
-        }
+        wanted = {n: h if n.startswith("heads.") else t for n, t, h in zip(named, trunk, heads, strict=True)}
         assert_gradients(model, wanted, rel=1e-3)
         if weighting == "gradnorm":
-            norms = flat(own_gradients(losses, [last]), [last]).norm(dim=1).float()     # 0 where not reached
+            norms = flat(own_gradients(losses, [last]), [last]).norm(dim=1).float()  # 0 where not reached
             torch.testing.assert_close(found.norms, norms, rtol=1e-4, atol=1e-6)
             w8.observe_gradients(leaf.detach(), norms, slice(None))
         trainer.update.learn(found)
@@ -233,9 +229,7 @@ def test_weights_of_the_gramian_at_another_place(gradient, at, build, weighting,
 @pytest.mark.parametrize("at", ["shared", "representation", "last_layer"])
 def test_in_an_interval_the_weights_stay(at, tmp_path):
     """Asked at steps 0, 3 and 6 of the first tasks, and anew when others are active."""
-    trainer = trainer_for(
-        seeded(Plain), data(), tmp_path, {"gradient": {"name": "upgrad", "every": 3, "at": at}}
-    )
+    trainer = trainer_for(seeded(Plain), data(), tmp_path, {"gradient": {"name": "upgrad", "every": 3, "at": at}})
     asked, steps, weigh = [], [], trainer.gradient.weights
 
     def weights(gramian, active):
@@ -382,7 +376,7 @@ def test_every_gradient_method_trains_in_half_precision(gradient, precision, tmp
     for kind in ("fp32", precision):
         trainer = trainer_for(seeded(Plain), data(), tmp_path / kind, full, precision=kind)
         if kind == "fp16":
-            trainer.scaler.update(2.0**8)       # at its first scale the first steps would overflow
+            trainer.scaler.update(2.0**8)  # at its first scale the first steps would overflow
         found = step(trainer, [batch_of(trainer)], scale=trainer.scaler.get_scale())
         seen[kind] = found.choice
         trainer.update.kept = None
@@ -405,7 +399,7 @@ def test_the_scale_of_fp16_changes_nothing_but_the_gradients_scale(gradient, wei
     found = {}
     for times in (1.0, scale):
         trainer = trainer_for(seeded(Plain), data(), tmp_path / str(times), full)
-        for _ in range(2):      # what is smoothed or kept, too
+        for _ in range(2):  # what is smoothed or kept, too
             update = step(trainer, [batch_of(trainer)], scale=times)
             trainer.update.learn(update)
         learned = {f"w{i}": p.grad for i, p in enumerate(trainer.weighting.parameters())}
@@ -495,7 +489,7 @@ def test_donated_buffers_are_switched_off_only_where_several_backwards_need_it(f
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("sizes", [[12], [6, 6]], ids=str)
-@functorch.patch(donated_buffer=True)       # as at the start of a process
+@functorch.patch(donated_buffer=True)  # as at the start of a process
 def test_every_kind_of_method_compiles(sizes, full, tmp_path, monkeypatch):
     compile_it = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self: compile_it(self, backend="aot_eager"))
@@ -625,5 +619,5 @@ def test_a_head_that_comes_in_later_finds_momentum_of_its_own(method, tmp_path):
 def test_momentum_begins_at_nothing_where_fp16_leaves_out_the_first_step(tmp_path):
     config = {"name": "sgd", "lr": 1e-4, "momentum": 0.9}
     series = tiny(tmp_path, precision="fp16", optimizer=config, epochs=6, batch_size=8)["series"]
-    assert np.isnan(series["gradient_norm"]["value"][0])        # left out
+    assert np.isnan(series["gradient_norm"]["value"][0])  # left out
     assert series["gradient_norm"]["value"][-1] < 100

@@ -6,7 +6,7 @@ from torch import Tensor
 from mtlcluster.methods.base import Active, Context, Gradient
 from mtlcluster.methods.options import Fraction
 
-COLUMNS = 2**16     # at a time, so that there are no further copies of the Jacobian
+COLUMNS = 2**16  # at a time, so that there are no further copies of the Jacobian
 
 
 class GradDrop(Gradient):
@@ -36,6 +36,6 @@ class GradDrop(Gradient):
     def _kept(self, columns: Tensor, generator: torch.Generator) -> Tensor:
         positive, negative = columns.clamp_min(0).sum(0), columns.clamp_max(0).sum(0)
         draws = torch.rand(len(positive), generator=generator, dtype=columns.dtype, device=columns.device)
-        is_positive = draws * (positive - negative) < positive      # draws < P
+        is_positive = draws * (positive - negative) < positive  # draws < P
         kept, dropped = torch.where(is_positive, positive, negative), torch.where(is_positive, negative, positive)
         return kept.add_(dropped, alpha=self.leak)

@@ -7,7 +7,7 @@ from torch import Tensor
 from mtlcluster.methods.base import Active, Context, Gradient
 from mtlcluster.methods.options import Fraction
 
-ALMOST_PARALLEL = 1 - 1e-6      # cosines are kept within ±: at ±1 the law of sines divides by zero
+ALMOST_PARALLEL = 1 - 1e-6  # cosines are kept within ±: at ±1 the law of sines divides by zero
 
 
 class GradVac(Gradient):
@@ -34,7 +34,7 @@ class GradVac(Gradient):
         norms = np.sqrt(np.maximum(inner.diagonal(), 0))
         total = np.zeros(len(inner))
         for i in range(len(inner)):
-            coefficients = np.eye(len(inner))[i]        # of g_i, as changed so far, over the original g_j
+            coefficients = np.eye(len(inner))[i]  # of g_i, as changed so far, over the original g_j
             for j in torch.randperm(len(inner), generator=self.context.generator).tolist():
                 products = inner @ coefficients
                 length = math.sqrt(max(coefficients @ products, 0.0))

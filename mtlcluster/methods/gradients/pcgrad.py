@@ -18,7 +18,7 @@ class PCGrad(Gradient):
         tasks = range(len(inner))
         total = [0.0] * len(inner)
         for i in tasks:
-            coefficients = [float(i == j) for j in tasks]       # of g_i, as projected so far, over the original g_j
+            coefficients = [float(i == j) for j in tasks]  # of g_i, as projected so far, over the original g_j
             for j in torch.randperm(len(inner), generator=self.context.generator).tolist():
                 overlap = sum(coefficients[k] * inner[k][j] for k in tasks)
                 if j != i and overlap < 0 and inner[j][j] > 0:

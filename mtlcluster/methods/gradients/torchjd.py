@@ -9,9 +9,9 @@ from mtlcluster.errors import nearest
 from mtlcluster.methods.base import Active, Context, Gradient
 from mtlcluster.methods.options import Options
 
-PLAIN = vars(nn.Module())       # what every module has, beside what its class gives it
+PLAIN = vars(nn.Module())  # what every module has, beside what its class gives it
 KEPT = (Tensor, int, float, tuple, type(None))
-State = dict[str, dict[str, tuple[Any, bool]]]      # by module and name; whether it lay with the Jacobian on a GPU
+State = dict[str, dict[str, tuple[Any, bool]]]  # by module and name; whether it lay with the Jacobian on a GPU
 INSTALL = "pip install 'mtlcluster[torchjd]'"
 
 
@@ -30,9 +30,9 @@ class TorchJD(Gradient):
     def __init__(self, context: Context, *, aggregator: str, options: Options = None) -> None:
         super().__init__(context)
         self.aggregator, self.options = aggregator, options or {}
-        self.built: list[nn.Module] = []        # in a list, so that its state is no module's state but the extra state
+        self.built: list[nn.Module] = []  # in a list, so that its state is no module's state but the extra state
         self.saved: State = {}
-        self._build(torch.empty(0))     # a mistake should show at once
+        self._build(torch.empty(0))  # a mistake should show at once
 
     def direction(self, jacobian: Tensor, active: Active) -> Tensor:
         if not self.built:
@@ -61,7 +61,7 @@ class TorchJD(Gradient):
         try:
             vectors = {k: like.new_tensor(v) if isinstance(v, list) else v for k, v in self.options.items()}
             return known[self.aggregator](**vectors)
-        except ImportError as error:        # of its solver
+        except ImportError as error:  # of its solver
             raise ValueError(f"{error}, or {INSTALL}") from error
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self.aggregator}: {error}") from error

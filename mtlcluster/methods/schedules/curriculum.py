@@ -47,10 +47,10 @@ class Curriculum(Schedule):
                 raise ValueError(f"the stage from epoch {latest} on never comes: the run has {epochs} epochs")
         elif (needed := assess + every * (tasks - 1) + 1) > epochs:
             raise ValueError(f"{epochs} epochs are too few: the last of {tasks} tasks would come in epoch {needed}")
-        self.part = 0       # which half of the assessment the step at hand is in
+        self.part = 0  # which half of the assessment the step at hand is in
         self.register_buffer("sums", torch.zeros(2, tasks))
         self.register_buffer("counts", torch.zeros(2, tasks))
-        self.register_buffer("found", torch.full((tasks,), -1))       # the order, once it is known
+        self.register_buffer("found", torch.full((tasks,), -1))  # the order, once it is known
 
     def active(self, step: int) -> Sequence[int]:
         epoch = step // self.context.steps_per_epoch
@@ -72,6 +72,6 @@ class Curriculum(Schedule):
 
     def observe_losses(self, losses: Tensor, active: Active) -> None:
         if self.by_hand is None and self.found[0] < 0:
-            self.sums, self.counts = self.sums.to(losses.device), self.counts.to(losses.device)     # nothing waits
+            self.sums, self.counts = self.sums.to(losses.device), self.counts.to(losses.device)  # nothing waits
             self.sums[self.part, active] += losses
             self.counts[self.part, active] += 1

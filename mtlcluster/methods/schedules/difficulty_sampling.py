@@ -42,7 +42,7 @@ class DifficultySampling(Schedule):
         return self.current
 
     def observe_losses(self, losses: Tensor, active: Active) -> None:
-        self.means = self.means.to(losses.device)       # the losses stay where they are: nothing waits for the device
+        self.means = self.means.to(losses.device)  # the losses stay where they are: nothing waits for the device
         before = self.means[active]
         self.means[active] = torch.where(before.isnan(), losses, torch.lerp(losses, before, self.smoothing))
 

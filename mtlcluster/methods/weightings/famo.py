@@ -43,10 +43,10 @@ class FAMO(Weighting):
         self.xi.grad[active] = (z * (fall - (z * fall).sum())).to(xi)
         self._adam().step()
         xi[active] = self.xi[active]
-        self.xi.copy_(xi)       # Adam's momentum and weight decay move the tasks that are not active, too
+        self.xi.copy_(xi)  # Adam's momentum and weight decay move the tasks that are not active, too
 
     def _adam(self) -> torch.optim.Adam:
-        if self.optimizer is None:      # made late: moving the module to its device replaces the buffers
+        if self.optimizer is None:  # made late: moving the module to its device replaces the buffers
             self.optimizer = torch.optim.Adam([self.xi], lr=self.lr, weight_decay=self.gamma, fused=True)
         return self.optimizer
 

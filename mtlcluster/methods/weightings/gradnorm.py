@@ -39,7 +39,7 @@ class GradNorm(Weighting):
         self.initial[active] = initial
         before = self.weights.clone()
         own = before[active]
-        total = len(before) - before.sum() + own.sum()      # what the active weights are to sum to
+        total = len(before) - before.sum() + own.sum()  # what the active weights are to sum to
         rate = losses / initial.clamp_min(1e-12)
         lengths = own * norms
         target = lengths.mean() * (rate / rate.mean().clamp_min(1e-12)) ** self.alpha
@@ -47,11 +47,11 @@ class GradNorm(Weighting):
         self.weights.grad[active] = norms * torch.sign(lengths - target)
         self._adam().step()
         learned = self.weights[active].clamp_min(1e-6)
-        self.weights.copy_(before)      # Adam's momentum moves the tasks that are not active, too
+        self.weights.copy_(before)  # Adam's momentum moves the tasks that are not active, too
         self.weights[active] = learned * (total / learned.sum())
 
     def _adam(self) -> torch.optim.Adam:
-        if self.optimizer is None:      # made late: moving the module to its device replaces the buffers
+        if self.optimizer is None:  # made late: moving the module to its device replaces the buffers
             self.optimizer = torch.optim.Adam([self.weights], lr=self.lr, fused=True)
         return self.optimizer
 

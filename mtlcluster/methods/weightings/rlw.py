@@ -11,9 +11,7 @@ class RandomLossWeighting(Weighting):
     the active ones. Before the first draw the weights are equal.
     """
 
-    paper = (
-        "Lin et al., Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning, TMLR 2022"
-    )
+    paper = "Lin et al., Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning, TMLR 2022"
     draw: Tensor
 
     def __init__(self, context: Context) -> None:

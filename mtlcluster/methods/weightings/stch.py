@@ -29,7 +29,7 @@ class SmoothTchebycheff(Weighting):
         self.register_buffer("epochs", torch.zeros(len(context.tasks), dtype=torch.int64))
 
     def forward(self, losses: Tensor, active: Active) -> Tensor:
-        nadir = (self.total / self.epochs.clamp_min(1))[active]     # where unknown too: NaN would enter the gradient
+        nadir = (self.total / self.epochs.clamp_min(1))[active]  # where unknown too: NaN would enter the gradient
         known = (self.epochs[active] == self.warmup).all()
         logs = safe_log(losses)
         relative = logs - safe_log(nadir).to(logs)

@@ -57,7 +57,7 @@ class Published(nn.Module):
         self.features = nn.ModuleList([*encoders, *attention, *pooling])
         for name in heads:
             setattr(self, name, head())
-        for parameter in self.parameters():     # norms too, lest one be taken for another
+        for parameter in self.parameters():  # norms too, lest one be taken for another
             if parameter.ndim == 1:
                 nn.init.normal_(parameter, 0.5, 0.5)
 

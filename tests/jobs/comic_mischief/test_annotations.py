@@ -57,12 +57,12 @@ def test_texts_of_the_other_vocabulary_are_encoded_again_from_their_words(record
         if record.cap_words:
             assert texts[clip].tolist() == record.indexes
     vocabulary = uncased.vocabulary
-    for clip in of_others:      # of whole words that are known, nothing else could be meant
+    for clip in of_others:  # of whole words that are known, nothing else could be meant
         words = [word.lower() for word in records[clip].words[1:-1]]
         if all(word in vocabulary for word in words) and not any(word.startswith("##") for word in words):
             assert texts[clip][1:-1].tolist() == [vocabulary[word] for word in words]
     _, again = encode_texts(records, load_tokenizer("small"), captions=True, longest=500)
-    assert again == len(records)                    # it has no vocabulary that published ids could be of
+    assert again == len(records)  # it has no vocabulary that published ids could be of
 
 
 def shuffle(record):
@@ -72,7 +72,7 @@ def shuffle(record):
 
 
 def replace_one(record):
-    lacking = (len(record.indexes) - len(record.words)) // 2        # [CLS], in front
+    lacking = (len(record.indexes) - len(record.words)) // 2  # [CLS], in front
     record.indexes[record.words.index("the") + lacking] += 1
 
 
@@ -118,7 +118,7 @@ def test_one_text_of_a_published_vocabulary_is_known_without_others_of_it():
     assert again == 1
     assert texts["cased_1"].tolist() == [101, 2000, 1996, 2158, 102]
     texts, again = encode_texts(made, uncased, captions=True, longest=500)
-    assert again == 2       # a caption's vocabulary need not be the text's
+    assert again == 2  # a caption's vocabulary need not be the text's
     assert texts["captioned_1"].tolist() == [101, 2061, 1996, 2158, 2003, 2182, 102, 1996, 2158, 102]
     made["none_1"] = record("to the man", 7777, 8888, 9999)
     with pytest.raises(ValueError, match=r"1 of 4 texts fit no vocabulary .*none_1: "):
@@ -146,7 +146,7 @@ def test_a_text_may_be_empty_or_too_long_and_have_a_caption():
         "own_1": [101, 5, 6, 102],
         "own_2": [101, 5, 6, 102],
         "empty_1": [101, 102],
-        "other_1": [101, 7, 102],           # `##` glued: the word in one piece
+        "other_1": [101, 7, 102],  # `##` glued: the word in one piece
         "other_2": [101, 7, 5, 102],
     }
     assert texts(captions=True, longest=500) == {**plain, "own_2": [101, 5, 6, 102, 8, 102]}

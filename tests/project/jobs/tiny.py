@@ -14,17 +14,17 @@ from mtlcluster import MultiTaskModel, Problem, Task, TensorData
 @dataclass
 class Data:
     samples: int = 150
-    noisy: bool = False         # sample by sample, with noise drawn anew each time
+    noisy: bool = False  # sample by sample, with noise drawn anew each time
     workers: int = 0
-    broken: bool = False        # one input is no number
+    broken: bool = False  # one input is no number
     path: str = ""
-    metrics: bool = True        # without, torchmetrics is not imported, which takes two seconds
+    metrics: bool = True  # without, torchmetrics is not imported, which takes two seconds
 
 
 @dataclass
 class Model:
     width: int = 8
-    slow: float = 0.0           # seconds per forward
+    slow: float = 0.0  # seconds per forward
 
 
 class Noisy(Dataset):
@@ -64,8 +64,14 @@ def build(data: Data, model: Model) -> Problem:
     train = make(data.samples, 1)
     if data.broken:
         train.inputs[7] = float("inf")
-    trunk = Trunk(nn.Linear(6, model.width), nn.BatchNorm1d(model.width), nn.ReLU(), nn.Dropout(0.3),
-                  nn.Linear(model.width, model.width), nn.ReLU())
+    trunk = Trunk(
+        nn.Linear(6, model.width),
+        nn.BatchNorm1d(model.width),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(model.width, model.width),
+        nn.ReLU(),
+    )
     trunk.slow = model.slow
     tasks = [
         Task.classification("a", classes=3, missing=-1),
@@ -77,8 +83,9 @@ def build(data: Data, model: Model) -> Problem:
         Task("c", lambda o, target: F.mse_loss(o.flatten(), target), "regression", missing=float("nan")),
     ]  # fmt: skip
     return Problem(
-        model=MultiTaskModel(trunk, {"a": nn.Linear(model.width, 3), "b": nn.Linear(model.width, 1),
-                                     "c": nn.Linear(model.width, 1)}),
+        model=MultiTaskModel(
+            trunk, {"a": nn.Linear(model.width, 3), "b": nn.Linear(model.width, 1), "c": nn.Linear(model.width, 1)}
+        ),
         tasks=tasks,
         train=Noisy(train) if data.noisy else train,
         validation=Noisy(make(60, 2)) if data.noisy else make(60, 2),
