@@ -23,10 +23,10 @@ from mtlcluster.errors import ClusterError, SchedulerError, UserError
 from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
 if TYPE_CHECKING:
-    from mtlcluster.launch.status import RunStatus
+    from mtlcluster.launch.run_status import RunStatus
     from mtlcluster.launch.submit import Submitted
-    from mtlcluster.remote.fetch import Checkpoints
-    from mtlcluster.remote.fleet import Fleet
+    from mtlcluster.remote.clusters import Fleet
+    from mtlcluster.remote.download import Checkpoints
 
 DEFAULT_RUNS = "runs"
 INTERRUPTED = 130
@@ -114,8 +114,8 @@ def train(config: Path, folder: Path | None) -> None:
     CONFIG is its configuration, in YAML. Called again, it goes on from its last checkpoint. Without --folder the
     results go into trained/, under the name of the file.
     """
-    from mtlcluster.launch.environment import fix_hashes
-    from mtlcluster.training.console import train_file
+    from mtlcluster.processes.environment import fix_hashes
+    from mtlcluster.training.commands.terminal import train_file
 
     fix_hashes()
     raise Exit(train_file(config, folder or Path("trained") / config.stem))
@@ -150,15 +150,15 @@ def submit(
     exit code 1.
     """
     from mtlcluster.config.grid import read_grid
-    from mtlcluster.remote.fleet import fleet_of
-    from mtlcluster.remote.submit import previews, submit_to
+    from mtlcluster.remote.clusters import fleet_of
+    from mtlcluster.remote.dispatch import previews, submit_to
 
     planned = read_grid(grid, max_runs)
     targets = _targets(cluster, split)
     if planned.repeated:
         say(f"points of the grid that are the same run as another one: {planned.repeated:,}")
     if check:
-        from mtlcluster.launch.check import check as check_methods
+        from mtlcluster.launch.preflight import check as check_methods
 
         check_methods(planned, say)
     if dry_run:
@@ -188,25 +188,25 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
 
     SWEEP is the name of a grid; by default all are shown.
     """
-    from mtlcluster.launch import live, view
-    from mtlcluster.remote.everywhere import Everywhere
+    from mtlcluster.launch import live_status, status_table
+    from mtlcluster.remote.all_runs import Everywhere
 
     if as_json and watch:
         raise UserError("--json and --watch don't go together; for programs, repeat `mtlcluster status --json`")
     with Everywhere(runs, sweep) as everywhere:
         if as_json:
             found = everywhere.observe()
-            say(view.as_json(found, everywhere.unreachable))
+            say(status_table.as_json(found, everywhere.unreachable))
         elif watch:
             if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
             with suppress(KeyboardInterrupt):  # how one stops watching
-                live.watch(everywhere.observe, False, lambda: everywhere.unreachable)
+                live_status.watch(everywhere.observe, False, lambda: everywhere.unreachable)
         elif found := everywhere.observe():
-            _print(view.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
+            _print(status_table.overview(found, _width(), everything, _again(runs), everywhere.unreachable))
             _tell_changed(found, runs)
         else:
-            _print(view.remarks([], everywhere.unreachable))
+            _print(status_table.remarks([], everywhere.unreachable))
             say(f"{sweep or runs} holds no runs yet; mtlcluster submit GRID{_again(runs)} starts some")
 
 
@@ -226,7 +226,7 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     """
     from mtlcluster.collect.collect import NothingFinished
     from mtlcluster.collect.collect import collect as collect_sweep
-    from mtlcluster.remote.fetch import fetch
+    from mtlcluster.remote.download import fetch
 
     chosen, failed = fetch(runs, sweep, checkpoints, say)
     early = []
@@ -277,11 +277,11 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     Of SWEEP, the name of a grid, all; or each RUN, a name or a part of one. They save a checkpoint first, so that
     `retry` can go on from there.
     """
-    from mtlcluster.launch import control
-    from mtlcluster.remote.everywhere import Everywhere
+    from mtlcluster.launch import select_runs
+    from mtlcluster.remote.all_runs import Everywhere
 
     with Everywhere(runs, sweep) as everywhere:
-        stopping = [run for run in control.meant(sweep, everywhere.observe(), names) if not run.ended]
+        stopping = [run for run in select_runs.meant(sweep, everywhere.observe(), names) if not run.ended]
         if not stopping:
             say(f"nothing to cancel: every run of {sweep} that is meant has ended")
             return
@@ -310,11 +310,11 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
     Of SWEEP, the name of a grid, all; or each RUN, a name or a part of one. They go on from their last checkpoint, with
     the code that they began with.
     """
-    from mtlcluster.launch import control
-    from mtlcluster.remote.everywhere import Everywhere
+    from mtlcluster.launch import select_runs
+    from mtlcluster.remote.all_runs import Everywhere
 
     with Everywhere(runs, sweep) as everywhere:
-        again = control.to_retry(sweep, everywhere.observe(), names, restart)
+        again = select_runs.to_retry(sweep, everywhere.observe(), names, restart)
         if not again:
             named = "; --restart trains those that are done only where they are named" if restart else ""
             say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
@@ -339,11 +339,12 @@ def replay(run: str, yes: bool, runs: Path) -> None:
     Where its loss or gradient began to be NaN or infinite, and what every module gave out there, over which range.
     Nothing is changed. With the code that the run began with. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
-    from mtlcluster.launch.foreground import find_run, run_module, sweep_of
+    from mtlcluster.launch.run_module import run_module, sweep_of
+    from mtlcluster.launch.select_runs import find_run
 
     folder = find_run(runs, run)
     _confirm_code(sweep_of(folder), "replay", yes)
-    raise Exit(run_module("mtlcluster.training.replay", folder))
+    raise Exit(run_module("mtlcluster.training.commands.replay", folder))
 
 
 @app.command()
@@ -354,8 +355,8 @@ def check(config: Path) -> None:
     CONFIG is its configuration, in YAML. Looks at masks, padding, finite values and labels. The first batches are
     checked in training as well.
     """
-    from mtlcluster.launch.environment import fix_hashes
-    from mtlcluster.training.console import check_file
+    from mtlcluster.processes.environment import fix_hashes
+    from mtlcluster.training.commands.terminal import check_file
 
     fix_hashes()
     raise Exit(check_file(config))
@@ -374,7 +375,7 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     failed.
     """
     from mtlcluster.launch import logs as reading
-    from mtlcluster.remote.everywhere import Everywhere
+    from mtlcluster.remote.all_runs import Everywhere
 
     with Everywhere(runs, sweep) as everywhere:
         run = reading.choose(sweep, everywhere.observe(), name)
@@ -405,12 +406,13 @@ def evaluate(run: str, split: str, out: Path | None, yes: bool, runs: Path) -> N
     With the code that the run began with. The predictions are a CSV file, one row a sample: label, and probability and
     decision, of every task. RUN is a run's folder, SWEEP/RUN, or a part of its name.
     """
-    from mtlcluster.launch.foreground import find_run, run_module, sweep_of
+    from mtlcluster.launch.run_module import run_module, sweep_of
+    from mtlcluster.launch.select_runs import find_run
 
     folder = find_run(runs, run)
     _confirm_code(sweep_of(folder), "evaluate", yes)
     options = ["--split", split, *(["--out", str(out.absolute())] if out else [])]
-    raise Exit(run_module("mtlcluster.training.predict", folder, *options))
+    raise Exit(run_module("mtlcluster.training.commands.evaluate", folder, *options))
 
 
 @app.command("pack-features")
@@ -425,8 +427,8 @@ def pack_features(source: Path, target: Path, add: tuple[str, ...], force: bool)
 
     In SOURCE_DIR they are files named <clip>_<kind>.npy. Interrupted and called again, it goes on from where it was.
     """
-    from mtlcluster.features.pack import pack
-    from mtlcluster.features.source import read_sums
+    from mtlcluster.data.feature_files import read_sums
+    from mtlcluster.data.pack_features import pack
 
     pack(source, target, force, say, read_sums(add))
 
@@ -472,13 +474,13 @@ def _write(text: str) -> None:
 
 
 def _print(lines: Any) -> None:
-    from mtlcluster.launch import live, view
+    from mtlcluster.launch import live_status, status_table
 
     if sys.stdout.isatty():
-        live.print_lines(list(lines))
+        live_status.print_lines(list(lines))
     else:
         for line in lines:
-            say(view.plain(line))
+            say(status_table.plain(line))
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -499,9 +501,11 @@ def _confirm_code(folder: Path | None, verb: str, yes: bool) -> None:
 
 def _of_a_stranger(folder: Path, harm: str) -> str:
     """A sentence about a sweep's folder that somebody else may have made, and what it may do; '' about one's own."""
-    from mtlcluster.config import memory
+    from mtlcluster.config import submitted_here
 
-    return "" if memory.is_mine(folder) else f"{folder} was not made by a submit of yours from here, and {harm}. "
+    return (
+        "" if submitted_here.is_mine(folder) else f"{folder} was not made by a submit of yours from here, and {harm}. "
+    )
 
 
 def _tell(submitted: "Submitted", runs: Path) -> None:
@@ -522,7 +526,7 @@ def _tell(submitted: "Submitted", runs: Path) -> None:
 
 def _tell_there(submitted: "Submitted", runs: Path) -> None:
     """Of a grid that was submitted before: what was there, and what was left alone although it never finished."""
-    from mtlcluster.launch.status import TO_RETRY
+    from mtlcluster.launch.run_status import TO_RETRY
 
     if not submitted.there:
         return
@@ -536,13 +540,13 @@ def _tell_there(submitted: "Submitted", runs: Path) -> None:
 
 def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
     """Of sweeps on this machine: whether the code of runs that have failed has been changed since."""
-    from mtlcluster.launch.view import by_sweep
+    from mtlcluster.launch.status_table import by_sweep
     from mtlcluster.sweep.folder import Sweep
 
     for name, members in by_sweep(found).items():
         failed = [run.run for run in members if run.state == "failed"]
         if failed and Sweep(runs / name).submissions.exists():
-            from mtlcluster.launch.present import remark_of_failed
+            from mtlcluster.launch.code.changes import remark_of_failed
 
             with suppress(UserError, OSError):  # the code may be gone, or be at work on
                 for line in remark_of_failed(Sweep(runs / name), failed, _again(runs)):
@@ -551,20 +555,22 @@ def _tell_changed(found: "list[RunStatus]", runs: Path) -> None:
 
 def _wait(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
     """Shows progress until the grid's runs have ended. A run that failed or was lost makes the exit code 1."""
-    from mtlcluster.launch import live, view
-    from mtlcluster.remote.everywhere import Everywhere
+    from mtlcluster.launch import live_status, status_table
+    from mtlcluster.remote.all_runs import Everywhere
 
     name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
     with Everywhere(submitted.sweep.folder.parent, name, fleet=fleet) as everywhere:
         try:
             if can_redraw():
-                ended = live.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
+                ended = live_status.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
             else:
-                ended = live.wait_plainly(lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable)
+                ended = live_status.wait_plainly(
+                    lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable
+                )
         except KeyboardInterrupt:
             say(f"\nthe runs go on; to look at them: mtlcluster status {name}{_again(runs)}")
             raise Exit(INTERRUPTED) from None
-    _print(view.advice(name, ended, _again(runs)))
+    _print(status_table.advice(name, ended, _again(runs)))
     if any(run.state in ("failed", "lost") for run in ended):
         raise Exit(1)
 

@@ -12,8 +12,8 @@ import pytest
 
 from mtlcluster.config.grid import Grid, read_grid
 
-PROJECT = Path(__file__).parent / "project"
-pytest_plugins = ["rig.local", "rig.slurm"]  # sweeps on this machine and on a real Slurm
+PROJECT = Path(__file__).parent / "rig" / "project"
+pytest_plugins = ["rig.local_sweep", "rig.slurm_sweep"]  # sweeps on this machine and on a real Slurm
 
 # What tests start is to hear Ctrl-C, also where they were started in the background, which has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,14 +30,14 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of tests/project, in which a test may do as it likes.
+    """A copy of tests/rig/project, in which a test may do as it likes.
 
     With a home and a TMPDIR of its own, so that neither the user's cluster files nor other runs of this machine matter.
     """
     for variable in ("HOME", "TMPDIR"):
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT.parents[2]))
     for variable in ("MTLCLUSTER_RUNS", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     shutil.copytree(PROJECT, tmp_path / "project")

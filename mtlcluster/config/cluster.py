@@ -9,11 +9,11 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from mtlcluster.checked import Checked, first_mistake
-from mtlcluster.config.places import FILE_NAME, cluster_files, passed_over
+from mtlcluster.config.cluster_files import FILE_NAME, cluster_files, passed_over
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
+from mtlcluster.pydantic_errors import Checked, first_mistake
 
 LOCAL = "local"
 SLURM = "slurm"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.checked import first_mistake, shown
 from mtlcluster.errors import UserError, nearest
+from mtlcluster.pydantic_errors import first_mistake, shown
 from mtlcluster.python_file import parse
 
 OWN_MODULES = "own_modules"  # in a code snapshot: modules called like installed ones, which only the job may find

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from mtlcluster.checked import Checked, first_mistake, shown
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
+from mtlcluster.pydantic_errors import Checked, first_mistake, shown
 from mtlcluster.sweep import names
 
 Positive = Field(gt=0)

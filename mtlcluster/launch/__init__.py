@@ -1,1 +1,1 @@
-"""Many runs: the code snapshot, packing, submission, the worker on the other side, and what became of them."""
+"""From a grid to jobs, and what the user's side does with the runs afterwards: status, logs, cancel, retry."""

@@ -4,7 +4,7 @@ later one, whose lines there were torn or lost.
 
 from typing import NamedTuple
 
-from mtlcluster.launch.scheduler import is_local
+from mtlcluster.launch.executors.job_state import is_local
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Run, Sweep, meant_for
 from mtlcluster.sweep.names import JOB, fits

@@ -6,7 +6,7 @@ from pathlib import Path
 from mtlcluster.config.cluster import Cluster, Limits
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import UserError, nearest
-from mtlcluster.launch.pack import Array, Unit, megabytes, minutes, pack
+from mtlcluster.launch.packing import Array, Unit, megabytes, minutes, pack
 
 
 def refuse_ruled_out(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mtlcluster import printable
 from mtlcluster.errors import UserError
-from mtlcluster.launch.control import listing, meant
-from mtlcluster.launch.live import pause
-from mtlcluster.launch.status import RunStatus, observe
+from mtlcluster.launch.live_status import pause
+from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.launch.select_runs import listing, meant
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.reading import open_regular

@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mtlcluster
-from mtlcluster.config import memory
+from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, find_cluster
+from mtlcluster.config.cluster_files import FILE_NAME
 from mtlcluster.config.grid import Grid
-from mtlcluster.config.places import FILE_NAME
 from mtlcluster.config.run import Resources, SweepRunConfig
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch import local, present, runs, slots, slurm, snapshot
+from mtlcluster.launch import run_folders
+from mtlcluster.launch.code import changes, snapshot
+from mtlcluster.launch.code.project import shown
+from mtlcluster.launch.executors import local, slurm
+from mtlcluster.launch.executors.job_state import local_job_id
 from mtlcluster.launch.limits import refuse_ruled_out
-from mtlcluster.launch.pack import Array, Unit, pack
-from mtlcluster.launch.project import shown
-from mtlcluster.launch.scheduler import local_job_id
-from mtlcluster.launch.status import TO_RETRY, observe
+from mtlcluster.launch.packing import Array, Unit, pack
+from mtlcluster.launch.run_status import TO_RETRY, observe
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_locked, locked, make_folder, remove
 from mtlcluster.sweep.folder import Sweep, hash_of
+from mtlcluster.worker import slots
 
 Notify = Callable[[str], object]
 AWAY = "cluster '{}': Slurm does not answer here (is sbatch installed, and its controller up?)"
@@ -83,27 +86,27 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, notify: Notify, o
     if not chosen.is_local:
         slurm.refuse_folder(sweep)
     with disk_errors(sweep), locked(sweep.lock, notify):
-        runs.refuse_other_job(sweep, grid.job.reference)
+        run_folders.refuse_other_job(sweep, grid.job.reference)
         if sweep.clusters.is_dir() and not others_asked:
             raise UserError(f"another submit of {sweep.name} has begun meanwhile; run the command again")
-        memory.remember(sweep.folder, grid.path.parent)
+        submitted_here.remember(sweep.folder, grid.path.parent)
         _close_interrupted(sweep)
-        found = runs.sort(sweep, grid)
+        found = run_folders.sort(sweep, grid)
         code = snapshot.take(grid.job, grid.methods, grid.code)
         result = Submitted(sweep, chosen.name, new=list(found.new))
-        present.mend(sweep, {runs.read_config(sweep.run(name)).origin.code for name in found.interrupted})
+        changes.mend(sweep, {run_folders.read_config(sweep.run(name)).origin.code for name in found.interrupted})
         if found.new or found.unsent:
             tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
-        runs.write_grid(sweep, grid)
-        runs.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
+        run_folders.write_grid(sweep, grid)
+        run_folders.rewrite_runs(sweep, found.unsent, code.hash, chosen.name)
         for name in found.unsent:  # a `cancel` while it had no job
             remove(sweep.run(name).cancel)
-        runs.write_runs(sweep, found.new, code.hash, chosen.name)
+        run_folders.write_runs(sweep, found.new, code.hash, chosen.name)
         _look_at_left(found, result)
         units = _units(found, sweep, code.hash, result.unreadable)
         for unit in units:
             if unit.name in found.interrupted:
-                runs.take_over_resources(sweep.run(unit.name), unit.resources)
+                run_folders.take_over_resources(sweep.run(unit.name), unit.resources)
         _hand_over(sweep, chosen, units, grid.file.runs_per_job, grid.file.at_once, result)
     return result
 
@@ -113,9 +116,9 @@ def submit_arrived(sweep: Sweep, names: list[str], cluster: Cluster, runs_per_jo
     with the sweep locked. Raises SchedulerError when Slurm refuses.
     """
     _close_interrupted(sweep)
-    waiting = set(runs.without_job(sweep, submissions.read(sweep.submissions)))
+    waiting = set(run_folders.without_job(sweep, submissions.read(sweep.submissions)))
     result = Submitted(sweep, cluster.name)
-    configs, result.unreadable = runs.read_configs(sweep, [name for name in names if name in waiting])
+    configs, result.unreadable = run_folders.read_configs(sweep, [name for name in names if name in waiting])
     units = [Unit(name, config.resources, config.origin.code) for name, config in configs.items()]
     _hand_over(sweep, cluster, units, runs_per_job, at_once, result)
     return result
@@ -128,11 +131,11 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None, elsewhere: Colle
     """
     chosen = choose_cluster(cluster, grid)
     sweep = sweep_of(grid, runs_folder)
-    runs.refuse_other_job(sweep, grid.job.reference)
+    run_folders.refuse_other_job(sweep, grid.job.reference)
     refuse_too_much(chosen, grid)
     if not chosen.is_local:
         slurm.refuse_folder(sweep)
-    found = runs.sort(sweep, grid)
+    found = run_folders.sort(sweep, grid)
     code = snapshot.take(grid.job, grid.methods, grid.code)
     unreadable: dict[str, str] = {}
     units = _units(found, sweep, code.hash, unreadable)
@@ -215,9 +218,9 @@ def resubmit(
     """
     sweep = Sweep(sweep.folder.absolute())
     with disk_errors(sweep), locked(sweep.lock, notify):
-        grid = runs.read_grid(sweep).data
+        grid = run_folders.read_grid(sweep).data
         grid_folder = _cluster_folder(sweep)
-        configs, unreadable = runs.read_configs(sweep, names)
+        configs, unreadable = run_folders.read_configs(sweep, names)
         if not configs and unreadable:
             raise UserError("\n".join(unreadable.values()))
         names = list(configs)
@@ -231,14 +234,14 @@ def resubmit(
             _start_over(sweep, names, restart, notify)
         else:
             _take_over_code(sweep, [name for name in names if name not in saved], fresh, result)
-        configs = {name: runs.read_config(sweep.run(name)) for name in names}
-        present.mend(sweep, {config.origin.code for config in configs.values()})
+        configs = {name: run_folders.read_config(sweep.run(name)) for name in names}
+        changes.mend(sweep, {config.origin.code for config in configs.values()})
         if here is None:
-            result.notes += present.remark(sweep, {configs[name].origin.code for name in saved}, 0, len(saved))
+            result.notes += changes.remark(sweep, {configs[name].origin.code for name in saved}, 0, len(saved))
         by_cluster: dict[str, list[Unit]] = {}
         for name, config in configs.items():
-            resources = runs.present_resources(config, grid)
-            runs.take_over_resources(sweep.run(name), resources)
+            resources = run_folders.present_resources(config, grid)
+            run_folders.take_over_resources(sweep.run(name), resources)
             cluster = here.name if here else config.origin.cluster
             by_cluster.setdefault(cluster, []).append(Unit(name, resources, config.origin.code))
             remove(sweep.run(name).cancel)
@@ -253,28 +256,28 @@ def _cluster_folder(sweep: Sweep) -> Path | None:
     """Where the cluster file of a sweep lies that was submitted from here, be it by the user's other machine, which
     has sent its cluster's options along.
     """
-    if (sweep.folder / FILE_NAME).exists() and memory.is_mine(sweep.folder):
+    if (sweep.folder / FILE_NAME).exists() and submitted_here.is_mine(sweep.folder):
         return sweep.folder
-    grid_folder = runs.source(sweep)[1]
-    return grid_folder if memory.has_grids(grid_folder) else None
+    grid_folder = run_folders.source(sweep)[1]
+    return grid_folder if submitted_here.has_grids(grid_folder) else None
 
 
 def _start_over(sweep: Sweep, names: list[str], code: Literal[True] | str, notify: Notify) -> None:
     """Removes what the runs have computed, once their code is there: as it is now, or with this hash."""
     if isinstance(code, bool):
-        code, remarks = present.Present(sweep).keep(names)
+        code, remarks = changes.Present(sweep).keep(names)
         tell(notify, remarks)
-    present.mend(sweep, [code])
+    changes.mend(sweep, [code])
     for name in names:
-        runs.start_over(sweep.run(name), code)
+        run_folders.start_over(sweep.run(name), code)
 
 
 def _take_over_code(sweep: Sweep, names: list[str], fresh: str | None, result: Submitted) -> None:
     """Gives runs that have saved nothing yet the code as it is now: what has stopped them may have been mended."""
     remarks: list[str] = []
-    if fresh is None and names and present.Present(sweep).is_here:
-        fresh, remarks = present.Present(sweep).keep(names)
-    if fresh and (taken := sum(runs.take_over_code(sweep.run(name), fresh) for name in names)):
+    if fresh is None and names and changes.Present(sweep).is_here:
+        fresh, remarks = changes.Present(sweep).keep(names)
+    if fresh and (taken := sum(run_folders.take_over_code(sweep.run(name), fresh) for name in names)):
         result.notes += [f"{taken:,} of them with the code as it is now, because nothing had been saved", *remarks]
 
 
@@ -323,7 +326,7 @@ def _refuse_too_much_again(
     """The same for a `retry`, of every cluster that its runs were submitted to."""
     wanted: dict[str, list[Resources]] = {}
     for config in configs.values():
-        wanted.setdefault(config.origin.cluster, []).append(runs.present_resources(config, grid))
+        wanted.setdefault(config.origin.cluster, []).append(run_folders.present_resources(config, grid))
     for cluster, of_each in wanted.items():
         chosen = _find_cluster(cluster, grid_folder)
         if not chosen.is_local:
@@ -348,7 +351,7 @@ def _close_interrupted(sweep: Sweep) -> None:
             submissions.append(sweep.submissions, "end", submission.id, error=INTERRUPTED + note)
 
 
-def _look_at_left(found: runs.Sorted, result: Submitted) -> None:
+def _look_at_left(found: run_folders.Sorted, result: Submitted) -> None:
     """Notes the states of the runs that are left alone; those that ended badly take over the grid's resources."""
     result.there = [*found.left, *found.unsent, *found.interrupted]
     if not found.left:
@@ -359,18 +362,18 @@ def _look_at_left(found: runs.Sorted, result: Submitted) -> None:
         if run.state in TO_RETRY:
             resources = found.left[run.run].config.resources
             try:
-                changed += runs.take_over_resources(result.sweep.run(run.run), resources)
+                changed += run_folders.take_over_resources(result.sweep.run(run.run), resources)
             except UserError as error:
                 result.unreadable[run.run] = str(error)
     if changed:
         result.notes.append(f"{changed} of them will be retried with the grid's new resources")
 
 
-def _units(found: runs.Sorted, sweep: Sweep, code: str, unreadable: dict[str, str]) -> list[Unit]:
+def _units(found: run_folders.Sorted, sweep: Sweep, code: str, unreadable: dict[str, str]) -> list[Unit]:
     """The runs that need a job. One that was trained before keeps its code; where that can't be found out, it is left
     out, and noted in `unreadable`.
     """
-    configs, damaged = runs.read_configs(sweep, list(found.interrupted))
+    configs, damaged = run_folders.read_configs(sweep, list(found.interrupted))
     unreadable |= damaged
     before = [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in configs.items()]
     return [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()] + before

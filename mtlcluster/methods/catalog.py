@@ -11,11 +11,11 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.checked import first_mistake
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.combinations import refuse_meaningless, why_not
 from mtlcluster.methods.options import PerTask
 from mtlcluster.methods.source import Method, read_built_in, read_own
+from mtlcluster.pydantic_errors import first_mistake
 
 FOLDER = Path(__file__).parent
 DEFAULTS = {"schedule": "all", "weighting": "equal", "gradient": "sum"}  # the plain sum of the losses

@@ -13,9 +13,9 @@ from typing import Any, Literal, NoReturn
 
 import pydantic
 
-from mtlcluster.checked import Checked
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods import options as option_types
+from mtlcluster.pydantic_errors import Checked
 from mtlcluster.python_file import parse
 
 BASES = {"Schedule": "schedule", "Weighting": "weighting", "Gradient": "gradient"}

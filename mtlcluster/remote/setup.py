@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtlcluster.config import memory
+from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, cluster_among, read_clusters
-from mtlcluster.config.places import cluster_files, files_here, passed_over
+from mtlcluster.config.cluster_files import cluster_files, files_here, passed_over
 from mtlcluster.errors import ClusterError, UserError
-from mtlcluster.launch.environment import OF_AN_ENVIRONMENT
-from mtlcluster.launch.snapshot import library_hash
-from mtlcluster.launch.view import Line, Piece
-from mtlcluster.remote.connection import folder_there
-from mtlcluster.remote.fleet import Fleet, Remote, Reply
+from mtlcluster.launch.code.snapshot import library_hash
+from mtlcluster.launch.status_table import Line, Piece
+from mtlcluster.processes.environment import OF_AN_ENVIRONMENT
+from mtlcluster.remote.clusters import Fleet, Remote, Reply
+from mtlcluster.remote.ssh import folder_there
 from mtlcluster.remote.wheel import build_wheel
 
 OLDEST = (3, 11)  # as setup.cfg says
 # The plain one first, which is what the cluster's `setup:` lines load.
 PYTHONS = ["python3", "python3.13", "python3.12", "python3.11", "python3.14", "python"]
 PYTHON_VERSION = "import sys; print(*sys.version_info[:2])"
-LIBRARY_VERSION = "from mtlcluster.launch.snapshot import library_hash; print(library_hash())"
+LIBRARY_VERSION = "from mtlcluster.launch.code.snapshot import library_hash; print(library_hash())"
 # Into the environment and nowhere else, whatever pip.conf and variables say; where packages come from is theirs to say.
 PIP_VARIABLES = (
     "unset PIP_PYTHON PIP_PREFIX PIP_ROOT PIP_TARGET; "
@@ -80,7 +80,7 @@ def _named(name: str) -> Cluster:
         return cluster_among(name, files)
     cluster = cluster_among(name, [*files, *files_here()])
     if cluster.file:
-        memory.remember_grids(cluster.file.path.parent)
+        submitted_here.remember_grids(cluster.file.path.parent)
     return cluster
 
 
@@ -152,7 +152,7 @@ def _python(remote: Remote, found: Found) -> str:
 
 def states() -> Iterator[Line]:
     """A line for each cluster: its name, where it is, and whether it is ready."""
-    from mtlcluster.launch import slurm
+    from mtlcluster.launch.executors import slurm
 
     clusters = read_clusters(cluster_files(None))
     with Fleet(clusters.values()) as fleet:

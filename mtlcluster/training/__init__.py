@@ -1,1 +1,1 @@
-"""One run: its problem, the loop, validation, checkpoints, and the history of it all."""
+"""One run: the training-validation loop, validation, exact resume, and the history of it all."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlcluster.problem import Task
-from mtlcluster.training.choice import Choice
+from mtlcluster.training.gradients.aggregate import Choice
 
 POINTS = 1000
 FLUSH_EVERY = 50  # steps

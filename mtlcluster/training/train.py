@@ -13,15 +13,15 @@ from typing import Any, get_type_hints
 import pydantic
 import torch
 
-from mtlcluster.checked import first_mistake
 from mtlcluster.config.job_file import find_job, import_path
 from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
-from mtlcluster.training.control import Control
-from mtlcluster.training.ranks import join, local_rank, local_size
+from mtlcluster.pydantic_errors import first_mistake
+from mtlcluster.training.callbacks import Control
+from mtlcluster.training.distributed import join, local_rank, local_size
+from mtlcluster.training.loader_sockets import fit_names
 from mtlcluster.training.seeding import mix_seed, seed_everything
-from mtlcluster.training.sockets import fit_names
 from mtlcluster.training.trainer import Trainer
 
 

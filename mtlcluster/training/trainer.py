@@ -19,25 +19,25 @@ from mtlcluster.methods.build import build_method
 from mtlcluster.problem import Problem
 from mtlcluster.sweep.history import write_history
 from mtlcluster.sweep.status import UNDEFINED
-from mtlcluster.training.attributes import notes_on_changes, numbers_in
-from mtlcluster.training.buffers import Buffers
-from mtlcluster.training.checkpoint import Checkpoints, State, Unfit, Unreadable, refuse_unreadable
-from mtlcluster.training.contract import BatchError, broken_batches, checked, sample_names
-from mtlcluster.training.control import Control, StopRequested
-from mtlcluster.training.data import batches, epoch_batches, groups, lengths_of, ordered_batches
-from mtlcluster.training.diagnosis import Diagnosis, diagnose, random_before_step
-from mtlcluster.training.foresight import Foreseen, batches_per_epoch, foresee, untouched
-from mtlcluster.training.guard import Guard, NonFinite
+from mtlcluster.training.batch_check import BatchError, broken_batches, checked, sample_names
+from mtlcluster.training.batches import batches, epoch_batches, groups, lengths_of, ordered_batches
+from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.distributed import ALONE, Ranks
+from mtlcluster.training.early_checks import Foreseen, batches_per_epoch, foresee, untouched
+from mtlcluster.training.gradients.backward import Updater
+from mtlcluster.training.gradients.forward import autocast, has_lazy_layers
 from mtlcluster.training.info import describe, device_name
 from mtlcluster.training.metrics import MetricError
-from mtlcluster.training.optimization import LearningRate, base_rates, make_optimizer
-from mtlcluster.training.own_generators import generator_states, own_generators, set_generator_states
-from mtlcluster.training.ranks import ALONE, Ranks
+from mtlcluster.training.nonfinite.diagnosis import Diagnosis, diagnose, random_before_step
+from mtlcluster.training.nonfinite.guard import Guard, NonFinite
+from mtlcluster.training.optimizer import LearningRate, base_rates, make_optimizer
 from mtlcluster.training.recorder import Recorder, Step
-from mtlcluster.training.samples import refuse_other_samples, samples
+from mtlcluster.training.resume.buffers import Buffers
+from mtlcluster.training.resume.checkpoint import Checkpoints, State, Unfit, Unreadable, refuse_unreadable
+from mtlcluster.training.resume.number_attributes import notes_on_changes, numbers_in
+from mtlcluster.training.resume.own_generators import generator_states, own_generators, set_generator_states
+from mtlcluster.training.resume.sample_counts import refuse_other_samples, samples
 from mtlcluster.training.seeding import mix_seed, random_state, seed_everything, set_random_state
-from mtlcluster.training.step import autocast, has_lazy_layers
-from mtlcluster.training.update import Updater
 from mtlcluster.training.validation import AfterBatch, Evaluation, Undefined, check_best, evaluate
 
 NORM_EVERY = 10

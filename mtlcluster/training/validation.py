@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from mtlcluster.config.run import Best
+from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
-from mtlcluster.training.binary import OVERALL, Gathered, judge
-from mtlcluster.training.data import map_tensors
+from mtlcluster.training.binary_metrics import OVERALL, Gathered, judge
+from mtlcluster.training.distributed import ALONE, Ranks
+from mtlcluster.training.gradients.forward import Autocast
 from mtlcluster.training.metrics import NO_LABELS
-from mtlcluster.training.ranks import ALONE, Ranks
-from mtlcluster.training.step import Autocast
 
 AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "collect")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from synthetic import add_run, history, make_sweep, method  # noqa: E402
+from rig.synthetic_sweep import add_run, history, make_sweep, method  # noqa: E402
 
 METHODS = {
     "equal": {},

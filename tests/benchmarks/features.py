@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from mtlcluster import PackedFeatures
-from mtlcluster.features.pack import pack
+from mtlcluster.data.pack_features import pack
 
 VIDEO, AUDIO, BATCH, ROUNDS = 36, 63, 16, 12
 STRETCH = 0.2  # seconds

@@ -19,8 +19,8 @@ from step import mlp
 
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training import trainer as loop
-from mtlcluster.training.control import Control
-from mtlcluster.training.data import groups
+from mtlcluster.training.batches import groups
+from mtlcluster.training.callbacks import Control
 from mtlcluster.training.train import load_build, prepare
 
 BLOCKS, STEPS = 120, 5

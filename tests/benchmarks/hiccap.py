@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from jobs.comic_mischief.hiccap import Hiccap  # noqa: E402
 from mtlcluster import Padded, Task, pad  # noqa: E402
-from mtlcluster.training.data import epoch_batches  # noqa: E402
+from mtlcluster.training.batches import epoch_batches  # noqa: E402
 
 THREADS, BATCH, SHARE, PADDED_STEPS = 2, 4, 6, 3
 TASKS = [Task.binary(name) for name in ("mischief", "mature", "gory", "slapstick", "sarcasm")]

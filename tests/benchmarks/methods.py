@@ -29,8 +29,8 @@ from mtlcluster import MultiTaskModel, Task
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
-from mtlcluster.training.jacobian import Memory
-from mtlcluster.training.update import Updater
+from mtlcluster.training.gradients.backward import Updater
+from mtlcluster.training.gradients.jacobian import Memory
 
 GRAMIAN = ["pcgrad", "gradvac", "mgda", "cagrad", "imtl_g", "nash_mtl", "fairgrad", "aligned_mtl", "upgrad", "config"]
 THEIRS: dict[str, Callable[[int], nn.Module]] = {

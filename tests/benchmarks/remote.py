@@ -23,13 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / part) for part in ("", "remote", "collect", "benchmarks"))]
+sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / part) for part in ("", "benchmarks"))]
 
-import login_node  # noqa: E402
-import slurm_cluster  # noqa: E402
 from collect import make  # noqa: E402
-from login_node import LoginNode  # noqa: E402
-from ssh_client import SshClient  # noqa: E402
+from rig import (  # noqa: E402
+    login_node,
+    slurm_cluster,
+)
+from rig.login_node import LoginNode  # noqa: E402
+from rig.ssh_client import SshClient  # noqa: E402
 
 from mtlcluster.sweep import submissions  # noqa: E402
 from mtlcluster.sweep.folder import Sweep  # noqa: E402
@@ -46,7 +48,7 @@ resources: {partition: closed}
 FETCH = """
 import sys
 from pathlib import Path
-from mtlcluster.remote.fetch import fetch
+from mtlcluster.remote.download import fetch
 fetch(Path(sys.argv[1]), "thousand", None, print)
 """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from handmade import add_runs, at_epoch, local_job, new_sweep  # noqa: E402
+from rig.handmade import add_runs, at_epoch, local_job, new_sweep  # noqa: E402
 
 
 def seconds(*arguments: str) -> float:

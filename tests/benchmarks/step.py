@@ -19,8 +19,8 @@ from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData
 from mtlcluster.config.run import RunConfig
-from mtlcluster.training.control import Control
-from mtlcluster.training.data import groups
+from mtlcluster.training.batches import groups
+from mtlcluster.training.callbacks import Control
 from mtlcluster.training.train import load_build, prepare
 
 BLOCKS, STEPS = 80, 5
@@ -93,7 +93,7 @@ def binary(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    root = Path(__file__).parent.parent.parent
+    root = Path(__file__).parents[2]
     digits = load_build("jobs/digits.py:build", root, RunConfig(job="digits"))
     measure("MLP of 3 M parameters, batch 64          ", mlp, {"a": F.cross_entropy, "b": squared})
     measure("MLP of 3 M parameters, batch 64, clipping", mlp, {"a": F.cross_entropy, "b": squared}, 1.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT), str(ROOT / "tests")]
 
-from slurm_cluster import SlurmCluster, missing  # noqa: E402
+from rig.slurm_cluster import SlurmCluster, missing  # noqa: E402
 
 RUNS = 1000
 REPEATS = 3

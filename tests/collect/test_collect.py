@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from synthetic import add_run, history, make_sweep, method
+from rig.synthetic_sweep import add_run, history, make_sweep, method
 
 from mtlcluster.cli import app
 from mtlcluster.collect.collect import collect

@@ -11,7 +11,7 @@ from mtlcluster.config.run import RunConfig, read_run_config, run_hash
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 JOB = "job: tiny\n"
 
 
@@ -19,7 +19,7 @@ JOB = "job: tiny\n"
 def write(tmp_path):
     """Writes a grid file beside a jobs/ folder; returns its path."""
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/tiny.py").write_text((ROOT / "tests/project/jobs/tiny.py").read_text())
+    (tmp_path / "jobs/tiny.py").write_text((ROOT / "tests/rig/project/jobs/tiny.py").read_text())
 
     def write(text, name="grid.yaml"):
         path = tmp_path / name

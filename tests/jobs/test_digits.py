@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training.train import load_build
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

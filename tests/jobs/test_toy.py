@@ -14,7 +14,7 @@ from jobs.toy.findings import Path as RunPath
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training.train import load_build, train
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def papers_losses(x, y):

@@ -10,11 +10,11 @@ from mtlcluster.collect.gather import gather
 from mtlcluster.collect.survey import survey
 from mtlcluster.config.run import read_run_config, run_hash
 from mtlcluster.errors import UserError
-from mtlcluster.launch.check import check
-from mtlcluster.launch.foreground import run_module
+from mtlcluster.launch.preflight import check
+from mtlcluster.launch.run_module import run_module
 from mtlcluster.launch.submit import preview, resubmit, submit
 from mtlcluster.sweep.history import read_history
-from mtlcluster.training.console import train_file
+from mtlcluster.training.commands.terminal import train_file
 from mtlcluster.training.train import load_build, load_run, train
 
 SOURCE = """
@@ -60,7 +60,9 @@ def test_a_run_uses_the_file_as_it_was_at_its_submission(project, own, make_grid
     assert run_hash(load_run(run.folder)[0]) == planned.hash
     [finished], _ = gather(survey(sweep.sweep), lambda: None)
     assert finished.method == "Shrinks"
-    assert run_module("mtlcluster.training.predict", run.folder, "--split", "test") == 0, capfd.readouterr().err
+    assert run_module("mtlcluster.training.commands.evaluate", run.folder, "--split", "test") == 0, (
+        capfd.readouterr().err
+    )
     assert submit(grid, project / "runs", "local", print).left == {"done": [run.name]}
 
     own.write_text(SOURCE.replace("Shrinks", "Grows"))  # gone: nothing of the run may be lost

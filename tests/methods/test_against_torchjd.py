@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from test_gradients import make
+from rig.methods import make_gradient
 
 pytest.importorskip("torchjd")
 pytestmark = pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP")
@@ -83,7 +83,7 @@ def test_the_same_direction(gradient, reference, sizes, averages, monkeypatch):
     for jacobian in jacobians(sizes):
         tasks = len(jacobian)
         expected = reference(tasks)(jacobian) * (tasks if averages else 1)
-        found = make(gradient, tasks).weights(jacobian @ jacobian.T, EVERY) @ jacobian
+        found = make_gradient(gradient, tasks).weights(jacobian @ jacobian.T, EVERY) @ jacobian
         assert (found - expected).norm() <= 1e-4 * expected.norm(), tasks
 
 
@@ -91,7 +91,7 @@ def test_pcgrad_over_the_same_orders():
     for jacobian in jacobians(UP_TO_5):
         torch.manual_seed(3)
         expected = aggregation.PCGrad()(jacobian)
-        found = make("pcgrad", len(jacobian), seed=3).weights(jacobian @ jacobian.T, EVERY) @ jacobian
+        found = make_gradient("pcgrad", len(jacobian), seed=3).weights(jacobian @ jacobian.T, EVERY) @ jacobian
         torch.testing.assert_close(found, expected)
 
 
@@ -99,7 +99,7 @@ def test_gradvac_over_thirty_steps_in_the_same_order(monkeypatch):
     """The two draw different numbers of orders: here it is always the tasks' own."""
     monkeypatch.setattr(torch, "randperm", lambda count, generator=None: torch.arange(count))
     for tasks in UP_TO_5:
-        method = make({"name": "gradvac", "beta": 0.1}, tasks)
+        method = make_gradient({"name": "gradvac", "beta": 0.1}, tasks)
         reference = aggregation.GradVac(beta=0.1, eps=0.0)
         rng = np.random.default_rng(tasks)
         for _ in range(30):
@@ -114,7 +114,7 @@ def test_graddrop_with_the_same_draws(leak, monkeypatch):
         draws = torch.from_numpy(np.random.default_rng(0).uniform(size=jacobian.shape[1]))
         monkeypatch.setattr(torch, "rand", lambda *shape, _draws=draws, **where: _draws)
         expected = aggregation.GradDrop(leak=torch.full((len(jacobian),), leak))(jacobian)
-        method = make({"name": "graddrop", "leak": leak}, len(jacobian))
+        method = make_gradient({"name": "graddrop", "leak": leak}, len(jacobian))
         torch.testing.assert_close(method.direction(jacobian, EVERY), expected)
 
 
@@ -122,7 +122,7 @@ def test_graddrop_with_the_same_draws(leak, monkeypatch):
 
 
 def passed_on(aggregator, options=None, tasks=4):
-    return make({"name": "torchjd", "aggregator": aggregator, "options": options}, tasks)
+    return make_gradient({"name": "torchjd", "aggregator": aggregator, "options": options}, tasks)
 
 
 def test_any_aggregator_by_its_name_with_options():

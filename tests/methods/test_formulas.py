@@ -3,19 +3,7 @@
 import numpy as np
 import pytest
 import torch
-
-from mtlcluster.methods.base import Context
-from mtlcluster.methods.build import build_method
-from mtlcluster.methods.catalog import check_method
-from mtlcluster.problem import Task
-
-TASKS = [Task.classification("a", 3), Task.binary("b"), Task.regression("c")]
-ALL = slice(None)
-
-
-def make(method, seed=0, tasks=TASKS):
-    context = Context(tasks, torch.Generator().manual_seed(seed), total_steps=10, steps_per_epoch=5)
-    return build_method(check_method(method), context, torch.device("cpu"))
+from rig.methods import ALL, TASKS, make
 
 
 def test_pcgrad_golden_value():

@@ -8,31 +8,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from rig.methods import make_gradient
 
-from mtlcluster.methods.base import Context
-from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
 from mtlcluster.methods.gradients import graddrop
 from mtlcluster.methods.solvers import nonnegative, square_root
-from mtlcluster.problem import Task
 
 UNCLIPPED = {"name": "nash_mtl", "max_norm": 1e12}
 SIZES = [1, 2, 3, 5, 10, 20]
 SCALES = [1e-6, 1.0, 1e6]
 
 
-TASKS = [Task.regression(f"task {i}") for i in range(max(SIZES))]
-
-
-def make(gradient, tasks, seed=0):
-    context = Context(TASKS[:tasks], torch.Generator().manual_seed(seed), total_steps=10, steps_per_epoch=5)
-    return build_method(check_method({"gradient": gradient}), context, torch.device("cpu"))[2]
-
-
 def weigh(gradient, jacobian):
     """The weights [A] of a fresh method, which has been given the Gramian."""
     rows = torch.from_numpy(jacobian)
-    weights = make(gradient, len(jacobian)).weights(rows @ rows.T, slice(None))
+    weights = make_gradient(gradient, len(jacobian)).weights(rows @ rows.T, slice(None))
     assert weights.dtype == torch.float64
     assert weights.shape == (len(jacobian),)
     assert weights.isfinite().all()
@@ -78,7 +68,7 @@ def test_upgrads_golden_value_comes_with_a_ridge():
     jacobian = torch.tensor([[-4.0, 1, 1], [6, 1, 1]], dtype=torch.float64)
     gramian = jacobian @ jacobian.T
     ridge = 1e-4 * gramian.trace() * torch.eye(2)
-    direction = make("upgrad", 2).weights(gramian + ridge, slice(None)) @ jacobian / 2
+    direction = make_gradient("upgrad", 2).weights(gramian + ridge, slice(None)) @ jacobian / 2
     assert direction.tolist() == pytest.approx([0.2929, 1.9004, 1.9004], abs=5.1e-5)
 
 
@@ -187,7 +177,7 @@ def test_aligned_mtl_is_the_sum_of_the_aligned_gradients():
 def test_gradvac_vaccinates_the_vectors_themselves():
     """Algorithm 1 on the gradients, its running cosines over 40 steps with changing tasks, over the same orders."""
     rng, orders, beta = np.random.default_rng(0), torch.Generator().manual_seed(3), 0.2
-    method, rho = make({"name": "gradvac", "beta": beta}, 4, seed=3), np.zeros((4, 4))
+    method, rho = make_gradient({"name": "gradvac", "beta": beta}, 4, seed=3), np.zeros((4, 4))
     for step in range(40):
         tasks = [[0, 1, 2, 3], [0, 2], [1, 2, 3]][step % 3]
         original = (rng.normal(size=(4, 9)) + 0.3)[tasks] * 10.0 ** (step % 5 - 2)
@@ -275,7 +265,7 @@ SMOOTHING = [
 
 @pytest.mark.parametrize(("gradient", "by_the_paper"), SMOOTHING, ids=[str(gradient) for gradient, _ in SMOOTHING])
 def test_what_smooths_over_hundreds_of_steps_with_changing_tasks(gradient, by_the_paper):
-    method = make(gradient, 3)
+    method = make_gradient(gradient, 3)
     for chosen, active, gradients in stream(300):
         found = method.direction(torch.from_numpy(gradients), active)
         np.testing.assert_allclose(found.numpy(), by_the_paper(chosen, gradients), rtol=1e-9)
@@ -284,7 +274,7 @@ def test_what_smooths_over_hundreds_of_steps_with_changing_tasks(gradient, by_th
 @pytest.mark.parametrize("gradient", ["graddrop", "db_mtl", {"name": "db_mtl", "beta": 0.0}, "moco"], ids=str)
 def test_it_goes_on_exactly_after_a_checkpoint(gradient, tmp_path):
     """A fresh object of the same run, which has not seen how many parameters there are; the generator is the run's."""
-    whole, resumed, steps = make(gradient, 3), make(gradient, 3), list(stream(40))
+    whole, resumed, steps = make_gradient(gradient, 3), make_gradient(gradient, 3), list(stream(40))
     for _, active, gradients in steps[:20]:
         whole.direction(torch.from_numpy(gradients).float(), active)
     torch.save(whole.state_dict(), tmp_path / "state.pt")
@@ -297,9 +287,9 @@ def test_it_goes_on_exactly_after_a_checkpoint(gradient, tmp_path):
 
 def test_db_mtl_takes_the_weighting_of_its_paper_and_keeps_nothing_without_smoothing():
     assert check_method("db_mtl")["weighting"]["name"] == "scale_invariant"
-    assert not make({"name": "db_mtl", "beta": 0.0}, 3).state_dict()
+    assert not make_gradient({"name": "db_mtl", "beta": 0.0}, 3).state_dict()
     with pytest.raises(ValueError, match="beta = 1 never looks at a gradient"):
-        make({"name": "db_mtl", "beta": 1.0}, 3)
+        make_gradient({"name": "db_mtl", "beta": 1.0}, 3)
 
 
 def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
@@ -307,7 +297,7 @@ def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
     monkeypatch.setattr(graddrop, "COLUMNS", 4)
     jacobian = torch.tensor([[3.0, -1.0, 0.0, 1.0, -2.0], [-1.0, -2.0, 0.0, 0.5, 1.0], [0.0, -0.5, 0.0, 0.0, 1.0]])
     positive, negative = jacobian.clamp_min(0).sum(0), jacobian.clamp_max(0).sum(0)
-    method = make("graddrop", 3)
+    method = make_gradient("graddrop", 3)
     draws = torch.stack([method.direction(jacobian.clone(), slice(None)) for _ in range(4000)])
     assert bool(((draws == positive) | (draws == negative)).all())
     purity = 0.5 * (1 + jacobian.sum(0) / jacobian.abs().sum(0))
@@ -317,13 +307,17 @@ def test_graddrop_keeps_one_sign_by_how_much_the_gradients_agree(monkeypatch):
     assert kept[3] == 1
     assert not draws[:, 2].any()
     assert torch.corrcoef(draws[:, [0, 4]].T)[0, 1].abs() < 0.06  # of two chunks
-    some = make({"name": "graddrop", "leak": 0.25}, 3).direction(jacobian.clone(), slice(None))
+    some = make_gradient({"name": "graddrop", "leak": 0.25}, 3).direction(jacobian.clone(), slice(None))
     assert bool(((some == positive + 0.25 * negative) | (some == negative + 0.25 * positive)).all())
 
 
 def test_graddrop_draws_alike_wherever_the_runs_generator_is_the_same():
     jacobian = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 100)))
-    first, again, other = make("graddrop", 3), make("graddrop", 3), make("graddrop", 3, seed=1)
+    first, again, other = (
+        make_gradient("graddrop", 3),
+        make_gradient("graddrop", 3),
+        make_gradient("graddrop", 3, seed=1),
+    )
     torch.manual_seed(0)
     expected = [first.direction(jacobian.clone(), slice(None)) for _ in range(2)]
     torch.manual_seed(1)  # torch's own generator is not asked

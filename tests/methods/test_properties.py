@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_gradients import make
+from rig.methods import make_gradient
 
 from mtlcluster.methods.catalog import names
 
@@ -81,7 +81,7 @@ def degenerate(draw):
 
 def first_direction(name, jacobian, rounded=False):
     """Of a fresh method. rounded: all that it sees is of gradients in float32, as in training."""
-    method = make({"name": name, **PROMISES[name].options}, len(jacobian))
+    method = make_gradient({"name": name, **PROMISES[name].options}, len(jacobian))
     rows = torch.from_numpy(jacobian)
     rows = rows.float() if rounded else rows
     if method.needs == "nothing":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_formulas import ALL, TASKS, make
+from rig.methods import ALL, TASKS, make
 from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
@@ -12,8 +12,8 @@ from mtlcluster.config.run import RunConfig
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method, method_label
-from mtlcluster.training.batch import largest_remainder
-from mtlcluster.training.control import Control
+from mtlcluster.training.callbacks import Control
+from mtlcluster.training.gradients.batch import largest_remainder
 from mtlcluster.training.train import prepare
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_formulas import ALL, TASKS, make
+from rig.methods import ALL, TASKS, make
 
 from mtlcluster.methods.catalog import names
 

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import login_node
 import pytest
-import slurm_cluster
-from laptop import Laptop
-from login_node import LoginNode
-from slurm_cluster import SlurmCluster
-from ssh_client import SshClient
+from rig import login_node, slurm_cluster
+from rig.laptop import Laptop
+from rig.login_node import LoginNode
+from rig.slurm_cluster import SlurmCluster
+from rig.ssh_client import SshClient
 
 
 class RemoteCluster(NamedTuple):

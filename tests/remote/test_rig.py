@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster import wait_for
+from rig.slurm_cluster import wait_for
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:

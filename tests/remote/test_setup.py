@@ -5,28 +5,17 @@ Nothing is downloaded: an `install:` line lets the new environment see the packa
 setuptools.
 """
 
-import subprocess
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
+from rig.connections import INSTALL, NEW, READY, ssh
 
-from mtlcluster.remote.connection import ConnectionLost
 from mtlcluster.remote.setup import set_up
+from mtlcluster.remote.ssh import ConnectionLost
 
-PACKAGES = Path(find_spec("torch").origin).parents[1]
-INSTALL = f'cd "$VIRTUAL_ENV"/lib/python3*/site-packages && rm -rf setuptools*; echo {PACKAGES} > seen.pth  # no torch'
 VENV, UPDATE = "make a virtual environment with python3 (3.", "bring mtlcluster up to this version"
-NEW = {"environment": None, "root": "~/of mine", "install": [INSTALL]}
-READY = "plain is ready; next: mtlcluster submit GRID --cluster plain"
 
 
 def to_do(said: str) -> list[str]:
     return [line.partition("to do: ")[2] for line in said.splitlines() if "to do: " in line]
-
-
-def ssh(command: str) -> str:
-    return subprocess.run(["ssh", "plain", command], capture_output=True, text=True, check=True).stdout
 
 
 def states(laptop) -> dict[str, str]:

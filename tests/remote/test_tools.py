@@ -1,5 +1,5 @@
 """What a user has set for ssh, rsync, pip and Python, here or over there, is not in the way of one command. Of the kind
-of tests/kinds/test_d11_settings_of_other_tools.py.
+of tests/processes/test_settings_of_other_tools.py.
 """
 
 import os
@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_connection import configure, opened, refused
-from test_setup import INSTALL, NEW, READY, ssh
+from rig.connections import INSTALL, NEW, READY, configure, opened, refused, ssh
 
 TREE = {"a/one.txt": b"1", "a/two words.txt": b"22", "link.txt": b"333", "\u4efb\u52a1.txt": b"4444"}
 

@@ -14,7 +14,7 @@ from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import read_history
 from mtlcluster.sweep.status import read_status
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 GRID = """
 name: digits
 job: digits

@@ -12,7 +12,7 @@ import pytest
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import read_history
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 GRID = """
 name: comic
 job: comic_mischief

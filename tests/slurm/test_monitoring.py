@@ -3,11 +3,11 @@
 import re
 import subprocess
 
-from handmade import add_runs, at_epoch, fake_program, new_sweep
-from slurm_cluster import wait_for
+from rig.handmade import add_runs, at_epoch, fake_program, new_sweep
+from rig.slurm_cluster import wait_for
 
-from mtlcluster.launch import control
-from mtlcluster.launch.status import observe
+from mtlcluster.launch import cancel, select_runs
+from mtlcluster.launch.run_status import observe
 from mtlcluster.sweep.status import read_status
 
 
@@ -71,7 +71,7 @@ def test_accounting_tells_how_a_job_ended_that_squeue_has_forgotten(tmp_path, sl
 
 
 def test_cancel_takes_out_only_jobs_that_have_nothing_else_to_do(tmp_path, slurm, monkeypatch):
-    monkeypatch.setattr(control, "GRACE", 3.0)
+    monkeypatch.setattr(cancel, "GRACE", 3.0)
     sweep = new_sweep(tmp_path)
     own, shared = sbatch("--hold", "--wrap=true"), sbatch("--hold", "--wrap=true")
     # A worker that sees the cancel file, saves and ends; and one that hangs.
@@ -85,8 +85,8 @@ def test_cancel_takes_out_only_jobs_that_have_nothing_else_to_do(tmp_path, slurm
     run.status.rename(tmp_path / "last")
     add_runs(sweep, obeys, {"obeys": at_epoch(3)}, "0003")
     jobs_are(slurm, lambda now: [now[obeys], now[hangs]] == ["RUNNING"] * 2)
-    runs = control.meant(sweep.name, observe([sweep]), ["own", "shared-meant", "obeys", "hangs"])
-    control.cancel(sweep, runs, print)
+    runs = select_runs.meant(sweep.name, observe([sweep]), ["own", "shared-meant", "obeys", "hangs"])
+    cancel.cancel(sweep, runs, print)
     jobs_are(slurm, lambda now: now[hangs] == "CANCELLED" and now[obeys] == "COMPLETED")
     now = slurm.jobs(live=False)
     assert (now[own], now[shared]) == ("CANCELLED", "PENDING")

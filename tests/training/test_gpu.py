@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from runs import assert_same, tiny, tiny_with_stops
-from test_resume import METHODS
+from rig.tiny_runs import METHODS, assert_same, tiny, tiny_with_stops
 
 pytestmark = [
     pytest.mark.gpu,

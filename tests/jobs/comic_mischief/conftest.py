@@ -9,7 +9,7 @@ import pytest
 
 from jobs.comic_mischief.annotations import read_annotations
 from jobs.comic_mischief.synthetic import make_annotations, make_features
-from mtlcluster.features.pack import pack
+from mtlcluster.data.pack_features import pack
 
 ROOT = Path(__file__).parents[3]
 REAL = Path(os.environ.get("COMIC_MISCHIEF", ROOT.parent / "shared/data/comic_mischief_annotations.json"))

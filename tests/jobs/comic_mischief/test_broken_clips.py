@@ -7,13 +7,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from rig.comic_mischief import JOB, ROOT, config
 
-from mtlcluster.training.contract import BatchError
-from mtlcluster.training.control import Control
-from mtlcluster.training.data import epoch_batches
-from mtlcluster.training.guard import NonFinite
+from mtlcluster.training.batch_check import BatchError
+from mtlcluster.training.batches import epoch_batches
+from mtlcluster.training.callbacks import Control
+from mtlcluster.training.nonfinite.guard import NonFinite
 from mtlcluster.training.train import load_build, prepare
-from tests.jobs.comic_mischief.test_build import JOB, ROOT, config
 
 
 def trainer(folder, run, spoil=None):

@@ -1,9 +1,8 @@
 """The experiment as a grid names it: its options, its paths, the shipped configurations, and a step of it."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from rig.comic_mischief import JOB, ROOT, config
 from torch.utils.data import DataLoader
 
 from mtlcluster import train
@@ -11,15 +10,7 @@ from mtlcluster.config.grid import read_grid
 from mtlcluster.config.run import RunConfig, read_run_config, run_hash
 from mtlcluster.training.train import load_build
 
-ROOT = Path(__file__).parents[3]
-JOB = "jobs/comic_mischief/__init__.py:build"
 TASKS = ["mischief", "mature", "gory", "slapstick", "sarcasm"]
-
-
-def config(clips, data=None, **more):
-    data = {"annotations": str(clips / "annotations.json"), "features": str(clips / "features.h5"), **(data or {})}
-    model = {"text_encoder": "small", "units": 8}
-    return RunConfig(**{"job": JOB, "data": data, "model": model, "batch_size": 8, "epochs": 1, **more})
 
 
 def test_it_trains_and_says_what_it_found(clips, tmp_path, capsys):

@@ -10,8 +10,8 @@ from jobs.comic_mischief import Data, Model, load
 from jobs.comic_mischief.data import Collate, balanced_weights
 from jobs.comic_mischief.synthetic import WIDTHS
 from mtlcluster import PackedFeatures, Task
-from mtlcluster.features.pack import pack
-from mtlcluster.training.contract import check_batch
+from mtlcluster.data.pack_features import pack
+from mtlcluster.training.batch_check import check_batch
 
 
 def options(clips, **more):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from jobs.comic_mischief.hiccap import Hiccap
 from mtlcluster import pad
-from mtlcluster.training.update import last_shared_layer
+from mtlcluster.training.gradients.backward import last_shared_layer
 
 LENGTHS = {"text": (4, 9, 2), "video": (8, 3, 5), "audio": (1, 15, 7)}  # each is the longest of one modality
 ALL = ["text", "video", "audio"]

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from published import BERT, UNITS, Published
+from rig.published import BERT, UNITS, Published
 
 from jobs.comic_mischief.hiccap import Hiccap
 from jobs.comic_mischief.pretrained import load_pretrained

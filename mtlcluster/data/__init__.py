@@ -1,0 +1,1 @@
+"""Data that jobs may use: tensors, padded sequences, and features of many clips packed into one file."""

@@ -1,0 +1,147 @@
+"""What of a project goes into the code of its runs: the job, what it imports of it, and what the grid names."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mtlcluster
+from mtlcluster.config.job_file import OWN_MODULES, JobFile
+from mtlcluster.errors import UserError
+from mtlcluster.launch.code.imports import Imports, is_called_as_installed, is_package, walk
+from mtlcluster.processes.pythonpath import users
+
+SOURCES = {".py", ".yaml", ".yml", ".json", ".txt", ".toml", ".sh", ".cfg"}
+LARGEST = 2**20  # bytes of a file; what is larger is data, not code
+MOST = 20 * 2**20  # bytes of all of a project together
+OWN_METHODS = "own_methods"  # where methods of one's own are kept, wherever they came from
+NOT_MISSED = {"", ".md", ".rst", ".ipynb", ".pyc", ".pyi"}  # files that no program reads
+NAMED = 5  # files in one sentence
+
+
+@dataclass
+class Project:
+    """Its files by their path in the snapshot; the places that they come from; what the user should know of them."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    unused: set[str] = field(default_factory=set)  # those in jobs/ that this job does not import
+    places: list[Path] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def collect(job: JobFile, methods: Iterable[Path] = (), asked: Sequence[Path] = ()) -> Project:
+    """Reads jobs/ as a whole, of a lone job file that file and the .py beside it; the files of methods of one's own,
+    each of another name; whatever these import of the project; and what the grid asks for.
+
+    Raises UserError for what can't be read or is too much.
+    """
+    methods, folder = list(methods), job.root / job.file.parent
+    in_jobs = job.file.parts[0] == "jobs"
+    imports = Imports(job.root, job.file)
+    also = [file for path in asked for file in _files(path)]
+    imports.follow([*_of_job(job), *methods, *(file for file in also if file.suffix == ".py")])
+    beside = walk(job.root / "jobs") if in_jobs else sorted(folder.glob("[!.]*.py"))
+    found = dict.fromkeys(beside, "jobs" if in_jobs else "")
+    for file in (file for package in imports.packages for file in walk(package)):
+        found.setdefault(file, "")
+    found |= dict.fromkeys(imports.modules, "")
+    found |= dict.fromkeys(also, "asked")
+    places = [job.root / "jobs" if in_jobs else folder, *imports.packages, *imports.modules, *asked]
+    project = Project(places=[place for place in places if not {*place.parents} & {*places}])
+    contents = _read(job.root, found, project.remarks)
+    apart = {top for top in {file.relative_to(job.root).parts[0] for file in contents} if _is_apart(job, top, imports)}
+    for file, content in contents.items():
+        inside = file.relative_to(job.root)
+        name = str(Path(OWN_MODULES, inside) if inside.parts[0] in apart else inside)
+        project.files[name] = content
+        if found[file] == "jobs" and file not in imports.followed:
+            project.unused.add(name)
+    project.files |= {f"{OWN_METHODS}/{path.name}": path.read_bytes() for path in methods}
+    project.remarks += _used_in_place(imports)
+    return project
+
+
+def _of_job(job: JobFile) -> list[Path]:
+    """The job's own files: one, or those of its package."""
+    file = job.root / job.file
+    return [path for path in walk(file.parent) if path.suffix == ".py"] if file.name == "__init__.py" else [file]
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return walk(path) if path.is_dir() else [path]
+
+
+def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, bytes]:
+    """The contents of what is code or was asked for, as far as there is room. What is left out is remarked on."""
+    left: dict[str, list[str]] = {}
+    contents: dict[Path, bytes] = {}
+    room = MOST
+    # What can't be done without comes first.
+    for file, kind in sorted(found.items(), key=lambda item: (item[1] != "asked", item[0].suffix != ".py", item[0])):
+        name, size = shown(file.relative_to(root)), _size(file)
+        if kind != "asked" and file.suffix in NOT_MISSED:
+            continue
+        if why := _why_not(file, kind, size, room):
+            left.setdefault(why, []).append(name)
+            continue
+        try:
+            contents[file] = file.read_bytes()
+            room -= size
+        except OSError as error:
+            left.setdefault(f"for it can't be read ({error.strerror or error})", []).append(name)
+    for why, names in left.items():
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        take = f"; `code: [{names[0]}]` in the grid takes it"
+        remarks.append(f"not in the code of the runs, {why}: {', '.join(names[:NAMED])}{more}{take}")
+    return contents
+
+
+def _why_not(file: Path, kind: str, size: int, room: int) -> str:
+    """Why a file is left out; "" for one that is taken. Raises UserError for one that can't be left out."""
+    if kind != "asked":
+        if file.suffix not in SOURCES:
+            return f"as its name ends in none of {' '.join(sorted(SOURCES))}"
+        if kind == "jobs" and file.suffix == ".json":
+            return "as .json may be data or credentials"
+        if size > LARGEST:
+            return "for it is larger than 1 MB"
+        if size > room and file.suffix != ".py":
+            return f"for all together would be more than {MOST // 2**20} MB"
+    if size > room:
+        raise UserError(f"{file}: with it the code comes to more than {MOST // 2**20} MB; keep data apart")
+    return ""
+
+
+def shown(name: str | Path) -> str:
+    """A file's name in a sentence, whatever bytes it is made of."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}; it is to go into the code of the runs") from None
+
+
+def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
+    """Whether a module or package in the root is called like an installed one. The worker must not find it in place of
+    that; the job does, as it does in the project.
+    """
+    path = job.root / top
+    if top == job.file.parts[0] or not (path.suffix == ".py" or is_package(path)):
+        return False
+    return is_called_as_installed(path.stem, imports.places)
+
+
+def _used_in_place(imports: Imports) -> list[str]:
+    """Sentences about code that the runs use and that no snapshot holds."""
+    said = [
+        f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run"
+        for name, place in sorted(imports.editable.items())
+    ]
+    library = Path(mtlcluster.__file__).parents[1]  # of which the runs have a copy
+    if entries := [entry for entry in users() if Path(entry) != library]:
+        where = os.pathsep.join(entries)
+        said.append(f"PYTHONPATH is kept behind the code of runs here, which use it as it is when they run: {where}")
+    return said

@@ -1,0 +1,230 @@
+"""What has become of each run: derived from the worker's status.json, the cancel file and the scheduler's answer.
+
+A worker's word about an end (done, failed, cancelled) stands. Of a run that has not ended the scheduler is asked first
+and the file is read afterwards, so that a run which ends in between is not called lost. A file that an earlier
+submission's worker wrote tells how far the run is, not its state: the new worker has not begun yet. A run without an
+accepted submission (`submit` was killed) is queued, without a job. A run whose job is gone is not over while a process
+of it lives, which its lock tells: it saves before it ends.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtlcluster import printable
+from mtlcluster.errors import tell_once
+from mtlcluster.launch.executors.job_state import Answer, Traces, ask
+from mtlcluster.launch.jobs import Job, given, told_by
+from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import is_locked
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.reading import Unreadable
+from mtlcluster.sweep.status import ENDED, State, Status, read_status
+
+TO_RETRY: tuple[State, ...] = ("failed", "lost", "cancelled")
+SILENCE = 120.0  # seconds without a heartbeat, of which there is one in ten, that are told
+ORPHAN = "its job is gone, but its training process is still alive: it saves and ends by itself"
+
+
+@dataclass
+class RunStatus:
+    """One run as `status` shows it; these are the fields of `status --json`, which docs/status-json.md explains.
+
+    Times are Unix seconds, durations seconds.
+    """
+
+    sweep: str
+    run: str
+    state: State
+    verified: bool  # False: the scheduler could not be asked, `state` is the last that is known
+    cancelling: bool  # cancelled by the user, and not ended yet
+    epoch: int  # finished epochs
+    epochs: int  # of how many; 0 until known
+    step: int
+    steps: int
+    seconds_left: float | None  # None unless running and known
+    elapsed: float  # spent training, all attempts together
+    started: float | None
+    heartbeat: float | None  # when the worker last wrote
+    attempt: int
+    cluster: str
+    job_id: str  # "" where no submission of the run was accepted yet
+    host: str
+    device: str
+    latest: dict[str, float]  # newest values by series name
+    best: dict[str, Any] | None
+    error: str  # one line, for a failed run, and where status.json can't be read
+    scheduler: str  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
+    notes: list[str] = field(default_factory=list)
+    age: float = 0.0  # how long ago this was so, where the run's cluster can't be reached
+    silent: float = 0.0  # running, but without a heartbeat for so long; 0 where it has one
+
+    def __post_init__(self) -> None:
+        """Whoever has sent the folder, and whatever a cluster or a scheduler says, each text is one plain line."""
+        for name in ("cluster", "job_id", "host", "device", "error", "scheduler"):
+            setattr(self, name, printable.line(str(getattr(self, name))))
+        self.notes = [printable.line(str(note)) for note in self.notes]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def share(self) -> float:
+        """How much of the training is behind it, from 0 to 1."""
+        if self.state == "done":
+            return 1.0
+        return self.step / self.steps if self.steps else self.epoch / self.epochs if self.epochs else 0.0
+
+
+def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> list[RunStatus]:
+    """All runs of `sweeps` (of them only those called `names`, where given), in the order of sweeps and names."""
+    looks = [look for sweep in sweeps for look in _first_look(sweep, names)]
+    unsettled = [look for look in looks if not look.settled]
+    answers = ask(_traces(unsettled), {look.owner for look in unsettled})
+    for look in unsettled:
+        look.answer = answers.get(look.job.id)
+        look.read()
+    return [look.conclude() for look in looks]
+
+
+def _traces(looks: "list[_Look]") -> dict[str, Traces]:
+    """What there is to see of the jobs of runs, by id: when one was submitted, or any of its runs last wrote."""
+    found: dict[str, Traces] = {}
+    for look in looks:
+        if look.job.id:
+            heard = max(look.job.time, look.file.heartbeat if look.current else 0.0)
+            if (other := found.get(look.job.id)) is None or heard > other.heard:
+                found[look.job.id] = Traces(look.sweep.worker_log(look.job.submission), heard)
+    return found
+
+
+def count(runs: Iterable[RunStatus]) -> Counter[State]:
+    return Counter(run.state for run in runs)
+
+
+@dataclass
+class _Look:
+    """A run's file and jobs, as far as they have been looked at."""
+
+    sweep: Sweep
+    run: Run
+    job: Job  # of the last submission that was accepted
+    owner: int
+    file: Status = field(default_factory=Status)
+    unreadable: str = ""
+    answer: Answer | None = None
+
+    def read(self) -> None:
+        if self.answer and self.answer.state == "gone":
+            with suppress(OSError):
+                list(self.run.folder.iterdir())  # a network file system looks beyond its cache then
+        try:
+            self.file, self.unreadable = read_status(self.run.status) or Status(), ""
+        except (OSError, ValueError) as error:
+            why = str(error).removeprefix(f"{self.run.status}: ")
+            self.file, self.unreadable = Status(), f"status.json can't be read: {why}"
+
+    @property
+    def current(self) -> bool:
+        """Whether the file is from the worker of the last accepted submission."""
+        return bool(self.job.submission) and self.file.submission == self.job.submission
+
+    @property
+    def settled(self) -> bool:
+        """Without a submission it was trained elsewhere and brought home, or by the job of a killed `submit`."""
+        return (self.current or not self.job.submission) and self.file.state in ENDED
+
+    def state(self) -> tuple[State, bool]:
+        """The state, and whether it is verified."""
+        if self.settled:
+            return self.file.state, True
+        said = self.file.state if self.current else "queued"
+        if self.answer is None or self.answer.state == "gone":
+            return self._without_job(self.answer), True
+        if self.answer.state == "unknown":
+            return said, False
+        if self.unreadable and is_locked(self.run.lock):
+            said = "running"
+        # In a job that runs, a run that does not is waiting for its turn.
+        return ("running" if self.answer.state == said == "running" else "queued"), True
+
+    def _without_job(self, answer: Answer | None) -> State:
+        """answer: where it had one."""
+        if is_locked(self.run.lock):
+            return "running"
+        if self.run.cancel.exists() or (answer and answer.said == "CANCELLED"):
+            return "cancelled"
+        return "lost" if answer else "queued"
+
+    def conclude(self) -> RunStatus:
+        file, (state, verified) = self.file, self.state()
+        notes = [*file.notes, self.unreadable] if self.unreadable else [*file.notes]
+        if state == "running" and verified and (self.answer is None or self.answer.state == "gone"):
+            notes.append(ORPHAN)
+        silent, words = self._silence() if state == "running" and self.current else (0.0, "")
+        notes += [words] if words else []
+        return RunStatus(
+            sweep=self.sweep.name,
+            run=self.run.name,
+            state=state,
+            verified=verified,
+            cancelling=state not in ENDED and self.run.cancel.exists(),
+            epoch=file.epoch,
+            epochs=file.epochs,
+            step=file.step,
+            steps=file.steps,
+            seconds_left=file.seconds_left if state == "running" else None,
+            elapsed=file.elapsed,
+            started=file.started or None,
+            heartbeat=file.heartbeat or None,
+            attempt=file.attempt,
+            cluster=self.job.cluster,
+            job_id=self.job.id,
+            host=file.host,
+            device=file.device,
+            latest=file.latest,
+            best=file.best,
+            error=file.error if state == "failed" else self.unreadable,
+            scheduler=self.answer.said if self.answer else "",
+            notes=notes,
+            silent=silent,
+        )
+
+    def _silence(self) -> tuple[float, str]:
+        """For how long its worker has not written, and what that may mean. A heartbeat bears the time of the worker's
+        machine, the file's own time that of the file system: where they differ by much, a clock is wrong.
+        """
+        now, host = time.time(), self.file.host
+        age = written = now - self.file.heartbeat
+        if host != os.uname().nodename:
+            with suppress(OSError):
+                written = now - self.run.status.stat().st_mtime
+        if age > SILENCE >= written:
+            return age, f"its heartbeat is {age:.0f} s old, but its file new: does the clock of {host} differ?"
+        silent = written if age < 0 else age
+        if silent <= SILENCE:
+            return 0.0, ""
+        return silent, f"no heartbeat for {silent:.0f} s: its worker or {host} hangs or sleeps, or the disk is full"
+
+
+def _first_look(sweep: Sweep, names: Collection[str] | None) -> list[_Look]:
+    runs = [run for run in sweep.runs() if names is None or run.name in names]
+    try:
+        jobs = given(submissions.read(sweep.submissions))
+    except Unreadable as error:
+        tell_once(f"{error}; of runs that have not begun no job is known")
+        jobs = {}
+    owner = sweep.folder.stat().st_uid
+    looks = []
+    for run in runs:
+        look = _Look(sweep, run, jobs.get(run.name, Job()), owner)
+        look.read()
+        if not look.settled and not look.current:
+            look.job = told_by(look.file, run, sweep, look.job.submission) or look.job
+        looks.append(look)
+    return looks

@@ -1,0 +1,1 @@
+"""How processes of mtlcluster are started: their environment and PYTHONPATH."""

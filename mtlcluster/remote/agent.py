@@ -1,0 +1,176 @@
+"""What a command here asks of a cluster, done over there: `python -m mtlcluster.remote.agent ROOT VERB` on a login node
+reads one JSON object and prints one. The runs of ROOT/runs are that machine's own, with all that the verbs do locally.
+
+    look    {"sweep"}: "" for all                       -> {"version", "runs", "job_files": {sweep: …}}
+            and {"files"}: names of files of a run      -> the same and {"files": {sweep: {run: sizes and times}}}
+    prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
+    submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
+                                                        -> {"jobs", "submitted", "unreadable", "runs"}
+    cancel  {"sweep", "names"}                          -> {"runs"}
+    retry   {"sweep", "cluster", "options", "arriving", "code", "fresh", "names"}       code: of a restart, else "";
+            fresh: for those that have saved nothing yet, or ""
+                                                        -> {"jobs", "submitted", "unreadable", "runs"}
+
+`runs` are those of the sweep as `status` sees them. What can't be done is {"error": words, "mistake": whether it is
+the user's}. Files that are copied here arrive in a hidden folder, from which they are renamed into the sweep: so runs
+and code appear whole, as everywhere.
+"""
+
+import atexit
+import gc
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.errors import SchedulerError, UserError
+from mtlcluster.launch.run_status import observe
+from mtlcluster.sweep.files import locked, replace_text
+from mtlcluster.sweep.folder import Sweep, job_of, sizes_and_times, sweeps
+from mtlcluster.sweep.names import RUN, SWEEP, fits
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
+
+
+def look(runs_folder: Path, request: Request) -> Reply:
+    sweep = Sweep(runs_folder / request["sweep"])
+    chosen = sweeps(runs_folder) if not request["sweep"] else [sweep] if sweep.folder.is_dir() else []
+    chosen = [sweep for sweep in chosen if fits(SWEEP, sweep.name)]
+    # What each sweep is of: one of the same name may be of another project.
+    jobs = {sweep.name: job_of(sweep) for sweep in chosen}
+    reply = {"version": _version(), "runs": _runs(*chosen), "job_files": jobs}
+    if names := request.get("files"):
+        reply["files"] = {sweep.name: sizes_and_times(sweep, names) for sweep in chosen}
+    return reply
+
+
+def prepare(runs_folder: Path, request: Request) -> Reply:
+    """Makes the sweep's folder, and finds out what would be in the way of a submission."""
+    from mtlcluster.launch import run_folders
+    from mtlcluster.launch.executors import slurm
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    run_folders.refuse_other_job(sweep, request["job"])
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    probe = sweep.folder / f".probe-{os.getpid()}"
+    replace_text(probe, "room?")
+    probe.unlink()
+    missing = [path for path in request["paths"] if not Path(os.path.expanduser(os.path.expandvars(path))).exists()]  # noqa: PTH111
+    return look(runs_folder, request) | {"missing": missing, "slurm": slurm.answers()}
+
+
+def submit(runs_folder: Path, request: Request) -> Reply:
+    from mtlcluster.launch.submit import submit_arrived
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    with locked(sweep.lock, _tell):
+        _arrive(sweep, request, request["names"])
+        found = submit_arrived(
+            sweep, request["names"], _cluster(sweep, request), request["runs_per_job"], request["at_once"]
+        )
+    return _submitted(sweep, found)
+
+
+def cancel(runs_folder: Path, request: Request) -> Reply:
+    from mtlcluster.launch import cancel
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    cancel.cancel(sweep, [run for run in observe([sweep], request["names"]) if not run.ended], _tell)
+    return {"runs": _runs(sweep)}
+
+
+def retry(runs_folder: Path, request: Request) -> Reply:
+    from mtlcluster.launch.submit import resubmit
+
+    sweep = Sweep(runs_folder / request["sweep"])
+    with locked(sweep.lock, _tell):
+        _arrive(sweep, request, [])
+        cluster = _cluster(sweep, request)
+    restart, fresh = request["code"] or False, request.get("fresh", "")
+    return _submitted(sweep, resubmit(sweep, request["names"], restart, _tell, cluster, fresh))
+
+
+def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
+    """Moves what was copied here into the sweep: code and runs unless they are there, the grid in place of the last.
+    Code that is there is mended where it is damaged. What an earlier attempt has left beside them goes.
+
+    The configuration of a run that no job has is replaced: its resources or its code may have been mended since.
+    """
+    from mtlcluster.launch.code import snapshot
+    from mtlcluster.launch.run_folders import without_job
+    from mtlcluster.sweep import submissions
+
+    arrived = sweep.folder / request["arriving"]
+    grid = arrived / "sweep.yaml"
+    sweep.code.mkdir(exist_ok=True)
+    for code in (arrived / "code").glob("*"):
+        if (sweep.code / code.name).exists():
+            snapshot.mend(sweep.code / code.name, snapshot.read(code))
+        else:
+            code.rename(sweep.code / code.name)
+    waiting = set(without_job(sweep, submissions.read(sweep.submissions)))
+    for run in map(sweep.run, names):
+        config = arrived / run.name / "config.yaml"
+        if config.exists() and not run.folder.exists():
+            config.parent.rename(run.folder)
+        elif config.exists() and run.name in waiting and not run.status.exists():
+            config.rename(run.config)
+    if grid.exists():
+        grid.rename(sweep.grid)
+    shutil.rmtree(arrived, ignore_errors=True)
+
+
+def _cluster(sweep: Sweep, request: Request) -> Any:
+    """This cluster as its user describes it, kept with the sweep for when the user retries its runs over here."""
+    from mtlcluster.config import submitted_here
+    from mtlcluster.config.cluster import find_cluster
+    from mtlcluster.config.cluster_files import FILE_NAME
+    from mtlcluster.config.yaml_file import dump
+
+    submitted_here.remember(sweep.folder)
+    replace_text(sweep.folder / FILE_NAME, dump({request["cluster"]: request["options"]}))
+    return find_cluster(request["cluster"], sweep.folder)
+
+
+def _submitted(sweep: Sweep, found: Any) -> Reply:
+    reply = {"jobs": found.job_ids, "submitted": found.submitted, "unreadable": found.unreadable}
+    return reply | {"runs": _runs(sweep)}
+
+
+def _runs(*chosen: Sweep) -> list[dict[str, Any]]:
+    """As they are now. Folders whose names no grid gives are of this machine's own business."""
+    return [vars(run) for run in observe(chosen) if fits(RUN, run.run)]
+
+
+def _version() -> str:
+    from mtlcluster.launch.code.snapshot import library_hash
+
+    return library_hash()
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+VERBS: dict[str, Callable[[Path, Request], Reply]] = {
+    verb.__name__: verb for verb in (look, prepare, submit, cancel, retry)
+}
+
+
+def main() -> None:
+    atexit.register(gc.freeze)  # as in the command line
+    try:
+        reply = VERBS[sys.argv[2]](Path(sys.argv[1], "runs"), json.load(sys.stdin))
+    except (UserError, SchedulerError) as error:
+        reply = {"error": str(error), "mistake": isinstance(error, UserError)}
+    except OSError as error:
+        reply = {"error": f"{error.filename or 'disk'}: {error.strerror}", "mistake": False}
+    sys.stdout.write(json.dumps(reply))  # json.dump would take ten times as long
+
+
+if __name__ == "__main__":
+    main()

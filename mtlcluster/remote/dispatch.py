@@ -1,0 +1,292 @@
+"""`mtlcluster submit` where clusters other than this machine's have a part in it: each run of a grid goes to exactly
+one cluster, once.
+
+All clusters are asked first which runs of the sweep they have. What is new is dealt out, written into the sweep's
+folder here, copied to its cluster, and submitted there. Broken off anywhere, the next submit finds what has arrived,
+and goes on.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtlcluster.config import submitted_here
+from mtlcluster.config.cluster import Cluster
+from mtlcluster.config.grid import Grid, PlannedRun
+from mtlcluster.config.job_file import JobFile
+from mtlcluster.config.run import PLACED, is_path
+from mtlcluster.errors import ClusterError, UserError, together
+from mtlcluster.launch import run_folders
+from mtlcluster.launch import submit as launch
+from mtlcluster.launch.code import snapshot
+from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.launch.submit import Submitted, sweep_of
+from mtlcluster.remote import status_cache
+from mtlcluster.remote.clusters import Fleet, Remote
+from mtlcluster.remote.placement import Home, homes
+from mtlcluster.remote.status_cache import Answer
+from mtlcluster.remote.upload import ship, wanted_of
+from mtlcluster.sweep.files import locked
+from mtlcluster.sweep.folder import Sweep, hash_of, meant_for
+
+Notify = Callable[[str], object]
+
+
+@dataclass
+class Share:
+    """What one cluster has of the grid, and what it is to get."""
+
+    cluster: Cluster
+    there: list[RunStatus] = field(default_factory=list)  # has or had a job there
+    wanted: list[PlannedRun] = field(default_factory=list)  # new, or never given a job
+
+
+def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, notify: Notify) -> Submitted:
+    """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
+    targets = [launch.choose_cluster(name, grid) for name in names]
+    sweep = sweep_of(grid, runs_folder)
+    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it has been, and on no other cluster
+    if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
+        return launch.submit(grid, runs_folder, names[0], notify)
+    return submit(grid, runs_folder, targets, fleet, notify)
+
+
+def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
+    """What submit_to would do, by target; the clusters are not asked, what they had last said counts."""
+    known = status_cache.known(sweep_of(grid, runs_folder))
+    elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
+    for number, name in enumerate(names):
+        part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
+        yield launch.preview(part, runs_folder, name, elsewhere)
+
+
+def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, notify: Notify) -> Submitted:
+    """Gives every run of the grid that no cluster has to one of `targets`.
+
+    Raises UserError for what is wrong with grid, folder or data, and ClusterError for a target that can't be reached,
+    both before anything is written or sent; ClusterError also where a target fails later, once the others are done.
+    """
+    sweep = sweep_of(grid, runs_folder)
+    run_folders.refuse_other_job(sweep, grid.job.reference)
+    for target in targets:
+        launch.refuse_too_much(target, grid)
+    adapted = {target.name: adapt(grid, target) for target in targets}
+    before = _grid_time(sweep)
+    found, unheard = _ask(grid, sweep, targets, fleet, adapted)
+    for name, why in unheard.items():
+        last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
+        notify(f"{why}; {last}")
+    with launch.disk_errors(sweep), locked(sweep.lock, notify):
+        if _grid_time(sweep) != before:  # what was answered before the lock came may be of yesterday
+            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
+        submitted_here.remember(sweep.folder, grid.path.parent)
+        result = Submitted(sweep, ", ".join(target.name for target in targets))
+        shares = _deal(grid, sweep, targets, found, unheard)
+        code = _write(grid, sweep, shares, adapted, result, notify)
+        for name, there in found.items():
+            if there and name not in unheard:
+                status_cache.keep(sweep, name, Answer(time.time(), there))
+        failed = _send(grid, sweep, shares, code, fleet, notify, result)
+    for share in shares:  # this machine, too, may be among the targets
+        if not share.cluster.is_remote and share.wanted:
+            part = dataclasses.replace(grid, runs=share.wanted)
+            _add(result, launch.submit(part, runs_folder, share.cluster.name, notify, others_asked=True))
+    if failed:
+        raise together(failed, "; to complete it, submit again")
+    return result
+
+
+def _grid_time(sweep: Sweep) -> int:
+    """When the last submit has written the grid; 0 before the first."""
+    return sweep.grid.stat().st_mtime_ns if sweep.grid.exists() else 0
+
+
+def adapt(grid: Grid, cluster: Cluster) -> dict[str, PlannedRun]:
+    """The runs by their hash, with the data where this cluster has them. Raises UserError naming file and line."""
+    places = cluster.options.data.get(job_name(grid.job), {})
+    if cluster.file and (mistake := grid.job.check("data", places)):
+        cluster.file.refuse((cluster.name, "data", job_name(grid.job), mistake[0]), mistake[1])
+    for key in places:
+        if cluster.file and len({repr(run.config.data.get(key)) for run in grid.runs}) > 1:
+            words = f"data.{key} is what the grid varies; one place for it would make its runs the same"
+            cluster.file.refuse((cluster.name, "data", job_name(grid.job), key), words)
+    adapted = {}
+    for run in grid.runs:
+        data = {**run.config.data, **places}
+        adapted[run.hash] = dataclasses.replace(run, config=run.config.model_copy(update={"data": data}))
+    return adapted
+
+
+def job_name(job: JobFile) -> str:
+    """`digits` of jobs/digits.py, `comic_mischief` of jobs/comic_mischief/__init__.py."""
+    return job.file.parent.name if job.file.stem == "__init__" else job.file.stem
+
+
+def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
+    """Every path in the options of data and model, each with where it stands, such as data.features."""
+    found: dict[str, str] = {}
+    for run in planned.values():
+        for section in PLACED:
+            for key, value in getattr(run.config, section).items():
+                for inner in value if isinstance(value, list) else [value]:
+                    if is_path(inner):
+                        found.setdefault(inner, f"{section}.{key}")
+    return found
+
+
+def _ask(
+    grid: Grid, sweep: Sweep, targets: Sequence[Cluster], fleet: Fleet, adapted: dict[str, dict[str, PlannedRun]]
+) -> tuple[dict[str, list[RunStatus]], dict[str, str]]:
+    """What each cluster has of the sweep, by its name; and why some could not be asked."""
+    paths = {t.name: paths_of(adapted[t.name]) for t in targets if t.is_remote}
+
+    def ask(remote: Remote) -> dict[str, Any]:
+        if remote.name not in paths:
+            return remote.call("look", sweep=sweep.name)
+        return remote.call("prepare", sweep=sweep.name, job=grid.job.reference, paths=[*paths[remote.name]])
+
+    known = status_cache.known(sweep)
+    replies = fleet.each([*dict.fromkeys([*paths, *fleet.remotes, *known])], ask)
+    if failed := [reply for name in paths if isinstance(reply := replies[name], ClusterError)]:
+        raise together(failed, "; nothing was submitted")
+    found, unheard = {}, {}
+    for name, reply in replies.items():
+        if isinstance(reply, ClusterError):
+            found[name] = known[name].runs if name in known else []
+            unheard[name] = str(reply)
+            continue
+        found[name] = reply["runs"]
+        if name in paths:
+            _refuse_unfit(name, reply, paths[name])
+    return found, unheard
+
+
+def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) -> None:
+    if reply["version"] != snapshot.library_hash():
+        raise ClusterError(
+            f"{cluster} has another version of mtlcluster; mtlcluster setup --cluster {cluster} brings it up to date"
+        )
+    if not reply["slurm"]:
+        raise ClusterError(f"{cluster}: Slurm does not answer there (is sbatch installed, and its controller up?)")
+    if reply["missing"]:
+        listed = "".join(f"\n  {path} ({paths[path]})" for path in reply["missing"])
+        raise UserError(
+            f"{cluster} has not got the data that the grid names:{listed}\n"
+            f"copy them there, or say under `data:` of {cluster} in the cluster file where they are"
+        )
+
+
+def _deal(
+    grid: Grid, sweep: Sweep, targets: Sequence[Cluster], found: dict[str, list[RunStatus]], unheard: dict[str, str]
+) -> list[Share]:
+    """Every run of the grid to its home, and those that have none, or none that has given them a job, to the targets:
+    to the one that has them already, or in turn.
+    """
+    shares = {target.name: Share(target) for target in targets}
+    turn = itertools.cycle(list(shares.values()))
+    here = observe([sweep]) if sweep.grid.exists() else []
+    known = {key: home for (_, key), home in homes(here, found).items()}
+    for planned in grid.runs:
+        home = known.get(planned.hash)
+        cluster = _settled(sweep, home, unheard) if home else None
+        if home and cluster is not None:
+            home.run.cluster = cluster
+            shares.setdefault(cluster, Share(Cluster(cluster))).there.append(home.run)
+        elif home and home.cluster in shares:
+            shares[home.cluster].wanted.append(dataclasses.replace(planned, name=home.run.run))
+        else:
+            next(turn).wanted.append(planned)
+    return list(shares.values())
+
+
+def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
+    """The cluster of a run that is not to be dealt out again: it has or had a job, was brought home, or may have been
+    given to a cluster that can't be asked.
+    """
+    run = home.run
+    if home.cluster:
+        return home.cluster if run.job_id or run.ended or home.cluster in unheard else None
+    if run.job_id:
+        return run.cluster
+    cluster = meant_for(sweep.run(run.run))
+    return cluster if (run.ended and run.attempt) or cluster in unheard else None
+
+
+def _write(
+    grid: Grid,
+    sweep: Sweep,
+    shares: list[Share],
+    adapted: dict[str, dict[str, PlannedRun]],
+    result: Submitted,
+    notify: Notify,
+) -> str:
+    """The sweep's folder here: grid, code, and each run as its cluster will have it. Returns the code's hash."""
+    code = snapshot.take(grid.job, grid.methods, grid.code)
+    remote = [share for share in shares if share.cluster.is_remote]
+    if any(share.wanted for share in remote):
+        launch.tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
+    run_folders.write_grid(sweep, grid)
+    folders = {hash_of(run.name): run.name for run in sweep.runs()}
+    for share in shares:
+        result.there += [run.run for run in share.there]
+        for run in share.there:
+            result.left.setdefault(run.state, []).append(run.run)
+    for share in remote:
+        planned = [(run.name, adapted[share.cluster.name][run.hash]) for run in share.wanted]
+        share.wanted = [dataclasses.replace(run, name=folders.get(run.hash, name)) for name, run in planned]
+        new = {run.name: run for run in share.wanted if run.hash not in folders}
+        unsent = {run.name: run for run in share.wanted if run.hash in folders}
+        run_folders.write_runs(sweep, new, code.hash, share.cluster.name)
+        run_folders.rewrite_runs(sweep, unsent, code.hash, share.cluster.name)
+        for name in unsent:  # a `cancel` while it had no job
+            sweep.run(name).cancel.unlink(missing_ok=True)
+        result.new += new
+        result.there += unsent
+        if share.wanted:
+            status_cache.expect(sweep, share.cluster.name)
+    return code.hash
+
+
+def _send(
+    grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, notify: Notify, result: Submitted
+) -> list[ClusterError]:
+    """Copies to each cluster what it is to get, and submits it there; side by side. Returns what failed."""
+    parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
+
+    def send(remote: Remote) -> dict[str, Any]:
+        names = [run.name for run in parts[remote.name].wanted]
+        notify(f"{remote.name}: copying {len(names):,} runs and their code")
+        folder = ship(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
+        notify(f"{remote.name}: submitting")
+        packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
+        wanted = {"names": names, "code": code, "arriving": folder, **packing, **wanted_of(remote)}
+        return remote.call("submit", sweep=sweep.name, **wanted)
+
+    failed = []
+    for name, reply in fleet.each(parts, send).items():
+        if isinstance(reply, ClusterError):
+            failed.append(reply)
+            continue
+        status_cache.keep(sweep, name, Answer(time.time(), reply["runs"]))
+        result.submitted += reply["submitted"]
+        result.job_ids += reply["jobs"]
+        result.unreadable |= status_cache.unreadable(reply)
+        if len(parts) > 1:
+            result.notes.append(f"{len(reply['submitted']):,} of them on {name}")
+    for share in shares:
+        if share.there and len(shares) > 1:
+            result.notes.append(f"{len(share.there):,} live on {share.cluster.name}")
+    return failed
+
+
+def _add(result: Submitted, more: Submitted) -> None:
+    result.new += more.new
+    result.there += more.there
+    result.submitted += more.submitted
+    result.job_ids += more.job_ids
+    result.notes += more.notes
+    result.unreadable |= more.unreadable

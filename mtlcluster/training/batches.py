@@ -1,0 +1,138 @@
+"""Batches in an order that seed and epoch alone decide, from any position on: what exact resume asks of data."""
+
+import ctypes
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mtlcluster.data.tensor_data import TensorData
+from mtlcluster.training.loader_sockets import fit_names
+from mtlcluster.training.resume.own_generators import Generator, own_generators, seed_generators
+from mtlcluster.training.seeding import mix_seed
+
+T = TypeVar("T")
+POOL = 50  # batches
+PR_SET_PDEATHSIG = 1
+
+
+def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
+    """The lengths [N] of the samples of a dataset that wants batches of similar length. Raises ValueError for others
+    than one number a sample.
+    """
+    if (given := getattr(dataset, "lengths", None)) is None:
+        return None
+    lengths, count = torch.as_tensor(given), len(dataset)  # type: ignore[arg-type]
+    if lengths.shape != (count,):
+        raise ValueError(f"a dataset's lengths should be {count:,} numbers, one a sample, found {list(lengths.shape)}")
+    return lengths
+
+
+def epoch_batches(
+    length: int, batch_size: int, seed: int, epoch: int, lengths: Tensor | None = None, drop: bool = False
+) -> list[Tensor]:
+    """Which samples are in which batch of an epoch, in random order; one batch may be smaller. drop: there is none
+    such, and some samples, others in each epoch, are in no batch.
+
+    With lengths [length] a batch holds samples of similar length: the shuffled samples are sorted inside pools of POOL
+    batches each, cut into batches, and the batches shuffled.
+    """
+    generator = torch.Generator().manual_seed(mix_seed("order", seed, epoch))
+    order = torch.randperm(length, generator=generator)
+    if drop:
+        order = order[: length - length % batch_size]
+    if lengths is None:
+        return list(order.split(batch_size))
+    pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * batch_size)]
+    parts = [part for pool in pools for part in pool.split(batch_size)]
+    return [parts[i] for i in torch.randperm(len(parts), generator=generator)]
+
+
+def ordered_batches(length: int, batch_size: int, lengths: Tensor | None = None) -> list[Tensor]:
+    """Which samples are in which batch of an evaluation: in their order, or from the shortest to the longest."""
+    order = torch.arange(length) if lengths is None else lengths.argsort(stable=True)
+    return list(order.split(batch_size))
+
+
+class _Seeded(Dataset[Any]):
+    """Seeds each batch by its number, so that what a worker process draws, or a generator of the data's own, does not
+    depend on where training began.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int, collate: Any) -> None:
+        self.dataset, self.seed, self.collate = dataset, seed, collate
+        self.generators: list[Generator] | None = None  # which a worker process has its own copies of
+
+    def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
+        number, indices = batch
+        seed = mix_seed("batch", self.seed, number)
+        if self.generators is None:
+            self.generators = own_generators(self.dataset, self.collate)
+        seed_generators(self.generators, seed)
+        if torch.utils.data.get_worker_info() is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+        if hasattr(self.dataset, "__getitems__"):
+            return list(self.dataset.__getitems__(indices))
+        return [self.dataset[i] for i in indices]
+
+
+def _end_with_trainer(_: int) -> None:
+    """In a worker process: one that hangs in a file system must not stay behind when the training process is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def batches(
+    dataset: Dataset[Any],
+    parts: Sequence[Tensor],
+    start: int = 0,
+    seed: int = 0,
+    collate: Callable[[list[Any]], Any] | None = None,
+    workers: int = 0,
+) -> Iterator[Any]:
+    """The batches of the samples that `parts` name. `seed` is for worker processes and for generators of the data's
+    own: batch i counts from `start`.
+    """
+    if isinstance(dataset, TensorData) and collate is None:
+        generators = own_generators(dataset)
+        for i, part in enumerate(parts):
+            if generators:
+                seed_generators(generators, mix_seed("batch", seed, start + i))
+            yield dataset[part]
+        return
+    if workers:
+        fit_names()
+    given = 0
+    for batch in DataLoader(
+        _Seeded(dataset, seed, collate),
+        batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
+        num_workers=workers,
+        worker_init_fn=_end_with_trainer,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(0),  # its own: the loader must not draw from the run's
+    ):
+        given += 1
+        yield batch
+    if given < len(parts):  # which a loader takes for their end
+        raise RuntimeError(f"the data gave {given} of {len(parts)} batches: a sample or collate raises StopIteration")
+
+
+def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items each; the last may be shorter."""
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

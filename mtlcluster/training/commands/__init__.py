@@ -1,0 +1,1 @@
+"""The entry points of processes that load a job: training, checking, evaluating, replaying."""

@@ -1,0 +1,159 @@
+"""`mtlcluster evaluate RUN`: the best checkpoint of a run on one part of its data, sample by sample:
+`python -m mtlcluster.training.commands.evaluate RUN_FOLDER [--split test] [--out FILE]`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from mtlcluster.csv_text import csv_text
+from mtlcluster.errors import UserError
+from mtlcluster.problem import Task
+from mtlcluster.progress import progress
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.history import read_history
+from mtlcluster.terminal import console, standard_streams
+from mtlcluster.training.callbacks import Control
+from mtlcluster.training.train import load_run, prepare
+from mtlcluster.training.trainer import Trainer
+from mtlcluster.training.validation import Evaluation
+
+SPLITS = ("train", "validation", "test")
+Columns = dict[str, list[str]]
+
+
+def main(folder: Path, split: str, out: Path) -> Evaluation:
+    """Evaluates `split`, writes a row for each sample to `out`, prints the values. Raises UserError or ValueError."""
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent} is no folder to write predictions into")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out.parent} can't be written to; name another file with --out, such as --out {out.name}")
+    best = _best(folder)
+    config, build = load_run(folder)
+    trainer = prepare(build, config, folder, Control())
+    dataset = getattr(trainer.problem, split)
+    if dataset is None:
+        known = ", ".join(name for name in SPLITS if getattr(trainer.problem, name) is not None)
+        raise UserError(f"the job of {folder.name} has no {split} data (known: {known})")
+    trainer.load_best(best["step"])
+    found, columns = predict(trainer, dataset, best.get("thresholds", {}), f"evaluating {split} data")
+    columns = {"id": _ids(dataset), **columns}
+    replace_text(out, csv_text([columns, *zip(*columns.values(), strict=True)]))
+    chosen = f"epoch {best['epoch']}, the best by {best['value']} ({best['number']:.4g})"
+    print(f"{folder.name} on {split} data, after {chosen}")
+    console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
+    print(", ".join(f"{name} {number:.4g}" for name, number in found.values.items() if "/" not in name))
+    for note in found.notes(split):
+        print(note)
+    print(f"{len(dataset):,} predictions: {out}")
+    return found
+
+
+def _best(folder: Path) -> dict[str, Any]:
+    """What the history says of the best epoch: a run that may go on has its checkpoints to itself."""
+    path = folder / "history.pkl"
+    best = read_history(path)["info"]["best"] if path.exists() else None
+    if best is None:
+        raise UserError(f"{folder.name} has no best checkpoint yet: it has not been saved since its first validation")
+    return dict(best)
+
+
+def predict(
+    trainer: Trainer, dataset: Any, thresholds: dict[str, float], description: str
+) -> tuple[Evaluation, Columns]:
+    """The evaluation, and what it was made of: columns of texts, in the dataset's order. Of each task `<task>/label`,
+    empty where there is none, and: `probability` of yes and `decision` (binary); `prediction` and `probability_<class>`
+    (classification); `prediction`.
+    """
+    parts = trainer.evaluation_batches(dataset)
+    heads: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
+    labels: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
+    with progress(description, len(parts)) as advance:
+
+        def keep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
+            for task in trainer.trained:
+                heads[task.name].append(outputs[task.name])
+                labels[task.name].append(targets[task.name])
+            advance()
+
+        found = trainer.evaluate(dataset, thresholds, keep)
+    order = torch.cat(parts).argsort()
+    columns: Columns = {}
+    for task in trainer.trained:
+        outputs, targets = (torch.cat(kept[task.name]).cpu()[order] for kept in (heads, labels))
+        columns |= _label_column(task, targets)
+        for name, values in _predicted(task, outputs, found.thresholds.get(task.name)):
+            columns |= _columns(f"{task.name}/{name}", values)
+    return found, columns
+
+
+def _label_column(task: Task, targets: Tensor) -> Columns:
+    columns = _columns(f"{task.name}/label", targets.long() if task.kind == "binary" else targets)
+    if (labelled := task.labelled(targets)) is None:
+        return columns
+    kept = set(labelled.tolist())
+    return {name: [cell if i in kept else "" for i, cell in enumerate(cells)] for name, cells in columns.items()}
+
+
+def _predicted(task: Task, outputs: Tensor, threshold: float | None) -> Iterator[tuple[str, Tensor]]:
+    if task.kind == "binary" and threshold is not None:
+        probabilities = task.decode(outputs)
+        yield "probability", probabilities
+        yield "decision", (probabilities.double() > threshold).long()
+    elif task.kind == "classification" and outputs.ndim == 2 and outputs.shape[1] > 1:
+        yield "prediction", outputs.argmax(1)
+        yield "probability", outputs.softmax(1)
+    else:
+        yield "prediction", task.decode(outputs)
+
+
+def _columns(name: str, values: Tensor) -> Columns:
+    """One column of [N] or [N, 1], else one of each place, numbered."""
+    flat = values.flatten(1).T if values.ndim > 1 else values[None]
+    names = [name] if len(flat) == 1 else [f"{name}_{i}" for i in range(len(flat))]
+    return {name: [_text(value) for value in row.tolist()] for name, row in zip(names, flat, strict=True)}
+
+
+def _text(value: float) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(int(value))  # nine digits hold a float32
+
+
+def _ids(dataset: Any) -> list[str]:
+    return list(map(str, getattr(dataset, "ids", range(len(dataset)))))
+
+
+def _table(found: Evaluation, tasks: list[Task]) -> Table:
+    table = Table("value")
+    for task in tasks:
+        table.add_column(task.name, justify="right", overflow="fold")
+    values = {**{f"{name}/threshold": number for name, number in found.thresholds.items()}, **found.values}
+    for name in dict.fromkeys(["loss", *(name for task in tasks for name in task.metrics), "threshold"]):
+        row = [values.get(f"{task.name}/{name}") for task in tasks]
+        if any(number is not None for number in row):
+            table.add_row(name, *("" if number is None else f"{number:.4g}" for number in row))
+    return table
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = _arguments()
+    with standard_streams():
+        try:
+            main(given.folder, given.split, given.out or given.folder / f"predictions-{given.split}.csv")
+        except (UserError, ValueError, OSError) as error:
+            print(f"mtlcluster: {error}", file=sys.stderr)
+            sys.exit(2)

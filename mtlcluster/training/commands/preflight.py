@@ -1,0 +1,47 @@
+"""One training step of each given configuration, before anything is submitted:
+`python -m mtlcluster.training.commands.preflight ROOT CONFIG.yaml …`, in the folder that the configurations' `job` is
+relative to: a copy of what the runs will have of the project in ROOT.
+
+Prints a line per file, `ok` or `failed: one line`; exit status 1 where one failed.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from mtlcluster.config.job_file import import_path
+from mtlcluster.config.run import RunConfig, read_run_config
+from mtlcluster.training.callbacks import Control
+from mtlcluster.training.error_place import sentence
+from mtlcluster.training.train import load_build, prepare
+
+
+def main(root: Path, paths: list[Path]) -> int:
+    failed = False
+    for path in paths:
+        build = None
+        try:
+            config = read_run_config(path)
+            _leave_out(root, config)
+            build = load_build(config.job, Path.cwd(), config)
+            with tempfile.TemporaryDirectory() as folder:
+                prepare(build, config, Path(folder), Control()).try_one_step()
+            print("ok", flush=True)
+        except (Exception, SystemExit) as error:  # whatever the user's code raises is what this is here to find
+            failed = True
+            print(f"failed: {sentence(error, Path.cwd(), build)}", flush=True)
+    return int(failed)
+
+
+def _leave_out(root: Path, config: RunConfig) -> None:
+    """Takes the project off Python's path, where it is installed in editable mode or PYTHONPATH names it: not every
+    machine will have it so.
+    """
+    left_out = {os.path.realpath(place) for place in import_path(root, Path(config.job.partition(":")[0]))}
+    sys.path[:] = [place for place in sys.path if os.path.realpath(place) not in left_out]
+
+
+if __name__ == "__main__":
+    project, *configurations = map(Path, sys.argv[1:])
+    sys.exit(main(project, configurations))

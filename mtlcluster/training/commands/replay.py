@@ -1,0 +1,64 @@
+"""`mtlcluster replay RUN`: the step that stopped a run, made again, with what every module gave out:
+`python -m mtlcluster.training.commands.replay RUN_FOLDER`.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from mtlcluster.errors import UserError
+from mtlcluster.terminal import console, standard_streams
+from mtlcluster.training.callbacks import Control
+from mtlcluster.training.nonfinite.diagnosis import Diagnosis, Range
+from mtlcluster.training.train import load_run, prepare
+
+
+def main(folder: Path) -> int:
+    config, build = load_run(folder)
+    trainer = prepare(build, config, folder, Control())
+    moment = trainer.failed_step()
+    found = trainer.diagnose(moment)
+    assert found is not None  # else it would not have been kept
+    for names in moment["names"]:
+        print(f"batch: {', '.join(names)}")
+    for line in report(found):
+        console().print(line)
+    same = torch.equal(found.found.losses.cpu().nan_to_num(), moment["losses"].nan_to_num())
+    print(f"step {moment['step'] + 1}: {found.sentence()}")
+    print("the losses are those of that step, bit for bit" if same else "the losses are not quite those of that step")
+    return 0
+
+
+def report(found: Diagnosis) -> list[Table | str]:
+    """The step as tables: losses and weights, then every module's output and the gradient at it."""
+    losses = Table(title="Losses", title_justify="left")
+    for column in ("task", "loss", "weight"):
+        losses.add_column(column, justify="left" if column == "task" else "right")
+    for name, loss, weight in zip(found.tasks, found.found.losses.tolist(), found.found.weights.tolist(), strict=True):
+        losses.add_row(name, f"{loss:.4g}", f"{weight:.4g}")
+    outputs = _ranges("Outputs, in their order", found.outputs)
+    return [losses, outputs, _ranges("Gradients at the outputs, in their order", found.gradients)]
+
+
+def _ranges(title: str, ranges: list[Range]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("module", "kind", "shape", "lowest", "highest", "not finite"):
+        table.add_column(column, justify="left" if column in ("module", "kind") else "right", overflow="fold")
+    first = next((i for i, one in enumerate(ranges) if one.non_finite), None)
+    for i, one in enumerate(ranges):
+        shape = "×".join(map(str, one.shape))
+        count = f"{one.non_finite:,}{' ← first' if i == first else ''}" if one.non_finite else ""
+        style = "bold red" if i == first else None
+        table.add_row(one.module, one.kind, shape, f"{one.lowest:.3g}", f"{one.highest:.3g}", count, style=style)
+    return table
+
+
+if __name__ == "__main__":
+    with standard_streams():
+        try:
+            sys.exit(main(Path(sys.argv[1])))
+        except (UserError, ValueError) as error:
+            print(f"mtlcluster: {error}", file=sys.stderr)
+            sys.exit(2)

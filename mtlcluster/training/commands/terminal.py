@@ -1,0 +1,224 @@
+"""`mtlcluster train` and `mtlcluster check`: one run, or its data alone, in this terminal, without a sweep."""
+
+import math
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.table import Table
+
+from mtlcluster.config.job_file import JobFile, find_job
+from mtlcluster.config.run import RunConfig, read_run_config, run_hash
+from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.errors import UserError
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.history import UnsafePickle, read_history
+from mtlcluster.terminal import OutputLost, console, say
+from mtlcluster.training.callbacks import Control, StopRequested
+
+if TYPE_CHECKING:
+    from mtlcluster.problem import Problem, Task
+
+INTERRUPTED = 130
+SHOWN_ERRORS = 10
+
+
+def train_file(config_path: Path, folder: Path) -> int:
+    """Trains the run that `config_path` describes in `folder`, going on where an earlier call stopped.
+
+    Returns the exit status: 0, 1 where training failed, 130 after Ctrl-C, which saves first. Raises
+    UserError for a mistake in the configuration or a folder that holds another run.
+    """
+    config, job = _read(config_path)
+    _refuse_another(folder, config, job)
+    if finished := _finished(folder):
+        print(f"{folder} is finished: nothing is left to train")
+        _print_result(finished, folder)
+        return 0
+    # torch takes seconds: a mistake in the file was answered before
+    from mtlcluster.training.error_place import place
+    from mtlcluster.training.train import load_build, prepare
+
+    control, build = TerminalControl(), None
+    try:
+        build = load_build(job.reference, job.root, config)
+        trainer = prepare(build, config, folder, control)
+        trainer.foresee(1)
+    except ValueError as error:  # what only the job can know, such as the names of its tasks
+        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
+    except (UserError, OutputLost):
+        raise
+    except Exception as error:
+        return _failed(error, job, build, folder)
+    _claim(folder, config, job)  # not before: a configuration that the job refuses must not keep out the mended one
+    try:
+        with control.progress:
+            history = trainer.run()
+    except StopRequested:
+        print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
+        return INTERRUPTED
+    except OutputLost:
+        raise
+    except Exception as error:
+        return _failed(error, job, build, folder)
+    _print_result(history, folder)
+    return 0
+
+
+def _failed(error: Exception, job: JobFile, build: Callable[..., Any] | None, folder: Path | None = None) -> int:
+    """Says what went wrong after the frames that are the user's, and those that they have called."""
+    from mtlcluster.training.error_place import sentence, user_frames
+
+    again = f". To see that step again: mtlcluster replay {folder}" if getattr(error, "kept", False) else ""
+    frames = "".join(traceback.format_list(user_frames(error)))
+    print(f"{frames}error: {sentence(error, job.root, build)}{again}", file=sys.stderr)
+    return 1
+
+
+def _read(config_path: Path) -> tuple[RunConfig, JobFile]:
+    config = read_run_config(config_path)
+    job = find_job(config.job, config_path.parent)
+    for section in ("data", "model"):
+        if mistake := job.check(section, getattr(config, section)):
+            YamlFile(config_path).refuse((section, mistake[0]), mistake[1])
+    return config, job
+
+
+def check_file(config_path: Path) -> int:
+    """`mtlcluster check`: every batch of the run's data against the contract of training/contract.py.
+
+    Prints what is broken; returns the exit status, 1 where anything is. Raises UserError as `train_file` does.
+    """
+    config, job = _read(config_path)
+    import torch
+
+    from mtlcluster.training.early_checks import foresee
+    from mtlcluster.training.error_place import place
+    from mtlcluster.training.seeding import seed_everything
+    from mtlcluster.training.train import load_build
+
+    seed_everything(config.seed)  # a job may split its data at random: they are to be those of the run
+    build = None
+    try:
+        build = load_build(job.reference, job.root, config)
+        problem = build()
+        tasks = problem.chosen(config.tasks)
+        broken = _check_data(problem, tasks, config)
+        foresee(problem, tasks, config, torch.device("cpu"), config.resources.ranks)
+        return broken
+    except ValueError as error:
+        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
+    except (UserError, OutputLost):
+        raise
+    except Exception as error:
+        return _failed(error, job, build)
+
+
+def _check_data(problem: "Problem", tasks: "list[Task]", config: RunConfig) -> int:
+    from mtlcluster.training.batch_check import broken_batches
+
+    broken, bars = 0, console(stderr=True)
+    for name in ("train", "validation", "test"):
+        if (data := getattr(problem, name)) is None:
+            continue
+        steps = track(
+            broken_batches(data, tasks, config.batch_size, problem.collate, problem.workers),
+            name, math.ceil(len(data) / config.batch_size),
+            console=bars, transient=True, disable=not bars.is_terminal,
+        )  # fmt: skip
+        errors = [found for found in steps if found is not None]
+        for found in errors[:SHOWN_ERRORS]:
+            print(f"{name}: {found}")
+        if len(errors) > SHOWN_ERRORS:
+            print(f"{name}: … and {len(errors) - SHOWN_ERRORS:,} more broken batches")
+        print(f"{name}: {len(data):,} samples, {f'{len(errors):,} batches broken' if errors else 'all sound'}")
+        broken += len(errors)
+    return int(broken > 0)
+
+
+def _refuse_another(folder: Path, config: RunConfig, job: JobFile) -> None:
+    """Raises UserError where the folder holds another run."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    there = read_run_config(path)
+    there = there.model_copy(update={"job": find_job(there.job, folder).reference})
+    if run_hash(there) != run_hash(config.model_copy(update={"job": job.reference})):
+        raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The history of a run that has trained to its end."""
+    try:
+        history = read_history(folder / "history.pkl")
+    except (OSError, ValueError, UnsafePickle):
+        return None
+    return history if history["info"]["finished"] else None
+
+
+def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
+    """Writes the run's config.yaml, with the job's place in full."""
+    folder.mkdir(parents=True, exist_ok=True)
+    placed = config.model_copy(update={"job": f"{job.root / job.file}:{job.function}"})
+    replace_text(folder / "config.yaml", dump(placed.model_dump(exclude={"origin"})))
+
+
+class TerminalControl(Control):
+    """A progress bar, and Ctrl-C as the wish to stop at the next step."""
+
+    def __init__(self) -> None:
+        bars = console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn(),
+            console=bars, disable=not bars.is_terminal,
+        )  # fmt: skip
+        self.bar = self.progress.add_task("starting", total=None, values="")
+        self.stopping = False
+        self.said = 0.0
+        self.told = 0  # notes
+        signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, *_: Any) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+
+    def should_stop(self) -> bool:
+        return self.stopping
+
+    def report(self, event: str, **values: Any) -> None:
+        if event == "started":
+            self.progress.update(self.bar, total=values["steps"])
+        for note in values["notes"][self.told :]:
+            self.progress.console.print(note, markup=False, highlight=False)
+        self.told = len(values["notes"])
+        shown = [f"{name.split('/')[0]} {values['latest'][name]:.4g}" for name in SHOWN if name in values["latest"]]
+        description = f"epoch {values['epoch']}"
+        self.progress.update(self.bar, completed=values["step"], description=description, values="  ".join(shown))
+        if event == "epoch" and not self.progress.console.is_terminal and time.monotonic() - self.said > 5:
+            self.said = time.monotonic()
+            say(f"epoch {values['epoch']}: {'  '.join(shown)}")
+
+
+SHOWN = ("train/total_loss", "validation/mean_loss")
+
+
+def _print_result(history: dict[str, Any], folder: Path) -> None:
+    best = history["info"]["best"]
+    table = Table(title=f"best epoch {best['epoch']} ({best['value']} {best['number']:.4g})", title_justify="left")
+    for column in ("task", "value", "validation", "test"):
+        table.add_column(column, justify="left" if column in ("task", "value") else "right")
+    series = history["series"]
+    for task in history["info"]["tasks"]:
+        for value in ("loss", *task["metrics"]):
+            found = series[f"validation/{task['name']}/{value}"]
+            at_best = found["value"][list(found["epoch"]).index(best["epoch"])]
+            test = series.get(f"test/{task['name']}/{value}")
+            table.add_row(task["name"], value, f"{at_best:.4g}", f"{test['value'][-1]:.4g}" if test else "")
+    console().print(table)
+    print(f"history: {folder / 'history.pkl'}")

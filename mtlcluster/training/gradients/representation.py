@@ -1,0 +1,33 @@
+"""What enters a model's heads: the representation, or several."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from mtlcluster.data.tensor_data import tensors_in
+from mtlcluster.problem import MultiTaskModel
+
+
+@contextmanager
+def entering_heads(model: MultiTaskModel) -> Iterator[list[GradientEdge]]:
+    """Notes where the gradients arrive of all tensors with which heads are called inside, each once. Compiled models
+    and heads that are not called as modules hide them.
+    """
+    edges: list[GradientEdge] = []
+    seen: list[Tensor] = []
+
+    def note(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for tensor in tensors_in([args, kwargs]):
+            if tensor.requires_grad and all(tensor is not other for other in seen):
+                seen.append(tensor)
+                edges.append(get_gradient_edge(tensor))  # now, for the head may change it in place
+
+    handles = [head.register_forward_pre_hook(note, with_kwargs=True) for head in model.heads.values()]
+    try:
+        yield edges
+    finally:
+        for handle in handles:
+            handle.remove()

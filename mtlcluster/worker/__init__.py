@@ -1,0 +1,1 @@
+"""The worker: looks after the runs of one job, each in a training process of its own."""

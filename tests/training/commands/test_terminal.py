@@ -1,0 +1,66 @@
+"""`mtlcluster train`: one run in this terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from rig.tiny_runs import PROJECT, assert_same
+
+from mtlcluster.sweep.history import read_history
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts `mtlcluster train` on a configuration of the tiny job."""
+
+    def start(folder, settings):
+        config = tmp_path / "run.yaml"
+        job = PROJECT / "jobs/tiny.py"
+        config.write_text(f"job: {job}:build\n{settings}\n")
+        command = [sys.executable, "-m", "mtlcluster", "train", str(config), "--folder", str(tmp_path / folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env={**os.environ, "PYTHONPATH": str(PROJECT.parent.parent)})  # fmt: skip
+
+    return start
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on_exactly(start, tmp_path):
+    settings = "epochs: 12\nmodel: {slow: 0.01}\ndata: {metrics: false}"
+    whole = start("whole", settings)
+    stopped = start("stopped", settings)
+    for line in stopped.stdout:
+        if line.startswith("epoch"):  # the first
+            break
+    stopped.send_signal(signal.SIGINT)
+    out, _ = stopped.communicate()
+    assert stopped.returncode == 130
+    assert "This goes on from there: mtlcluster train" in out
+    again = start("stopped", settings)
+    assert "test" in again.communicate()[0]
+    assert again.returncode == 0
+    assert whole.communicate()
+    histories = [read_history(tmp_path / name / "history.pkl") for name in ("whole", "stopped")]
+    assert_same(*(history["series"] for history in histories))
+    assert len(histories[1]["info"]["attempts"]) == 2
+
+    other = start("stopped", "epochs: 13\ndata: {metrics: false}")
+    assert "holds another run" in other.communicate()[1]
+    assert other.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "message"),
+    [
+        ("method: {schedule: {name: single, task: d}}", 2, "there is no task 'd'"),
+        ("model: {widht: 3}", 2, "run.yaml:2: unknown option 'widht'"),
+        ("data: {broken: true}", 1, "error: sample 7: inputs: a value that is not finite"),
+    ],
+)
+def test_what_goes_wrong_is_one_message(start, settings, code, message):
+    process = start("out", settings)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert message in errors
+    assert "Traceback" not in errors
