@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn.parallel import DistributedDataParallel
 
-from mtlcluster.training.gradients.jacobian import Row
-
 BUCKET = 25 * 2**20  # bytes: large enough to be worth a message, small enough to begin early
 LONGEST_WAIT = timedelta(minutes=30)  # for a rank that is late, with a validation or a checkpoint
 T = TypeVar("T")
+Row = list[Tensor | None]  # gradients of one task at several points; None: the task does not reach the point
 
 
 class Ranks:

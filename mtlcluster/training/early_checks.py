@@ -17,7 +17,8 @@ from mtlcluster.data.tensor_data import TensorData, map_tensors
 from mtlcluster.problem import Problem, Task
 from mtlcluster.training.batch_check import checked
 from mtlcluster.training.batches import batches, lengths_of
-from mtlcluster.training.gradients.forward import autocast, has_lazy_layers, without_trace
+from mtlcluster.training.gradients.forward import autocast
+from mtlcluster.training.gradients.rehearsal import has_lazy_layers, without_trace
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.validation import Total, Undefined, summed_up
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlcluster.problem import Task
-from mtlcluster.training.gradients.aggregate import Choice
+from mtlcluster.training.gradients.aggregate import Aggregation
 
 POINTS = 1000
 FLUSH_EVERY = 50  # steps
@@ -31,7 +31,7 @@ class Step:
     weights: Tensor
     total: Tensor
     gradient_norm: Tensor | None  # None where it was not computed
-    choice: Choice | None
+    aggregation: Aggregation | None
     rates: tuple[float, float]
     shares: Tensor | None = None
 

@@ -24,8 +24,9 @@ from mtlcluster.training.batches import batches, epoch_batches, groups, lengths_
 from mtlcluster.training.callbacks import Control, StopRequested
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.early_checks import Foreseen, batches_per_epoch, foresee, untouched
-from mtlcluster.training.gradients.backward import Updater
-from mtlcluster.training.gradients.forward import autocast, has_lazy_layers
+from mtlcluster.training.gradients.backward import Backward
+from mtlcluster.training.gradients.forward import autocast
+from mtlcluster.training.gradients.rehearsal import has_lazy_layers
 from mtlcluster.training.info import describe, device_name
 from mtlcluster.training.metrics import MetricError
 from mtlcluster.training.nonfinite.diagnosis import Diagnosis, diagnose, random_before_step
@@ -97,7 +98,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))  # it has a scale of its own only from its first use on
         visible = config.precision == "fp32" and not config.compile
-        self.update = Updater(
+        self.update = Backward(
             self.model, self.tasks, self.weighting, self.gradient, self._autocast, device, visible, ranks
         )
         self.guard = Guard(self.model, config.precision == "fp16", ranks)
@@ -202,11 +203,11 @@ class Trainer:
             self.scaler.update()
             if not self.guard.overflows:  # else the step has been left out
                 self.update.learn(found)
-            self.schedule.observe_losses(found.losses, self.update.index(found.active))
+            self.schedule.observe_losses(found.losses, found.index)
             rates = (self.base_rates["trunk"] * factor, self.base_rates["heads"] * factor)
             self.recorder.add(
                 Step(
-                    self.step, found.active, found.losses, found.weights, found.total, norm, found.choice, rates,
+                    self.step, found.active, found.losses, found.weights, found.total, norm, found.aggregation, rates,
                     shares,
                 )
             )  # fmt: skip

@@ -1,57 +1,70 @@
-"""The forwards of a step. Its batches (several with `accumulate`, and of all ranks) count as one: a task's loss is the
-mean over all its labelled samples in them, and all that a method sees is of the whole.
+"""The forwards of a step, and the losses of its tasks.
 
-Where a schedule gives shares, each sample is drawn for one task and counts for no other. The weights that the method
-gives are then multiplied by how many samples a task had, in multiples of the mean over the tasks: with equal weights
-the step goes down the mean over all samples, so that a task for which more are drawn trains more. (Its own mean over
-more samples would be less noisy, but no larger.)
+A step may have several micro-batches (`accumulate`) on several ranks. All of them count as one batch: the loss of a task
+is the mean over all its labelled samples, and a method sees values of the whole step only.
+
+A schedule may give shares. Each sample is then drawn for one task and counts for no other. The loss weights are
+multiplied by the number of a task's samples, in multiples of the mean over the tasks. With equal weights the step thus
+descends along the mean over all samples, so a task with more samples trains more. (The mean over a task's own samples
+would be less noisy with more samples, but no larger.)
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._utils import _flatten_dense_tensors
-from torch.nn.parameter import is_lazy
 
 from mtlcluster.data.tensor_data import tensors_in
+from mtlcluster.methods.base import Active
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.batch import Batch, partition, prepare
-from mtlcluster.training.seeding import RandomState, random_state, set_random_state
+from mtlcluster.training.gradients.rehearsal import without_trace
+from mtlcluster.training.seeding import RandomState
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass
-class Step:
-    """The batches of a step, and the active tasks that have labels in them.
+class StepData:
+    """The micro-batches of a step, and the A active tasks that have labels in them.
 
-    parts: by batch, the part [A] of each task's labelled samples that is in it; None: all are. scale: of the losses,
-    before a backward. emphasis: by what the drawn samples multiply the weights [A].
+    Attributes:
+        batches: the micro-batches, on the device.
+        fractions: for each micro-batch [A], the fraction of each task's labelled samples that is in it. None: all.
+        active: positions of the A tasks.
+        index: index that selects the A tasks from a per-task tensor.
+        scale: factor of the losses before a backward (fp16).
+        emphasis: [A], factor of the loss weights when samples are drawn for tasks. None: 1.
     """
 
     batches: list[Batch]
-    parts: list[Tensor | None]
+    fractions: list[Tensor | None]
     active: list[int]
+    index: Active
     scale: float
     emphasis: Tensor | None
 
     def scaled(self, tensor: Tensor) -> Tensor:
-        """Times the scale; no operation where that is 1, for each small one costs a step a little."""
+        """The tensor times the scale. A scale of 1 takes no operation: each small one costs a step a little."""
         return tensor if self.scale == 1 else tensor * self.scale
 
-    def effective(self, weights: Tensor) -> Tensor:
+    def emphasized(self, weights: Tensor) -> Tensor:
+        """The loss weights [A] times the emphasis."""
         return weights if self.emphasis is None else weights * self.emphasis
 
 
 @dataclass
-class Seen:
-    """What the forwards of a step have shown so far: the losses [A] over all its samples; by batch the least and the
-    greatest value of each input, and of all outputs.
+class ForwardResult:
+    """Result of the forwards of a step so far.
+
+    Attributes:
+        losses: [A], summed over the micro-batches so far. None before the first one.
+        extremes: for each micro-batch the least and the greatest value of each input tensor and of all outputs.
     """
 
     losses: Tensor | None = None
@@ -59,7 +72,7 @@ class Seen:
 
 
 class Forwards:
-    """Makes them, for the active tasks, on the device."""
+    """Runs the model on the micro-batches of a step."""
 
     def __init__(
         self,
@@ -71,36 +84,50 @@ class Forwards:
         ranks: Ranks,
         reduces: bool,
     ) -> None:
-        """generator: draws the samples of shares. reduces: whether the model's own backward gives the gradients' sum
-        over the ranks.
+        """Wraps the model for several ranks.
+
+        Args:
+            model: the model, on the device.
+            tasks: all tasks of the run.
+            autocast: makes the context of a forward in the run's precision.
+            device: where the model is.
+            generator: draws the samples of shares.
+            ranks: the processes that train together.
+            reduces: whether one ordinary backward gives all gradients. The wrapped model then sums them over the ranks.
         """
         self.model, self.tasks, self.autocast, self.device = model, tasks, autocast, device
         self.generator, self.ranks = generator, ranks
         self.called = ranks.wrap(model) if reduces else model
+        self.indices: dict[tuple[int, ...], Active] = {}
 
     def leave_ranks(self) -> None:
-        """From here on this rank looks at its own samples only."""
+        """From now on this rank computes with its own samples only."""
         self.ranks, self.called = ALONE, self.model
 
-    def step(
+    def prepare(
         self,
         batches: list[Any],
         active: Sequence[int],
         scale: float = 1.0,
         shares: Tensor | None = None,
         sizes: Sequence[int] | None = None,
-    ) -> Step | None:
-        """See Updater. None where no active task has a label."""
+    ) -> StepData | None:
+        """Moves the batches to the device and finds out which samples count for which task.
+
+        Args:
+            batches: pairs (inputs, targets) on the CPU.
+            active: positions of the active tasks.
+            scale: factor of the losses before a backward (fp16).
+            shares: see Schedule.shares.
+            sizes: sizes of the whole batches when these are one rank's parts of them.
+
+        Returns:
+            The data for the active tasks that have labels, or None when no task has any.
+        """
         tasks, prepared = [self.tasks[i] for i in active], []
         for number, batch in enumerate(batches):
             size = sizes[number] if sizes else len(batch[1][tasks[0].name])
-            drawn = None
-            if shares is not None:
-                of_all = partition(shares, size, self.generator)
-                drawn = [self.ranks.own(of_all[i], size) for i in active]
-            if self.ranks.is_idle(size):
-                drawn = [torch.empty(0, dtype=torch.int64) for _ in active]
-            prepared.append(prepare(batch, tasks, self.device, drawn))
+            prepared.append(prepare(batch, tasks, self.device, self._drawn(size, active, shares)))
         totals = self.ranks.total([sum(batch.counts[k] for batch in prepared) for k in range(len(active))])
         present = [k for k, total in enumerate(totals) if total]
         if not present:
@@ -108,88 +135,94 @@ class Forwards:
         if len(present) < len(totals):
             prepared = [batch.of(present) for batch in prepared]
             totals = [totals[k] for k in present]
-        parts: list[Tensor | None] = [None]
-        if len(prepared) > 1 or self.ranks.size > 1:
-            shown = [[count / total for count, total in zip(b.counts, totals, strict=True)] for b in prepared]
-            parts = list(torch.tensor(shown, device=self.device))
+        labelled = [active[k] for k in present]
         emphasis = None
         if shares is not None:
             emphasis = torch.tensor(totals, device=self.device) * (len(self.tasks) / sum(totals))
-        return Step(prepared, parts, [active[k] for k in present], scale, emphasis)
+        return StepData(prepared, self._fractions(prepared, totals), labelled, self._index(labelled), scale, emphasis)
 
-    def losses(self, step: Step, number: int, seen: Seen) -> list[Tensor]:
-        """The part of one batch in the A losses: each the mean over the samples that count for it, times their share
-        of all; zero where it has none. Each by itself: a backward of one element of a tensor of them would go through
-        all tasks' heads.
+    def _drawn(self, size: int, active: Sequence[int], shares: Tensor | None) -> list[Tensor] | None:
+        """For each active task the positions of the samples that are for it alone; None: all are for every task."""
+        drawn = None
+        if shares is not None:
+            parts = partition(shares, size, self.generator)
+            drawn = [self.ranks.own(parts[i], size) for i in active]
+        if self.ranks.is_idle(size):
+            drawn = [torch.empty(0, dtype=torch.int64) for _ in active]
+        return drawn
+
+    def _fractions(self, batches: list[Batch], totals: list[int]) -> list[Tensor | None]:
+        """See StepData. totals: [A], the labelled samples of the whole step."""
+        if len(batches) == 1 and self.ranks.size == 1:
+            return [None]
+        parts = [[count / total for count, total in zip(batch.counts, totals, strict=True)] for batch in batches]
+        return list(torch.tensor(parts, device=self.device))
+
+    def _index(self, active: list[int]) -> Active:
+        """Index that selects the active tasks from a per-task tensor: the same object whenever they are the same."""
+        if len(active) == len(self.tasks):
+            return slice(None)
+        key = tuple(active)
+        if key not in self.indices:
+            self.indices[key] = torch.tensor(active, device=self.device)
+        return self.indices[key]
+
+    def losses(self, data: StepData, number: int, result: ForwardResult) -> list[Tensor]:
+        """Runs the model on one micro-batch and adds what it shows to `result`.
+
+        Returns:
+            A scalars with their graph: the mean loss of each task over its samples in this batch, times the fraction of
+            its samples that is here; zero when it has none. They are separate tensors: a backward of one element of a
+            joint tensor would go through the heads of all tasks.
         """
-        batch, part = step.batches[number], step.parts[number]
-        last = number == len(step.batches) - 1
-        with self.ranks.reducing(self.called, last), self.autocast():
-            outputs = self.called(batch.inputs, [self.tasks[i].name for i in step.active])
+        batch, fractions = data.batches[number], data.fractions[number]
+        is_last = number == len(data.batches) - 1
+        tasks = [self.tasks[i] for i in data.active]
+        with self.ranks.reducing(self.called, is_last), self.autocast():
+            outputs = self.called(batch.inputs, [task.name for task in tasks])
+        result.extremes.append(_extremes(batch.inputs, [outputs[task.name] for task in tasks]))
         losses: list[Tensor] = []
-        seen.extremes.append(_extremes(batch.inputs, [outputs[self.tasks[i].name] for i in step.active]))
-        for i, positions, count in zip(step.active, batch.labelled, batch.counts, strict=True):
-            task = self.tasks[i]
+        for task, positions, count in zip(tasks, batch.labelled, batch.counts, strict=True):
             output, target = outputs[task.name].float(), batch.targets[task.name]
             if positions is not None:
                 output, target = output[positions], target[positions]
             losses.append(task.loss(output, target) if count else output.sum() * 0)
-        if part is not None:
-            losses = [loss * own for loss, own in zip(losses, part, strict=True)]
+        if fractions is not None:
+            losses = [loss * fraction for loss, fraction in zip(losses, fractions, strict=True)]
         here = torch.stack(losses).detach()
-        seen.losses = here if seen.losses is None else seen.losses + here
+        result.losses = here if result.losses is None else result.losses + here
         return losses
 
-    def over_ranks(self, seen: Seen) -> Tensor:
+    def over_ranks(self, result: ForwardResult) -> Tensor:
         """The losses [A] of all ranks' samples."""
-        assert seen.losses is not None
-        seen.losses = self.ranks.sum([seen.losses])[0]
-        return seen.losses
+        assert result.losses is not None
+        return self.ranks.sum([result.losses])[0]
 
-    def rehearse(self, step: Step, random: RandomState | None = None) -> Tensor:
-        """The losses [A] of a step, with the random numbers that come next, or with those from `random` on."""
-        seen = Seen()
+    def rehearse(self, data: StepData, random: RandomState | None = None) -> Tensor:
+        """The losses [A] of a step, without a trace.
+
+        Args:
+            data: the step.
+            random: the state of the random generators to begin with. None: the current one, so that the forwards that
+                follow draw the same numbers.
+        """
+        result = ForwardResult()
         with without_trace(self.model, random), torch.no_grad():
-            for number in range(len(step.batches)):
-                self.losses(step, number, seen)
-        return self.over_ranks(seen)
+            for number in range(len(data.batches)):
+                self.losses(data, number, result)
+        return self.over_ranks(result)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """What a forward in a configuration's precision is made in."""
+    """The context of a forward in a configuration's precision."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-@contextmanager
-def without_trace(model: nn.Module, random: RandomState | None = None) -> Iterator[None]:
-    """What is done inside moves neither random generators nor the model's buffers, such as batch norm's statistics: it
-    has copies in their place. (Not those of lazy layers, which have to be made.)
-    """
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    state = random_state()
-    for module, own in buffers:
-        module._buffers |= {name: b.clone() for name, b in own.items() if b is not None and not is_lazy(b)}
-    if random is not None:
-        set_random_state(random)
-    try:
-        yield
-    finally:
-        set_random_state(state)
-        for module, own in buffers:
-            module._buffers.clear()  # of those that are made inside, too
-            module._buffers.update(own)
-
-
-def has_lazy_layers(model: nn.Module) -> bool:
-    """Whether its first forward, which must be that of the first step, will make some of it."""
-    return any(is_lazy(tensor) for tensors in (model.parameters(), model.buffers()) for tensor in tensors)
-
-
 @torch.no_grad()
 def _extremes(inputs: Any, outputs: list[Tensor]) -> Tensor:
-    """See Seen. The outputs together, for each small operation costs as much as a large one."""
+    """See ForwardResult. The outputs are looked at together: each small operation costs as much as a large one."""
     found: list[Tensor] = []
     for tensor in tensors_in(inputs):
         if tensor.is_floating_point() and tensor.numel():

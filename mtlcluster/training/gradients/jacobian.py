@@ -1,5 +1,7 @@
-"""The tasks' gradients with respect to the shared parameters, in one matrix: copied there while the cache still holds
-them, read once for their inner products and once to be combined.
+"""The Jacobian: the gradients of the tasks, as rows of one matrix.
+
+A gradient is copied into the matrix while the CPU's cache still holds it. The matrix is read once for the inner products
+of its rows and once to combine them.
 """
 
 from collections.abc import Sequence
@@ -9,16 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from mtlcluster.training.distributed import Ranks, Row
 from mtlcluster.training.gradients.linear_layers import Layer, stacked
 
-BLOCK = 4096  # columns that are multiplied at a time: of ten tasks, what a core's own cache holds
+BLOCK = 4096  # columns that are multiplied at a time: those of ten tasks fit into the cache of one core
 HALF = (torch.float16, torch.bfloat16)
-Row = list[Tensor | None]  # of one task, by point; None: the task does not reach it
 
 
 class Memory:
-    """Of a matrix that is filled anew at every step. On the CPU it is kept, for fresh pages cost the kernel more time
-    than it takes to write on them; a GPU's allocator keeps its own.
+    """Memory of a matrix that is filled anew at every step.
+
+    On the CPU it is kept from step to step: page faults cost more than the copy. A GPU's allocator keeps its own.
     """
 
     def __init__(self) -> None:
@@ -29,17 +32,19 @@ class Memory:
         if device.type != "cpu":
             return torch.empty(rows, columns, dtype=dtype, device=device)
         if len(self.kept) < size or self.kept.dtype != dtype:
-            self.kept = torch.empty(0)  # before there is another
+            self.kept = torch.empty(0)  # frees the old memory before there is new
             self.kept = torch.empty(size, dtype=dtype)
         return self.kept[:size].view(rows, columns)
 
 
 class Jacobian:
-    """The gradients of A tasks (rows) at several points: parameters, of linear `layers` the outputs in their place, and
-    `edges`, whatever else gradients can be taken of.
+    """The gradients of A tasks (rows) at several points.
 
-    matrix: [A, n], of the parameters that no layer has, in their order; zero where a task does not reach one.
-    reached: by such a parameter, whether any task does.
+    Attributes:
+        points: where gradients are taken: the outputs of linear layers in place of their parameters, other edges of the
+            graph, and the other parameters, in this order.
+        matrix: [A, n], gradients of the other parameters, in their order; zero where a task does not reach one.
+        reached: for each of the other parameters, whether any task reaches it.
     """
 
     def __init__(
@@ -50,14 +55,23 @@ class Jacobian:
         edges: Sequence[GradientEdge] = (),
         memory: Memory | None = None,
     ) -> None:
+        """Makes an empty Jacobian.
+
+        Args:
+            tasks: A, the number of rows.
+            parameters: parameters whose gradients are wanted.
+            layers: linear layers whose parameters' gradients are represented by those of the outputs.
+            edges: other places in the graph whose gradients are wanted.
+            memory: memory of the matrix. None: it is allocated anew.
+        """
         known = {id(parameter) for layer in layers for parameter in layer.parameters()}
         self.layers = layers
         self.parameters = [parameter for parameter in parameters if id(parameter) not in known]
         kept = [*(layer.output for layer in layers), *edges]
         self.points: list[Any] = [*kept, *self.parameters]
-        self.rows: list[Row] = [[None] * len(kept) for _ in range(tasks)]
+        self.rows: list[Row] = [[None] * len(kept) for _ in range(tasks)]  # gradients at layers and edges
         self.sizes = [parameter.numel() for parameter in self.parameters]
-        self.blocks = self._blocks(tasks, memory or Memory())
+        self.blocks = self._blocks(tasks, memory or Memory())  # the matrix, padded with zeros to whole blocks
         self.matrix = self.blocks[:, : sum(self.sizes)]
         self.filled = [False] * tasks
         self.reached = [False] * len(self.parameters)
@@ -73,8 +87,33 @@ class Jacobian:
         blocks[:, size:] = 0
         return blocks
 
-    def add(self, task: int, row: Sequence[Tensor | None]) -> None:
-        """Gradients of the task in row `task`, by point; several times, where there are several batches."""
+    def add_gradients(
+        self, losses: Sequence[Tensor], more: Sequence[Sequence[nn.Parameter]] = (), keep_graph: bool = False
+    ) -> list[Row]:
+        """Adds the gradients of the A losses to the rows. Called once for each micro-batch.
+
+        Args:
+            losses: A scalars with their graph.
+            more: for each loss further parameters that only this loss reaches. Empty: there are none.
+            keep_graph: whether the graph is needed afterwards.
+
+        Returns:
+            For each loss its gradients of `more`.
+        """
+        found: list[Row] = []
+        for k, loss in enumerate(losses):
+            points = [*self.points, *(more[k] if more else ())]
+            row: Row = [None] * len(points)
+            if loss.requires_grad:
+                keep = keep_graph or k < len(losses) - 1
+                row = list(torch.autograd.grad(loss, points, retain_graph=keep, allow_unused=True))
+            self._add(k, row[: len(self.points)])
+            found.append(row[len(self.points) :])
+            del row  # before the gradients of the next task are there
+        return found
+
+    def _add(self, task: int, row: Row) -> None:
+        """Adds gradients at the points to a row."""
         kept = len(self.rows[task])
         self.rows[task] = plus(self.rows[task], row[:kept])
         parts = self._parts(self.matrix[task])
@@ -88,12 +127,18 @@ class Jacobian:
                 part.zero_()
         self.filled[task] = True
 
+    def sum_over_ranks(self, ranks: Ranks) -> None:
+        """Adds the matrices of all ranks. There are no layers then: their gradients cannot be added."""
+        ranks.sum_in_place(self.blocks)
+        self.reached = [bool(count) for count in ranks.total([int(some) for some in self.reached])]
+
     def _parts(self, row: Tensor) -> list[Tensor]:
+        """A row [n] as one view for each parameter."""
         pieces = zip(row.split(self.sizes), self.parameters, strict=True)
         return [part.view(parameter.shape) for part, parameter in pieces]
 
     def norms(self, parameter: nn.Parameter) -> Tensor:
-        """Of the rows [A] at one of the parameters; zero where a task does not reach it."""
+        """Norms [A] of the gradients at one of the parameters; zero where a task does not reach it."""
         for layer, column in zip(self.layers, zip(*self.rows, strict=True), strict=False):
             if layer.module.weight is parameter:
                 return layer.norms(column)
@@ -102,7 +147,7 @@ class Jacobian:
         return norms
 
     def gramian(self) -> Tensor:
-        """The inner products of the rows [A, A], float64, on their device; those of a block in the rows' precision."""
+        """Inner products [A, A] of the rows, float64, on their device. Inside a block they have the rows' precision."""
         tasks = len(self.rows)
         blocks = self.blocks.view(tasks, self.blocks.shape[1] // BLOCK, BLOCK).transpose(0, 1)
         gramian = torch.bmm(blocks, blocks.mT).sum(0, dtype=torch.float64)
@@ -112,7 +157,10 @@ class Jacobian:
         return gramian
 
     def combine(self, weights: Sequence[float]) -> list[tuple[nn.Parameter, Tensor]]:
-        """Σ weights_i rows_i, by parameter, of those that some task reaches; it lies in the matrix's first row."""
+        """The parameters that some task reaches, each with its part of Σ weights_i rows_i.
+
+        The parts are views of the first row of the matrix, which is overwritten.
+        """
         total = self.matrix[0].mul_(weights[0])
         for row, weight in zip(self.matrix[1:], weights[1:], strict=True):
             total.add_(row, alpha=weight)
@@ -127,16 +175,17 @@ class Jacobian:
         return found
 
     def split(self, direction: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-        """direction [n], by parameter, of those that some task reaches."""
+        """The parameters that some task reaches, each with its part of a direction [n]."""
         pieces = zip(self.parameters, self._parts(direction), self.reached, strict=True)
         return [(parameter, part.to(parameter.dtype)) for parameter, part, reached in pieces if reached]
 
 
-def plus(row: Row, more: Sequence[Tensor | None]) -> Row:
+def plus(row: Row, more: Row) -> Row:
+    """The sum of two rows."""
     return [b if a is None else a if b is None else a + b for a, b in zip(row, more, strict=True)]
 
 
-def scaled(row: Row, weight: float) -> Row:
+def times(row: Row, weight: float) -> Row:
     """The gradients of a row, times `weight`."""
     present = [gradient for gradient in row if gradient is not None]
     products = iter(torch._foreach_mul(present, weight) if present else ())
@@ -144,7 +193,10 @@ def scaled(row: Row, weight: float) -> Row:
 
 
 def _products(column: Sequence[Tensor | None]) -> Tensor | float:
-    """Of the tasks' gradients at one point, float64; those in half precision as float32, whose range they need."""
+    """Inner products [A, A] of the tasks' gradients at one point, float64.
+
+    Gradients in half precision are multiplied as float32, whose range they need.
+    """
     rows = stacked(column)
     if rows is None:
         return 0.0
