@@ -97,7 +97,7 @@ def test_a_run_that_hangs_and_whose_worker_is_dead_ends_by_itself(make_grid, sub
     take = snapshot.take
 
     def take_sooner(*of):
-        real, name = take(*of), "mtlcluster/training/child.py"
+        real, name = take(*of), "mtlcluster/training/commands/child.py"
         sooner = real.files[name].replace(b"ORPHANED = 600", b"ORPHANED = 1")
         return dataclasses.replace(real, hash=f"soon{real.hash[4:]}", files={**real.files, name: sooner})
 

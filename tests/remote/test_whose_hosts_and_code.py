@@ -188,7 +188,7 @@ def test_code_that_a_cluster_sends_is_not_the_user_s_own(
     sweep = local.sweep
     [run] = sweep.runs()
     [code] = sweep.code.iterdir()
-    before = (code / "mtlcluster/training/predict.py").read_bytes()
+    before = (code / "mtlcluster/training/commands/evaluate.py").read_bytes()
     ran = tmp_path / "ran"
     there = tmp_path / "there"
     shutil.copytree(sweep.folder, there)
@@ -207,7 +207,7 @@ def test_code_that_a_cluster_sends_is_not_the_user_s_own(
     monkeypatch.setattr(Connection, "run", lambda *_, **__: json.dumps(answer).encode())
     monkeypatch.setattr(Connection, "pull", pull)
     call("collect", "sweep", "--checkpoints", "all")
-    assert (code / "mtlcluster/training/predict.py").read_bytes() == before
+    assert (code / "mtlcluster/training/commands/evaluate.py").read_bytes() == before
     call("evaluate", f"sweep/{run.name}")  # as before; nothing is asked
     assert not ran.exists()
     (there / "code" / code.name).rename(there / "code/0123456789ab")

@@ -18,7 +18,7 @@ from mtlcluster.training.callbacks import Control
 from mtlcluster.training.distributed import Together
 from mtlcluster.training.train import load_run, prepare
 
-LIBRARY = PROJECT.parent.parent
+LIBRARY = PROJECT.parents[2]
 METHODS = {
     "sum": {"accumulate": 2, "method": {"schedule": "dsg", "weighting": "uncertainty"}},
     "gramian": {"method": {"schedule": "difficulty_sampling", "weighting": "gradnorm", "gradient": "pcgrad"}},

@@ -24,9 +24,9 @@ def fake_child(monkeypatch):
 
     def take_fake(*of):
         real = take(*of)
-        files = {**real.files, "mtlcluster/training/child.py": FAKE_CHILD.read_bytes()}
-        sooner = real.files["mtlcluster/launch/ranks.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
-        files["mtlcluster/launch/ranks.py"] = sooner
+        files = {**real.files, "mtlcluster/training/commands/child.py": FAKE_CHILD.read_bytes()}
+        sooner = real.files["mtlcluster/worker/rank_keeper.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
+        files["mtlcluster/worker/rank_keeper.py"] = sooner
         return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 
     monkeypatch.setattr(snapshot, "take", take_fake)

@@ -47,18 +47,18 @@ def instead(make, *names: str):
 
 
 DAMAGES = {
-    "a file of the library is gone": unlink("mtlcluster/training/child.py"),
+    "a file of the library is gone": unlink("mtlcluster/training/commands/child.py"),
     "a small one, too": unlink("mtlcluster/methods/__init__.py", "mtlcluster/worker/start.sh"),
     "the job is gone": unlink("jobs/tiny.py"),
     "a module that it imports is cut off": cut("helper/inner.py"),
-    "a file of the library is empty": lambda code: (code / "mtlcluster/launch/worker.py").write_bytes(b""),
+    "a file of the library is empty": lambda code: (code / "mtlcluster/worker/worker.py").write_bytes(b""),
     "a folder is gone": lambda code: shutil.rmtree(code / "mtlcluster" / "sweep"),
     "the list is gone with the job": unlink("files.sha256", "jobs/tiny.py"),
     "the list is garbled": garbled_list,
     "all files are gone": all_files,
     "all is gone": shutil.rmtree,
     "it is a file": instead(Path.touch, "."),
-    "a file is a folder": instead(Path.mkdir, "mtlcluster/launch/worker.py", "files.sha256"),
+    "a file is a folder": instead(Path.mkdir, "mtlcluster/worker/worker.py", "files.sha256"),
     "a folder of the library is a file": instead(Path.touch, "mtlcluster/sweep"),
     "files are FIFOs": instead(os.mkfifo, "jobs/tiny.py", "files.sha256"),
 }

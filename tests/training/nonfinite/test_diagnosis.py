@@ -348,7 +348,7 @@ def test_train_replay_and_check_on_the_command_line(tmp_path):
     (tmp_path / "run.yaml").write_text(f"job: {PROJECT}/jobs/tiny.py:build\n{settings}")
 
     def call(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT.parent.parent), "COLUMNS": "120"}
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT.parents[2]), "COLUMNS": "120"}
         return subprocess.run([sys.executable, "-m", "mtlcluster", *arguments], cwd=tmp_path, text=True,
                               capture_output=True, env=environment)  # fmt: skip
 
