@@ -67,8 +67,8 @@ def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
         files = {**real.files, "mtlcluster/training/commands/child.py": FAKE_CHILD}
         sooner = real.files["mtlcluster/worker/rank_keeper.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
         files["mtlcluster/worker/rank_keeper.py"] = sooner
-        sooner = real.files["mtlcluster/launch/attempt.py"].replace(b"PATIENCE = 60.0", b"PATIENCE = 2.0")
-        files["mtlcluster/launch/attempt.py"] = sooner
+        sooner = real.files["mtlcluster/worker/attempt.py"].replace(b"PATIENCE = 60.0", b"PATIENCE = 2.0")
+        files["mtlcluster/worker/attempt.py"] = sooner
         return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 
     monkeypatch.setattr(snapshot, "take", take_fake)
