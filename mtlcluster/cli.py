@@ -344,7 +344,7 @@ def replay(run: str, yes: bool, runs: Path) -> None:
 
     folder = find_run(runs, run)
     _confirm_code(sweep_of(folder), "replay", yes)
-    raise Exit(run_module("mtlcluster.training.commands.replay", folder))
+    raise Exit(run_module("replay", folder))
 
 
 @app.command()
@@ -412,7 +412,7 @@ def evaluate(run: str, split: str, out: Path | None, yes: bool, runs: Path) -> N
     folder = find_run(runs, run)
     _confirm_code(sweep_of(folder), "evaluate", yes)
     options = ["--split", split, *(["--out", str(out.absolute())] if out else [])]
-    raise Exit(run_module("mtlcluster.training.commands.evaluate", folder, *options))
+    raise Exit(run_module("evaluate", folder, *options))
 
 
 @app.command("pack-features")

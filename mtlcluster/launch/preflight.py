@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mtlcluster import _entry
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
@@ -73,7 +74,7 @@ def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> 
     """The check's process, as a run's is started. root: the project's."""
     with errors.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "mtlcluster.training.commands.preflight", str(root), *configs],
+            [sys.executable, *_entry.python_arguments("preflight"), str(root), *configs],
             stdout=subprocess.PIPE,
             stderr=file,
             encoding="utf-8",

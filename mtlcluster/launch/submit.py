@@ -23,10 +23,10 @@ from mtlcluster.launch import run_folders
 from mtlcluster.launch.code import changes, snapshot
 from mtlcluster.launch.code.project import shown
 from mtlcluster.launch.executors import local, slurm
-from mtlcluster.launch.executors.job_state import local_job_id
 from mtlcluster.launch.limits import refuse_ruled_out
 from mtlcluster.launch.packing import Array, Unit, pack
 from mtlcluster.launch.run_status import TO_RETRY, observe
+from mtlcluster.processes.local_job_id import local_job_id
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_locked, locked, make_folder, remove
 from mtlcluster.sweep.folder import Sweep, hash_of

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mtlcluster import printable
+from mtlcluster import _entry, printable
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.cluster_files import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
@@ -27,6 +27,10 @@ NO_PYTHON = "no environment"
 
 # What a shell or Python says over there, and what that means to a user.
 MEANINGS = [
+    (
+        rf"No module named {re.escape(_entry.ENTRY)}",
+        "{name} has an older version of mtlcluster; mtlcluster setup --cluster {name} brings it up to date",
+    ),
     (f"{NO_PYTHON}|No module named", "mtlcluster is missing on {name}; mtlcluster setup --cluster {name}"),
     (r"nknown option: -P", "{name}: the Python of {environment} is too old; mtlcluster needs 3.11 or newer"),
 ]
@@ -70,7 +74,7 @@ class Remote:
 
     def call(self, verb: str, **request: Any) -> Reply:
         """What `there` answers. Raises ClusterError, also for what it refuses."""
-        script = self.python("-m", "mtlcluster.remote.agent", self.root, verb)
+        script = self.python(*_entry.python_arguments("agent"), self.root, verb)
         try:
             answer = self.connection.run(script, json.dumps(request).encode())
         except ClusterError as error:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from mtlcluster import _entry
 from mtlcluster.processes.environment import HASHES
 from mtlcluster.processes.pythonpath import behind
 from mtlcluster.sweep.files import is_replaced, unfollowed
@@ -205,7 +206,7 @@ class Attempt:
         ours, theirs = Pipe()
         with theirs, open(self.run.log, "ab", opener=unfollowed) as log:
             self.keeper = subprocess.Popen(
-                [sys.executable, "-m", "mtlcluster.worker.rank_keeper", str(theirs.fileno())],
+                [sys.executable, *_entry.python_arguments("rank"), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mtlcluster import _entry
+
 TURN = 0.5  # seconds: how soon an end is seen whose pipe some helper process still holds
 GRACE = 10.0  # seconds until the ranks that are left over are killed
 LONGEST_LINE = 2**16  # bytes of output that are kept back until their line is complete
@@ -47,7 +49,7 @@ FOREIGN = {*VARIABLES, "TORCHELASTIC_USE_AGENT_STORE", *BINDING}
 
 def command(folder: str, report_fd: int, *held: int) -> list[str]:
     """What starts a rank; see training/child.py."""
-    return [sys.executable, "-m", "mtlcluster.training.commands.child", folder, *map(str, (report_fd, *held))]
+    return [sys.executable, *_entry.python_arguments("child"), folder, *map(str, (report_fd, *held))]
 
 
 def without_ranks() -> dict[str, str]:

@@ -9,20 +9,15 @@ It imports nothing heavy, so that it is ready soon, and reads status.json, so th
 
 import functools
 import os
-import re
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.executors.job_state import without_options
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_replaced, try_lock
 from mtlcluster.sweep.folder import Run, Sweep
@@ -30,8 +25,8 @@ from mtlcluster.sweep.reading import open_regular, read_yaml_text
 from mtlcluster.sweep.status import ENDED, Status, read_status
 from mtlcluster.sweep.submissions import Submission
 from mtlcluster.worker.attempt import AGAIN, MOST_STOPS, STOPPED_AT_START, Attempt, record, say
-from mtlcluster.worker.rendezvous import Nodes, gather, keep_ranks
-from mtlcluster.worker.slots import JobRoom, Room
+from mtlcluster.worker.rendezvous import Nodes
+from mtlcluster.worker.slots import Room
 
 TURN = 0.5  # seconds: how soon a cancel file or a free slot is seen
 ACCEPTANCE = 60.0  # seconds to wait until `submit` has noted that the job was accepted
@@ -230,68 +225,4 @@ def accepted(sweep: Sweep, submission: str) -> Submission | None:
         if found is None or found.ended:
             return found if found and found.accepted else None
         time.sleep(TURN)
-    return None
-
-
-def work_in_slurm(sweep_folder: str, submission: str, job: int, at_once: int) -> None:
-    """What a Slurm job does, called by its batch script on every node: trains the runs of the submission's job `job`.
-
-    Exits with 1 if a run has failed. If some are unfinished, it asks Slurm for a requeue and exits. On the nodes beside
-    the first it only keeps their ranks.
-    """
-    listener = Listener()
-    sweep = Sweep(Path(sweep_folder))
-    folder = sweep.submission_folder(submission)
-    if int(os.environ["SLURM_PROCID"]) > 0:
-        keep_ranks(folder)
-        return
-    nodes = gather(folder, int(os.environ["SLURM_NTASKS"]) - 1, lambda: listener.heard)
-    found = accepted(sweep, submission)
-    if found is None:
-        sys.exit(f"submission {submission} was not completed: its runs are another job's")
-    worker = Worker(sweep, found, slurm_job_id(), found.jobs[job], JobRoom(at_once), nodes)
-    worker.work(listener)
-    if worker.unfinished:
-        sys.exit(0 if requeue() else 1)
-    if worker.failed:
-        sys.exit(1)
-
-
-def slurm_job_id() -> str:
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
-
-
-def requeue() -> bool:
-    """Puts this job back into the queue, unless Slurm is ending it for another reason than its time limit: one that was
-    cancelled shall stay so, be it after a first signal. But no answer is no end.
-
-    (A job that ends by itself after a TERM has completed, for Slurm: it requeues only those that it has to kill.)
-    """
-    job = slurm_job_id()
-    for patience in (0, 2, 5):
-        time.sleep(patience)
-        if _is_ending(job):
-            return False
-        if _slurm("scontrol", "requeue", job) is not None:
-            return True
-    return False
-
-
-def _is_ending(job: str) -> bool:
-    """Whether Slurm says so. (Of what scontrol shows no variable leaves anything out, as of squeue's answers.)"""
-    found = re.search(r"\bJobState=(\w+) Reason=(\w+)", _slurm("scontrol", "--oneliner", "show", "job", job) or "")
-    return found is not None and found[1] != "RUNNING" and found[2] != "TimeLimit"
-
-
-def _slurm(*command: str) -> str | None:
-    """What it answers; None, and a line in the job's output, if it refuses."""
-    try:
-        environment = without_options(os.environ)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
-        return done.stdout.strip()
-    except subprocess.CalledProcessError as error:
-        say(f"{' '.join(command)}: {error.stderr.strip()}")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        say(f"{' '.join(command)}: {error}")
     return None

@@ -60,9 +60,7 @@ def test_a_run_uses_the_file_as_it_was_at_its_submission(project, own, make_grid
     assert run_hash(load_run(run.folder)[0]) == planned.hash
     [finished], _ = gather(survey(sweep.sweep), lambda: None)
     assert finished.method == "Shrinks"
-    assert run_module("mtlcluster.training.commands.evaluate", run.folder, "--split", "test") == 0, (
-        capfd.readouterr().err
-    )
+    assert run_module("evaluate", run.folder, "--split", "test") == 0, capfd.readouterr().err
     assert submit(grid, project / "runs", "local", print).left == {"done": [run.name]}
 
     own.write_text(SOURCE.replace("Shrinks", "Grows"))  # gone: nothing of the run may be lost

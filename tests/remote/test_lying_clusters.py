@@ -130,4 +130,4 @@ def test_code_is_of_the_sweep(tmp_path):
             f"job: jobs/tiny.py:build\norigin: {{sweep: digits, code: '{code}', cluster: local, varied: {{}}}}\n"
         )
         with pytest.raises(UserError, match=r"config.yaml:2: origin.code "):
-            run_module("mtlcluster.training.commands.replay", run.folder)
+            run_module("replay", run.folder)

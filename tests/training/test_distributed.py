@@ -53,7 +53,7 @@ def configure(folder, **settings):
     return folder
 
 
-def start(folder, ranks, program=("-m", "mtlcluster.training.commands.child")):
+def start(folder, ranks, program=("-m", "mtlcluster._entry", "child")):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from mtlcluster.launch.executors import local
-from mtlcluster.launch.executors.job_state import local_job_id
 from mtlcluster.launch.submit import resubmit
+from mtlcluster.processes.local_job_id import local_job_id
 from mtlcluster.sweep import submissions
 from mtlcluster.worker.slots import JobRoom, Machine
 

@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from mtlcluster import _entry
 from mtlcluster.config.job_file import JobFile, asked_code, parse_job
 from mtlcluster.errors import UserError
 from mtlcluster.launch import run_folders
 from mtlcluster.launch.code import project, snapshot
-from mtlcluster.launch.code.snapshot import ESSENTIAL, Snapshot
+from mtlcluster.launch.code.snapshot import Snapshot
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep, job_of
 
@@ -96,7 +97,8 @@ def remark_of_failed(sweep: Sweep, names: Collection[str], options: str = "") ->
 def mend(sweep: Sweep, codes: Iterable[str]) -> None:
     """Writes again what is damaged of code/<hash>/, where the project still has it. Raises UserError for the rest."""
     for code in sorted(set(codes)):
-        folder, essential = sweep.code / code, [*ESSENTIAL, job_of(sweep).partition(":")[0]]
+        folder = sweep.code / code
+        essential = [*_entry.essential_files(folder), job_of(sweep).partition(":")[0]]
         if snapshot.mend(folder, {}, essential) and (lost := snapshot.mend(folder, Present(sweep).files(), essential)):
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
             raise UserError(

@@ -15,7 +15,6 @@ from mtlcluster.launch.code.imports import walk
 from mtlcluster.launch.code.project import SOURCES, collect
 from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace, sha256
 
-ESSENTIAL = ["mtlcluster/worker/start.sh", "mtlcluster/worker/worker.py", "mtlcluster/training/commands/child.py"]
 LIST = "files.sha256"  # the files of a snapshot and their checksums, as `sha256sum -c` reads them
 
 
@@ -92,7 +91,7 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
         path.write_bytes(content)
 
 
-def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = ESSENTIAL) -> list[str]:
+def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = ()) -> list[str]:
     """Writes again what is missing or damaged of a snapshot, as far as `present` has it as it was; returns what it has
     not. What is whole stays as it is: running jobs may be using it.
 

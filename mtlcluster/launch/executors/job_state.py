@@ -4,7 +4,6 @@ import functools
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -12,21 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mtlcluster import _entry
 from mtlcluster.errors import SchedulerError
+from mtlcluster.processes.local_job_id import state_and_start_time
+from mtlcluster.processes.slurm_commands import run_slurm
 from mtlcluster.sweep.files import is_locked
 
 MARK = "mtlcluster "  # how the comment of a job begins; its submission and its sweep's folder follow
-PATIENCE = 10.0  # seconds; a controller that hangs must not hang `status`
 SILENCE = 120.0  # seconds without a word after which a worker that can't be looked at is dead
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
-
-# Every command of Slurm takes options from variables that begin so, and a job or an `salloc` shell sets many of them.
-OPTIONS = (
-    *("SLURM_", "_SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_"),
-    *("SQUEUE_", "SCANCEL_", "SACCT_", "SCONTROL_", "SINFO_"),
-)
-NO_OPTIONS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}  # which Slurm is meant, and who is asking
 
 
 @dataclass(frozen=True)
@@ -63,19 +57,6 @@ def is_local(job_id: str) -> bool:
     return job_id.startswith("local:")
 
 
-def local_job_id(pid: int) -> str:
-    """`local:<boot>:<pid>:<start time>`; the start time, in clock ticks, tells apart who had that pid in this boot."""
-    return f"local:{_boot()}:{pid}:{_process(pid)[1]}"
-
-
-def _boot() -> str:
-    """What tells this boot of this machine from all others; the host's name, which may change, where that is hidden."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return os.uname().nodename
-
-
 def _ask_for_local(job_id: str, traces: Traces) -> Answer:
     """A worker lives if its log is locked, on whichever machine, under whichever name and in whichever container that
     may be; on a file system that knows no locks, if its process is there. Of another boot's nothing but its word can be
@@ -87,12 +68,12 @@ def _ask_for_local(job_id: str, traces: Traces) -> Answer:
         _, boot, pid, start_time = job_id.split(":")
     except ValueError:
         return Answer("unknown", f"'{job_id}' is no job id")
-    if boot not in (_boot(), os.uname().nodename):  # older versions noted the host's name
+    if boot not in (boot(), os.uname().nodename):  # older versions noted the host's name
         if time.time() - traces.heard < SILENCE:
             return Answer("unknown", "its worker is on another machine, or on this one before it was started anew")
         return Answer("gone")
     try:
-        state, started = _process(pid)
+        state, started = state_and_start_time(pid)
     except OSError:
         return Answer("gone")
     lives = started == start_time and state not in "ZX" and not _is_of_original(_folder_of_worker(pid), traces)
@@ -101,9 +82,9 @@ def _ask_for_local(job_id: str, traces: Traces) -> Answer:
 
 def _folder_of_worker(pid: str) -> str:
     """The sweep's folder with which a worker was started; '' where that can't be seen."""
-    with suppress(OSError, ValueError):
-        words = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "surrogateescape").split("\0")
-        return words[words.index("mtlcluster.launch.executors.local") + 1]
+    with suppress(OSError, IndexError):
+        command = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "surrogateescape").split("\0")
+        return _entry.own_arguments("worker", command)[0]
     return ""
 
 
@@ -126,19 +107,12 @@ def kill_local(job_id: str) -> None:
     """Ends a worker of this boot. Its training processes notice, save and end."""
     _, boot, pid, start_time = job_id.split(":")
     with suppress(OSError):
-        if boot == _boot() and _process(pid)[1] == start_time:
+        if boot == boot() and state_and_start_time(pid)[1] == start_time:
             os.kill(int(pid), signal.SIGKILL)
             for _ in range(100):  # until it is gone, or a second
-                if _process(pid)[0] in "ZX":
+                if state_and_start_time(pid)[0] in "ZX":
                     break
                 time.sleep(0.01)
-
-
-def _process(pid: int | str) -> tuple[str, str]:
-    """A process's state and start time, in clock ticks since boot. Raises OSError where there is none."""
-    # The name, in parentheses, may hold blanks: what follows it are fields 3 (state) to 22 (start time) and more.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[0], fields[19]
 
 
 def _ask_slurm(jobs: Mapping[str, Traces], users: set[int]) -> dict[str, Answer]:
@@ -195,40 +169,6 @@ def scancel(job_ids: Iterable[str]) -> None:
     """Takes jobs out of Slurm. One that has ended by itself is no error. Raises SchedulerError."""
     if ids := sorted(job_ids):
         run_slurm("scancel", "--quiet", *ids)
-
-
-def run_slurm(*command: str, patience: float = PATIENCE) -> str:
-    """The output of one of Slurm's commands. Raises SchedulerError where it is missing, refuses, or takes too long."""
-    environment = without_options(os.environ)
-    environment["SLURM_BITSTR_LEN"] = "0"  # or long lists of array tasks end in "..."
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=patience,
-            env=environment,
-        )
-    except FileNotFoundError:
-        raise SchedulerError(f"{command[0]}: not found on this machine") from None
-    except OSError as error:  # a script of the site's that can't be executed
-        raise SchedulerError(f"{command[0]}: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]} did not answer within {patience:.0f} seconds") from None
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        raise SchedulerError(f"{' '.join(command)[:200]}: {said}")
-    return done.stdout
-
-
-def without_options(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment from which Slurm's commands, and the jobs that they start, take no options of somebody else's: a
-    time limit for every job (SBATCH_TIMELIMIT), a filter of the queue (SQUEUE_STATES), the size of the job in which
-    one types (SLURM_NTASKS).
-    """
-    return {name: v for name, v in environment.items() if not name.startswith(OPTIONS) or name in NO_OPTIONS}
 
 
 def _joined(values: Iterable[object]) -> str:

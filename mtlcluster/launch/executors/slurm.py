@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlcluster import _entry
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.run import Resources
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch.executors.job_state import MARK, run_slurm, scancel
+from mtlcluster.launch.executors.job_state import MARK, scancel
 from mtlcluster.launch.packing import Array
 from mtlcluster.processes import environment
+from mtlcluster.processes.slurm_commands import run_slurm
 from mtlcluster.sweep.folder import Sweep
 
 if TYPE_CHECKING:  # a quarter of a second, which only a submission need pay
@@ -25,12 +27,6 @@ SBATCH_PATIENCE = 120.0  # seconds; a busy controller takes its time, and who st
 
 # What sbatch takes from the environment where neither grid nor cluster file says anything. Nothing else is taken.
 DEFAULTS = {name: f"SBATCH_{name.upper()}" for name in ("account", "partition", "qos", "constraint", "reservation")}
-
-# The code of a run may be of an older version: it has this function, with these arguments.
-WORK = (
-    "import os, sys; from mtlcluster.worker.worker import work_in_slurm; "
-    'work_in_slurm(sys.argv[1], sys.argv[2], int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)), int(sys.argv[3]))'
-)
 
 # A line of the cluster's that fails ends no job: many fail on some nodes only, and do no harm. The worker hears of it.
 # Not of what fails inside files that those lines read. (BASH_COMMAND may be one inside a function, as `module` is.)
@@ -165,8 +161,10 @@ def script(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> str
     if len(array.jobs) > 1:
         slurm.parameters["map_count"] = len(array.jobs)
     srun = ["srun", "--unbuffered", f"--output={output(sweep, submission, array)}", f"--cpus-per-task={array.cpus}"]
-    start = ["sh", str(sweep.code / array.code / "mtlcluster" / "worker" / "start.sh"), python(cluster), "-u"]
-    command = [*srun, *start, "-c", WORK, str(sweep.folder), submission, str(array.at_once)]
+    code = sweep.code / array.code
+    python_itself = ["sh", str(_entry.start_script(code)), python(cluster), "-u"]
+    worker = [*_entry.python_arguments("slurm-worker", code), str(sweep.folder), submission, str(array.at_once)]
+    command = [*srun, *python_itself, *worker]
     text: str = slurm._make_submission_file_text(shlex.join(command), "")
     return text
 

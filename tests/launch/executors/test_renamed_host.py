@@ -17,8 +17,8 @@ import pytest
 from rig.handmade import add_runs, at_epoch, new_sweep
 from rig.slurm_cluster import wait_for
 
-from mtlcluster.launch.executors.job_state import local_job_id
 from mtlcluster.launch.run_status import observe
+from mtlcluster.processes.local_job_id import local_job_id
 from mtlcluster.sweep.files import is_locked
 
 ROOT = Path(__file__).parents[3]

@@ -51,7 +51,7 @@ def training_process(run):
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"mtlcluster.training.commands.child" in words and str(run.folder).encode() in words:
+                if b"child" in words and str(run.folder).encode() in words:
                     return int(entry.name)
         return None
 
