@@ -2,7 +2,7 @@
 
     python tests/upgrade/make_old_sweep.py [COMMIT]
 
-Needs git, and root for the Slurm of tests/slurm_cluster.py. Takes about 90 seconds. The archive holds:
+Needs git, and root for the Slurm of tests/rig/slurm_cluster.py. Takes about 90 seconds. The archive holds:
 
     about.json                  the commit, and the version of torch and the kind of machine that computed the values
     project/jobs/tiny.py        the job
@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
-from slurm_cluster import started, wait_for  # noqa: E402
+from rig.slurm_cluster import started, wait_for  # noqa: E402
 
 LAST_BEFORE_RENAMES = "181dc13"
 ARCHIVE = HERE / "old_sweep.tar.xz"

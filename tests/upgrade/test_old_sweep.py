@@ -5,7 +5,6 @@ names than today's.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -13,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_old_sweep import ARCHIVE, FOLDER, SAME_EVERYWHERE, STATES, machine
-from slurm_cluster import wait_for
+from rig.slurm_cluster import wait_for
+from upgrade.make_old_sweep import ARCHIVE, FOLDER, SAME_EVERYWHERE, STATES, machine
 
 from mtlcluster.sweep.history import read_history
 from mtlcluster.sweep.status import Status, read_status
@@ -63,6 +62,10 @@ class OldSweep:
         [line] = [line for line in (self.run(state) / "config.yaml").read_text().splitlines() if "  code: " in line]
         return line.split()[1]
 
+    def codes(self) -> set[str]:
+        """The names of the snapshots that the sweep holds."""
+        return {folder.name for folder in (self.sweep / "code").iterdir()}
+
     def bring_project(self) -> None:
         """Makes the sweep's project lie where the sweep says."""
         grid = self.sweep / "sweep.yaml"
@@ -100,7 +103,7 @@ def test_its_states_are_read(old):
 
 def test_retried_on_this_machine_its_runs_end_as_if_left_alone(old):
     """One goes on from the middle of an epoch. The other had saved nothing; without the project it keeps its code."""
-    codes = os.listdir(old.sweep / "code")
+    codes = old.codes()
     old("retry", "old", old.run("cancelled").name, old.run("lost").name, "--yes")
     assert old.wait("cancelled", "done", submission="0005").attempt == 2
     assert old.wait("lost", "done", submission="0005").attempt == 2
@@ -110,7 +113,7 @@ def test_retried_on_this_machine_its_runs_end_as_if_left_alone(old):
     old("collect", "old")
     report = (old.sweep / "report" / "index.html").read_text()
     assert "3 of 5" in report or "done" in report
-    assert os.listdir(old.sweep / "code") == codes
+    assert old.codes() == codes
 
 
 def test_retried_on_slurm_it_ends_as_if_left_alone(old, slurm):
@@ -138,9 +141,9 @@ def test_its_failed_step_is_replayed(old):
 def test_its_grid_submitted_again_adds_nothing_and_what_saved_nothing_takes_todays_code(old):
     old.bring_project()
     before = old.code_of("failed")
-    assert "all 5 runs are already there" in old("submit", "old.yaml", "--cluster", "local")
+    assert "5 of 5 runs are already there" in old("submit", "old.yaml", "--cluster", "local", "--yes")
     old("retry", "old", old.run("failed").name)
     status = old.wait("failed", "failed", submission="0005")
     assert status.error.startswith("step 2: the loss of task"), status.error
     assert old.code_of("failed") != before
-    assert len(os.listdir(old.sweep / "code")) == 2
+    assert len(old.codes()) == 2

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mtlcluster import _entry
 from mtlcluster.errors import SchedulerError
-from mtlcluster.processes.local_job_id import state_and_start_time
+from mtlcluster.processes.local_job_id import state_and_start_time, this_boot
 from mtlcluster.processes.slurm_commands import run_slurm
 from mtlcluster.sweep.files import is_locked
 
@@ -68,7 +68,7 @@ def _ask_for_local(job_id: str, traces: Traces) -> Answer:
         _, boot, pid, start_time = job_id.split(":")
     except ValueError:
         return Answer("unknown", f"'{job_id}' is no job id")
-    if boot not in (boot(), os.uname().nodename):  # older versions noted the host's name
+    if boot not in (this_boot(), os.uname().nodename):  # older versions noted the host's name
         if time.time() - traces.heard < SILENCE:
             return Answer("unknown", "its worker is on another machine, or on this one before it was started anew")
         return Answer("gone")
@@ -107,7 +107,7 @@ def kill_local(job_id: str) -> None:
     """Ends a worker of this boot. Its training processes notice, save and end."""
     _, boot, pid, start_time = job_id.split(":")
     with suppress(OSError):
-        if boot == boot() and state_and_start_time(pid)[1] == start_time:
+        if boot == this_boot() and state_and_start_time(pid)[1] == start_time:
             os.kill(int(pid), signal.SIGKILL)
             for _ in range(100):  # until it is gone, or a second
                 if state_and_start_time(pid)[0] in "ZX":
