@@ -13,9 +13,9 @@ from pathlib import Path
 from mtlcluster.errors import SchedulerError
 from mtlcluster.processes.slurm_commands import run_slurm
 from mtlcluster.sweep.folder import Sweep
-from mtlcluster.worker.attempt import say
 from mtlcluster.worker.rendezvous import gather, keep_ranks
 from mtlcluster.worker.slots import JobRoom
+from mtlcluster.worker.status_file import say
 from mtlcluster.worker.worker import Listener, Worker, accepted
 
 ANSWER = 60.0  # seconds that Slurm may take to answer

@@ -1,10 +1,13 @@
-"""The worker: looks after the runs of one job, each in a training process of its own. The same for every executor.
+"""The worker: trains the runs of one job, each in processes of its own. It is the same on Slurm and on this machine.
 
-It owns the signals. USR2 (a time limit that draws near, or a preemption that says so): every run saves and stops, and
-the job asks to be requeued. TERM (a preemption that says no more, or the job's end): they save and stop as well, and
-the job is requeued unless it has been cancelled. Whatever comes after the first signal changes nothing.
+The worker handles the signals:
 
-It imports nothing heavy, so that it is ready soon, and reads status.json, so that a requeued job goes on where it was.
+- USR2 (the time limit is near, or a preemption with a warning): every run saves and stops, and the job is requeued.
+- TERM (a preemption without a warning, or the job's end): the same, but a job that was cancelled is not requeued.
+
+Further signals change nothing.
+
+The worker starts quickly because it imports nothing heavy. It reads status.json, so a requeued job goes on where it was.
 """
 
 import functools
@@ -22,21 +25,23 @@ from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_replaced, try_lock
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.reading import open_regular, read_yaml_text
-from mtlcluster.sweep.status import ENDED, Status, read_status
+from mtlcluster.sweep.status import ENDED, State, Status, read_status
 from mtlcluster.sweep.submissions import Submission
-from mtlcluster.worker.attempt import AGAIN, MOST_STOPS, STOPPED_AT_START, Attempt, record, say
+from mtlcluster.worker.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
 from mtlcluster.worker.rendezvous import Nodes
 from mtlcluster.worker.slots import Room
+from mtlcluster.worker.status_file import UnwrittenEnd, say, try_write
 
-TURN = 0.5  # seconds: how soon a cancel file or a free slot is seen
-ACCEPTANCE = 60.0  # seconds to wait until `submit` has noted that the job was accepted
-LAST_WORDS = 1800.0  # seconds for which the end of a run is tried to be written, where it can't be,
-HURRY = 10.0  # and where the job is about to end itself
+POLL = 0.5  # seconds; so soon is a cancel file or a free slot noticed
+ACCEPTANCE_TIMEOUT = 60.0  # seconds to wait until `submit` has noted that the job was accepted
 SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
 
 class Listener:
-    """Takes the signals over, lets in what start.sh held back, and keeps the first that comes."""
+    """Installs the signal handlers, and keeps the first signal that comes.
+
+    Signals that start.sh has held back come as soon as the handlers are there.
+    """
 
     def __init__(self) -> None:
         self.heard: signal.Signals | None = None
@@ -50,43 +55,36 @@ class Listener:
         self.heard = self.heard or signal.Signals(number)
 
 
-class Unwritten:
-    """How a run ended, where its status.json can't be written: the disk is full or may only be read. It is tried again
-    until it can, for LAST_WORDS seconds.
-    """
-
-    def __init__(self, run: Run, status: Status, trouble: str) -> None:
-        self.run, self.status = run, status
-        self.since = self.tried = time.monotonic()
-        say(f"{run.status}: {trouble}; it should say: {status.state} {status.error}".rstrip())
-        status.notes.append(f"how it ended could not be written at first: {trouble}")
-
-    def is_settled(self, hurry: bool) -> bool:
-        """Whether it is written by now, or never will be. hurry: the job is about to end."""
-        now = time.monotonic()
-        if now - self.tried < AGAIN:
-            return False
-        self.tried = now
-        written, patience = not record(self.run, self.status), HURRY if hurry else LAST_WORDS
-        return written or now - self.since > patience or not self.run.folder.is_dir()
-
-
 class Worker:
-    """Trains `runs` of a submission as there is room for them, until all have ended or the listener hears a signal."""
+    """Trains runs as there is room for them, until all have ended or a signal comes.
+
+    Attributes:
+        failed: Whether a run has failed.
+        unfinished: Whether a run was stopped, or never begun.
+    """
 
     def __init__(
         self, sweep: Sweep, submission: Submission, job_id: str, runs: list[str], room: Room, nodes: Nodes | None = None
     ) -> None:
+        """
+        Args:
+            sweep: The sweep.
+            submission: The submission whose job this is.
+            job_id: The job's id, which goes into status.json.
+            runs: The names of the job's runs.
+            room: Says how many runs may train at once.
+            nodes: The other nodes of the job.
+        """
         self.sweep, self.submission, self.job_id, self.room = sweep, submission, job_id, room
         self.nodes = nodes or Nodes()
         self.code = sweep.code / submission.code
         self.folder = os.open(sweep.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.waiting = [sweep.run(name) for name in runs]
         self.active: list[Attempt] = []
-        self.unwritten: list[Unwritten] = []
+        self.unwritten: list[UnwrittenEnd] = []
         self.selector = selectors.DefaultSelector()
         self.failed = False
-        self.unfinished = False  # a run was stopped, or never begun
+        self.unfinished = False
 
     def work(self, listener: Listener) -> None:
         self._leave_out_ended()
@@ -96,18 +94,18 @@ class Worker:
                 self._stop_all()
             else:
                 self._start()
-            for key, _ in self.selector.select(TURN):
+            for key, _ in self.selector.select(POLL):
                 if not key.data():
                     self.selector.unregister(key.fileobj)
             for attempt in list(self.active):
-                if attempt.over():
+                if attempt.check():
                     self._finish(attempt)
                 else:
-                    attempt.tend()
-            self.unwritten = [last for last in self.unwritten if not last.is_settled(hurry=bool(listener.heard))]
+                    attempt.update_status()
+            self.unwritten = [end for end in self.unwritten if not end.is_settled(hurry=bool(listener.heard))]
 
     def _leave_out_ended(self) -> None:
-        """Of a requeued job, the runs that have ended; and those that a later submission has taken over."""
+        """In a requeued job: leaves out the runs that have ended, and those that a later submission has."""
         latest = submissions.latest(submissions.read(self.sweep.submissions))
         for run in list(self.waiting):
             status = self._status(run)
@@ -120,7 +118,7 @@ class Worker:
                 self._end_unbegun(run, status, "failed", STOPPED_AT_START)
 
     def _status(self, run: Run) -> Status:
-        """The run's status as this submission's; what an earlier one left of it goes on, but not how it ended."""
+        """The run's status so far. How it ended in an earlier submission is left out."""
         try:
             status = read_status(run.status) or Status()
         except ValueError as error:
@@ -130,16 +128,18 @@ class Worker:
         status.submission, status.job_id = self.submission.id, self.job_id
         return status
 
-    def _end_unbegun(self, run: Run, status: Status, state: Any, error: str = "") -> None:
+    def _end_unbegun(self, run: Run, status: Status, state: State, error: str = "") -> None:
+        """Writes the end of a run that is not going to be started."""
         status.state, status.error, status.heartbeat = state, error, time.time()
-        if trouble := record(run, status):
-            self.unwritten.append(Unwritten(run, status, trouble))
+        if trouble := try_write(run, status):
+            self.unwritten.append(UnwrittenEnd(run, status, trouble))
         self.waiting.remove(run)
         self.failed |= state == "failed"
 
     def _start(self) -> None:
-        """Starts what there is room for, in order; nothing where the sweep was removed: one in its place has its own
-        worker.
+        """Starts the runs that there is room for, in order.
+
+        Starts none if the sweep's folder was removed. Another one may be in its place, which has its own worker.
         """
         if self.waiting and is_replaced(self.sweep.folder, self.folder):
             say(f"{self.sweep.folder} was removed")
@@ -151,16 +151,16 @@ class Worker:
             except UserError as error:
                 self._end_unbegun(run, self._status(run), "failed", f"could not be started: {error}")
             except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError) as error:
-                # A damaged config.yaml, for one.
+                # For example because config.yaml is damaged.
                 why = f"could not be started: {type(error).__name__}: {error}".splitlines()[0]
                 self._end_unbegun(run, self._status(run), "failed", why)
 
     def _start_one(self, run: Run) -> bool:
-        """Starts `run` unless another worker has it. Returns False where there is no room for it."""
+        """Starts a run unless another worker has it. Returns False if there is no room for it."""
         resources = read_resources(run)
         with suppress(FileNotFoundError):
-            open_regular(run.log).close()  # what is no file might be waited for without end
-        if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.voices)):
+            open_regular(run.log).close()  # refuses a FIFO, which could block for ever
+        if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.connections)):
             raise OSError(f"it asks for {wanted} nodes; {there} answered")
         share = self.room.take(resources["cpus"], resources["gpus"])
         if share is None:
@@ -169,8 +169,9 @@ class Worker:
             unused.callback(share.free)
             lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             unused.callback(os.close, lock)
-            if try_lock(lock):  # else an earlier job's worker, or its child, is still at it
+            if try_lock(lock):  # else the worker of an earlier job, or its training process, still has the run
                 attempt = Attempt(run, self.code, self._status(run), resources, share, lock, self.nodes)
+                attempt.start()
                 unused.pop_all()
                 self.waiting.remove(run)
                 self.active.append(attempt)
@@ -198,15 +199,15 @@ class Worker:
                 self.selector.unregister(source)
         attempt.conclude()
         self.active.remove(attempt)
-        if attempt.trouble:
-            self.unwritten.append(Unwritten(attempt.run, attempt.status, attempt.trouble))
+        if trouble := attempt.status_file.trouble:
+            self.unwritten.append(UnwrittenEnd(attempt.run, attempt.status, trouble))
         self.failed |= attempt.status.state == "failed"
         self.unfinished |= attempt.status.state == "queued"
 
 
 @functools.cache
 def read_resources(run: Run) -> dict[str, Any]:
-    """What the run's config.yaml asks for; of the GPUs only how many: their type was the scheduler's to heed."""
+    """The resources that the run's config.yaml asks for; `gpus` as a number. The scheduler has seen to their type."""
     config = yaml.load(read_yaml_text(run.config), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     resources: dict[str, Any] = config["resources"]
     if isinstance(gpus := resources["gpus"], dict):
@@ -215,14 +216,14 @@ def read_resources(run: Run) -> dict[str, Any]:
 
 
 def accepted(sweep: Sweep, submission: str) -> Submission | None:
-    """The submission, once `submit` has noted that it was accepted; None if it was killed before it could.
+    """Waits until `submit` has noted that the submission was accepted. Returns None if it was killed before that.
 
-    A job of a killed `submit` must not train: the next `submit` gives its runs to another job.
+    A job of a killed `submit` must not train, because the next `submit` gives its runs to another job.
     """
-    deadline = time.monotonic() + ACCEPTANCE
+    deadline = time.monotonic() + ACCEPTANCE_TIMEOUT
     while time.monotonic() < deadline:
         found = next((s for s in submissions.read(sweep.submissions) if s.id == submission), None)
         if found is None or found.ended:
             return found if found and found.accepted else None
-        time.sleep(TURN)
+        time.sleep(POLL)
     return None

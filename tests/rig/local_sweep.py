@@ -65,9 +65,9 @@ def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
     def take_fake(*of):
         real = take(*of)
         files = {**real.files, "mtlcluster/training/commands/child.py": FAKE_CHILD}
-        sooner = real.files["mtlcluster/worker/rank_keeper.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
-        files["mtlcluster/worker/rank_keeper.py"] = sooner
-        sooner = real.files["mtlcluster/worker/attempt.py"].replace(b"PATIENCE = 60.0", b"PATIENCE = 2.0")
+        sooner = real.files["mtlcluster/worker/rank_process.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
+        files["mtlcluster/worker/rank_process.py"] = sooner
+        sooner = real.files["mtlcluster/worker/attempt.py"].replace(b"STEP_TIMEOUT = 60.0", b"STEP_TIMEOUT = 2.0")
         files["mtlcluster/worker/attempt.py"] = sooner
         return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 

@@ -25,8 +25,8 @@ def fake_child(monkeypatch):
     def take_fake(*of):
         real = take(*of)
         files = {**real.files, "mtlcluster/training/commands/child.py": FAKE_CHILD.read_bytes()}
-        sooner = real.files["mtlcluster/worker/rank_keeper.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
-        files["mtlcluster/worker/rank_keeper.py"] = sooner
+        sooner = real.files["mtlcluster/worker/rank_process.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
+        files["mtlcluster/worker/rank_process.py"] = sooner
         return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 
     monkeypatch.setattr(snapshot, "take", take_fake)
