@@ -16,7 +16,7 @@ from mtlcluster.sweep.status import State, Status
 from mtlcluster.worker.rank_process import GRACE, kill_group
 from mtlcluster.worker.ranks import Ranks
 from mtlcluster.worker.rendezvous import Nodes
-from mtlcluster.worker.slots import SETUP_FAILED, Share
+from mtlcluster.worker.slots import SETUP_FAILED, Allocation
 from mtlcluster.worker.status_file import StatusFile, say
 
 STEP_TIMEOUT = 60.0  # seconds that a cancelled run may take to the end of a step, where it stops
@@ -58,7 +58,7 @@ class Attempt:
         code: Path,
         status: Status,
         resources: dict[str, Any],
-        share: Share,
+        allocation: Allocation,
         lock: int,
         nodes: Nodes,
     ) -> None:
@@ -68,12 +68,12 @@ class Attempt:
             code: The code that it is trained with, code/<hash>/.
             status: Its status so far.
             resources: What its configuration asks for.
-            share: The CPUs and GPUs that it got on this node. `conclude` gives them back.
+            allocation: The CPUs and GPUs that it got on this node. `conclude` gives them back.
             lock: The run's lock, open and held. `conclude` closes it.
             nodes: The other nodes of the job.
         """
-        self.run, self.status, self.resources, self.share, self.lock = run, status, resources, share, lock
-        self.ranks = Ranks(run, code, resources, share, lock, nodes)
+        self.run, self.status, self.resources, self.allocation, self.lock = run, status, resources, allocation, lock
+        self.ranks = Ranks(run, code, resources, allocation, lock, nodes)
         self.stopping = False
         self.cancelled_at: float | None = None
         self.cancel_note = ""
@@ -116,8 +116,8 @@ class Attempt:
         status.started = status.started or time.time()
         # Taken back as soon as something new is saved. Counted now, because the attempt may end by SIGKILL.
         status.stops_without_progress += 1
-        if self.share.note and self.share.note not in status.notes:
-            status.notes.append(self.share.note)
+        if self.allocation.note and self.allocation.note not in status.notes:
+            status.notes.append(self.allocation.note)
 
     def _write_log_header(self) -> int:
         """Writes the line that begins this attempt's part of log.txt. Returns where that part begins."""
@@ -126,8 +126,8 @@ class Attempt:
             start = log.tell()
             job = self.status.job_id
             log.write(f"--- attempt {self.status.attempt}, {when}, {self.status.host}, job {job}\n".encode())
-            if self.share.note:
-                log.write(f"{self.share.note}\n".encode(errors="replace"))
+            if self.allocation.note:
+                log.write(f"{self.allocation.note}\n".encode(errors="replace"))
         return start
 
     def _log_line(self, rank: int, line: str) -> None:
@@ -251,7 +251,7 @@ class Attempt:
         self.ranks.close()
         self.status_file.close()
         os.close(self.lock)
-        self.share.free()
+        self.allocation.free()
 
     def _verdict(self) -> tuple[State, str]:
         """The run's state from now on, and its error."""

@@ -23,7 +23,7 @@ from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.worker.rank_process import command, ignore_signals, kill_group, without_ranks
 from mtlcluster.worker.rendezvous import Nodes
-from mtlcluster.worker.slots import Share
+from mtlcluster.worker.slots import Allocation
 
 EXIT_DELAY = 0.2  # seconds from the end of a process's reports to its own end
 KEEPER_TIMEOUT = 1.0  # seconds that a keeper may take to answer
@@ -115,30 +115,26 @@ class Ranks:
     first: "subprocess.Popen[bytes]"
     reports: int  # the open pipe from which the reports of rank 0 are read
 
-    def __init__(self, run: Run, code: Path, resources: dict[str, Any], share: Share, lock: int, nodes: Nodes) -> None:
+    def __init__(
+        self, run: Run, code: Path, resources: dict[str, Any], allocation: Allocation, lock: int, nodes: Nodes
+    ) -> None:
         """
         Args:
             run: The run.
             code: The code that it is trained with, code/<hash>/.
             resources: What its configuration asks for.
-            share: The CPUs and GPUs that it got on this node.
+            allocation: The CPUs and GPUs that it got on this node.
             lock: The run's lock, open and held.
             nodes: The other nodes of the job.
         """
-        self.run, self.code, self.resources, self.share, self.lock, self.nodes = (
-            run,
-            code,
-            resources,
-            share,
-            lock,
-            nodes,
-        )
+        self.run, self.code, self.resources, self.nodes = run, code, resources, nodes
+        self.allocation, self.lock = allocation, lock
         self.node_count: int = resources.get("nodes", 1)
         self.per_node: int = max(1, resources["gpus"])
         self.others: list[KeptRanks] = []
         self.keeper: subprocess.Popen[bytes] | None = None  # the one on this node
         self.killed = False
-        self._unread = b""
+        self._unread = b""  # the beginning of a report
 
     @property
     def count(self) -> int:
@@ -155,7 +151,9 @@ class Ranks:
         os.set_blocking(self.reports, False)
         try:
             self.first = self._start_here(
-                command(str(self.run.folder), report_end, self.lock, *self.share.files), subprocess.PIPE, report_end
+                command(str(self.run.folder), report_end, self.lock, *self.allocation.files),
+                subprocess.PIPE,
+                report_end,
             )
         except OSError:
             os.close(self.reports)
@@ -188,7 +186,7 @@ class Ranks:
         return ours
 
     def _start_here(self, words: list[str], stdin: int, pipe: int) -> "subprocess.Popen[bytes]":
-        """Starts a process on this node that prints into the run's log and inherits the pipe, the lock and the slots."""
+        """Starts a process on this node. It prints into the run's log, and inherits the pipe, lock and slots."""
         with open(self.run.log, "ab", opener=unfollowed) as log:
             return subprocess.Popen(
                 words,
@@ -197,7 +195,7 @@ class Ranks:
                 stderr=subprocess.STDOUT,
                 cwd=self.code,
                 env=self._environment(),
-                pass_fds=(pipe, self.lock, *self.share.files),
+                pass_fds=(pipe, self.lock, *self.allocation.files),
                 start_new_session=True,
                 preexec_fn=ignore_signals,
             )
@@ -216,8 +214,8 @@ class Ranks:
         environment = without_ranks() | self._shared
         if self.count > 1:
             environment |= {"RANK": "0", "LOCAL_RANK": "0"}
-        if self.share.gpus is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.share.gpus)
+        if self.allocation.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.allocation.gpus)
         return environment
 
     def read_reports(self) -> tuple[list[dict[str, Any]], bool]:

@@ -1,8 +1,8 @@
 """How the nodes of a job meet: the worker on the first node, and on each of the others a keeper (see rank_keeper).
 
 Slurm starts one task per node. The first is the worker. It writes a note into the submission's folder: its address, and
-a secret, without which nobody else on the cluster's network can speak for it. The others read the note, call the worker,
-and keep ranks until the connection ends.
+a secret, without which nobody else on the cluster's network can speak for it. The others read the note, call the
+worker, and keep ranks until the connection ends.
 
 A second srun would be simpler, but it takes a TERM as an order to kill, and for the worker a TERM only means to save.
 """

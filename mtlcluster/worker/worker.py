@@ -7,7 +7,7 @@ The worker handles the signals:
 
 Further signals change nothing.
 
-The worker starts quickly because it imports nothing heavy. It reads status.json, so a requeued job goes on where it was.
+It imports nothing heavy, so that it starts quickly. It reads status.json, so that a requeued job goes on where it was.
 """
 
 import functools
@@ -162,15 +162,15 @@ class Worker:
             open_regular(run.log).close()  # refuses a FIFO, which could block for ever
         if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.connections)):
             raise OSError(f"it asks for {wanted} nodes; {there} answered")
-        share = self.room.take(resources["cpus"], resources["gpus"])
-        if share is None:
+        allocation = self.room.take(resources["cpus"], resources["gpus"])
+        if allocation is None:
             return False
         with ExitStack() as unused:
-            unused.callback(share.free)
+            unused.callback(allocation.free)
             lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             unused.callback(os.close, lock)
             if try_lock(lock):  # else the worker of an earlier job, or its training process, still has the run
-                attempt = Attempt(run, self.code, self._status(run), resources, share, lock, self.nodes)
+                attempt = Attempt(run, self.code, self._status(run), resources, allocation, lock, self.nodes)
                 attempt.start()
                 unused.pop_all()
                 self.waiting.remove(run)
