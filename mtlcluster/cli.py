@@ -79,7 +79,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from mtlcluster import __version__
+        from mtlcluster._version import __version__
 
         say(f"mtlcluster {__version__}")
         context.exit()

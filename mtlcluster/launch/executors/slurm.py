@@ -192,7 +192,7 @@ def _sbatch(path: Path, comment: str, note: Callable[[str], object]) -> str:
     """
     refusal = None
     try:
-        said = run_slurm("sbatch", "--parsable", str(path), patience=SBATCH_PATIENCE)
+        said = run_slurm("sbatch", "--parsable", str(path), timeout=SBATCH_PATIENCE)
     except SchedulerError as error:
         refusal, said = error, str(error)
     ids = set() if refusal else job_ids(said)
