@@ -23,8 +23,8 @@ from mtlcluster.errors import ClusterError, SchedulerError, UserError
 from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
 if TYPE_CHECKING:
+    from mtlcluster.launch.hand_over import Submitted
     from mtlcluster.launch.run_status import RunStatus
-    from mtlcluster.launch.submit import Submitted
     from mtlcluster.remote.clusters import Fleet
     from mtlcluster.remote.download import Checkpoints
 

@@ -1,6 +1,7 @@
 """The runs of a sweep as they stand in its folder: which are there, which still need a job, and writing new ones."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, 
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.project import OWN_METHODS
-from mtlcluster.launch.jobs import told_by
+from mtlcluster.launch.job_of_run import told_by
+from mtlcluster.launch.packing import Unit
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.pydantic_errors import first_mistake
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
-from mtlcluster.sweep.folder import Run, Sweep, forget_results, hash_of
+from mtlcluster.sweep.folder import Run, Sweep, hash_of
 from mtlcluster.sweep.status import ENDED, read_status
 
 
@@ -30,6 +32,12 @@ class Sorted:
     unsent: dict[str, PlannedRun] = field(default_factory=dict)  # a folder, but no job ever took it
     interrupted: dict[str, PlannedRun] = field(default_factory=dict)  # trained before; its last submission failed
     left: dict[str, PlannedRun] = field(default_factory=dict)  # has or had its job: left alone
+
+    def leave(self, hashes: Collection[str]) -> None:
+        """Leaves alone the runs with these hashes, too."""
+        for group in (self.new, self.unsent, self.interrupted):
+            for name in [name for name, run in group.items() if run.hash in hashes]:
+                self.left[name] = group.pop(name)
 
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
@@ -50,6 +58,18 @@ def sort(sweep: Sweep, grid: Grid) -> Sorted:
         else:
             result.unsent[run.name] = planned
     return result
+
+
+def units(found: Sorted, code: str, before: dict[str, SweepRunConfig]) -> list[Unit]:
+    """The runs that need a job.
+
+    Args:
+        found: the runs of a grid.
+        code: the hash of the code of those that have not been trained.
+        before: the configurations of the interrupted ones, which keep their code. The others of them are left out.
+    """
+    fresh = [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()]
+    return fresh + [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in before.items()]
 
 
 def without_job(sweep: Sweep, history: list[submissions.Submission]) -> list[str]:
@@ -155,10 +175,6 @@ def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConf
     return found, unreadable
 
 
-def write_config(run: Run, config: RunConfig) -> None:
-    replace_text(run.config, dump(_values(config)))
-
-
 def _values(config: RunConfig) -> dict[str, Any]:
     """As config.yaml has them: methods of one's own are those of the code snapshot."""
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
@@ -189,33 +205,25 @@ def present_methods(sweep: Sweep, names: list[str], grid: dict[str, Any]) -> lis
     return sorted(found)
 
 
-def take_over_resources(run: Run, resources: Resources) -> bool:
-    """Gives a run that has ended the grid's present resources, for its retry. Returns whether they were others."""
-    config = read_config(run)
-    if config.resources == resources:
-        return False
-    write_config(run, config.model_copy(update={"resources": resources}))
-    return True
+def update_config(
+    run: Run, config: SweepRunConfig, code: str = "", resources: Resources | None = None
+) -> SweepRunConfig:
+    """Gives a run that has ended other code or resources, and writes config.yaml if that changes it.
 
+    Args:
+        run: the run.
+        config: its configuration, as it is in config.yaml.
+        code: the hash of other code; "" to keep its own.
+        resources: other resources; None to keep its own.
 
-def take_over_code(run: Run, code: str) -> bool:
-    """Gives a run that has ended other code. Returns whether it was another."""
-    config = read_config(run)
-    if config.origin.code == code:
-        return False
-    write_config(run, _with_code(config, code))
-    return True
-
-
-def _with_code(config: SweepRunConfig, code: str) -> SweepRunConfig:
-    return config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})})
-
-
-def start_over(run: Run, code: str) -> None:
-    """Removes what a run has computed, and gives it other code."""
-    config = read_config(run)
-    forget_results(run)
-    write_config(run, _with_code(config, code))
+    Returns:
+        The configuration as it is now.
+    """
+    origin = config.origin.model_copy(update={"code": code or config.origin.code})
+    updated = config.model_copy(update={"origin": origin, "resources": resources or config.resources})
+    if updated != config:
+        replace_text(run.config, dump(_values(updated)))
+    return updated
 
 
 class Source(pydantic.BaseModel, strict=True):

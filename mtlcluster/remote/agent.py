@@ -64,14 +64,14 @@ def prepare(runs_folder: Path, request: Request) -> Reply:
 
 
 def submit(runs_folder: Path, request: Request) -> Reply:
-    from mtlcluster.launch.submit import submit_arrived
+    from mtlcluster.launch.packing import Packing
+    from mtlcluster.launch.submit import submit_runs
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
         _arrive(sweep, request, request["names"])
-        found = submit_arrived(
-            sweep, request["names"], _cluster(sweep, request), request["runs_per_job"], request["at_once"]
-        )
+        packing = Packing(request["runs_per_job"], request["at_once"])
+        found = submit_runs(sweep, request["names"], _cluster(sweep, request), packing)
     return _submitted(sweep, found)
 
 
@@ -84,14 +84,19 @@ def cancel(runs_folder: Path, request: Request) -> Reply:
 
 
 def retry(runs_folder: Path, request: Request) -> Reply:
-    from mtlcluster.launch.submit import resubmit
+    from mtlcluster.launch.hand_over import writing
+    from mtlcluster.launch.retry import read_configs, resubmit_runs
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
         _arrive(sweep, request, [])
         cluster = _cluster(sweep, request)
-    restart, fresh = request["code"] or False, request.get("fresh", "")
-    return _submitted(sweep, resubmit(sweep, request["names"], restart, _tell, cluster, fresh))
+    with writing(sweep, _tell):
+        configs, unreadable = read_configs(sweep, request["names"])
+        code, restart = request["code"] or request.get("fresh", ""), bool(request["code"])
+        found = resubmit_runs(sweep, configs, dict.fromkeys(configs, cluster), code, restart)
+        found.unreadable = unreadable
+    return _submitted(sweep, found)
 
 
 def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:

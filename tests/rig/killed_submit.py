@@ -44,7 +44,7 @@ match point:
     case "sbatch returned":
         die_around(slurm, "_sbatch", 1, after=True)
     case "before the end":
-        die_around(slurm, "submit", 1, after=True)
+        die_around(slurm.Slurm, "submit", 1, after=True)
     case "after the end":
         die_around(submissions, "append", 2, after=True)
 print(len(submit(read_grid(grid), runs_folder, "slurm", lambda message: None).submitted))
