@@ -6,7 +6,7 @@ import mtlcluster
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.run import Resources
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.code.project import shown
@@ -23,7 +23,7 @@ def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
     """What `submit` of this grid would do: the runs, their code, and the very scripts that sbatch would get."""
     sweep = sweep_of(grid, runs_folder)
     chosen = choose_cluster(cluster, grid)
-    run_folders.refuse_other_job(sweep, grid.job.reference)
+    sweep_file.refuse_other_job(sweep, grid.job.reference)
     return describe(sweep, grid, chosen, run_folders.sort(sweep, grid))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import Cluster
@@ -13,8 +12,9 @@ from mtlcluster.launch import run_folders
 from mtlcluster.launch.choose_cluster import ready_cluster, refuse_impossible_runs
 from mtlcluster.launch.code import changes
 from mtlcluster.launch.hand_over import Submitted, close_interrupted, hand_over, writing
-from mtlcluster.launch.packing import Packing, Unit
+from mtlcluster.launch.packing import Unit
 from mtlcluster.launch.run_status import observe
+from mtlcluster.launch.sweep_file import SweepFile, read_sweep_file, source_of
 from mtlcluster.progress import Say
 from mtlcluster.sweep.files import is_locked, remove
 from mtlcluster.sweep.folder import Sweep, forget_results
@@ -83,10 +83,10 @@ def resubmit_runs(
     anew = {name for name in configs if code and (restart or not sweep.run(name).has_saved)}
     codes = {name: code if name in anew else config.origin.code for name, config in configs.items()}
     changes.mend(sweep, codes.values())
-    grid = run_folders.read_grid(sweep).data
+    file = read_sweep_file(sweep)
     units: dict[str, list[Unit]] = {}
     for name, config in configs.items():
-        run, resources = sweep.run(name), run_folders.present_resources(config, grid)
+        run, resources = sweep.run(name), file.resources_of(config)
         if restart:
             forget_results(run)
         run_folders.update_config(run, config, codes[name], resources)
@@ -94,28 +94,23 @@ def resubmit_runs(
         units.setdefault(clusters[name].name, []).append(Unit(name, resources, codes[name]))
     result = Submitted(sweep, ", ".join(units), there=[*configs])
     for cluster in {cluster.name: cluster for cluster in clusters.values()}.values():
-        hand_over(sweep, cluster, units[cluster.name], _packing(grid), result)
+        hand_over(sweep, cluster, units[cluster.name], file.packing, result)
     return result
 
 
 def _clusters(sweep: Sweep, configs: Configs) -> dict[str, Cluster]:
     """The cluster of each run, as its configuration says. Raises UserError if runs can't start there."""
-    grid, grid_folder = run_folders.read_grid(sweep).data, _folder_of_cluster_file(sweep)
+    file = read_sweep_file(sweep)
+    grid_folder = _folder_of_cluster_file(sweep, file)
     clusters: dict[str, Cluster] = {}
     for name in dict.fromkeys(config.origin.cluster for config in configs.values()):
-        wanted = [
-            run_folders.present_resources(config, grid) for config in configs.values() if config.origin.cluster == name
-        ]
+        wanted = [file.resources_of(config) for config in configs.values() if config.origin.cluster == name]
         clusters[name] = ready_cluster(name, grid_folder, "try again later")
-        refuse_impossible_runs(clusters[name], sweep, wanted, _packing(grid), sweep.grid)
+        refuse_impossible_runs(clusters[name], sweep, wanted, file.packing, sweep.grid)
     return {run: clusters[config.origin.cluster] for run, config in configs.items()}
 
 
-def _packing(grid: dict[str, Any]) -> Packing:
-    return Packing(grid.get("runs_per_job", 1), grid.get("at_once", 1))
-
-
-def _folder_of_cluster_file(sweep: Sweep) -> Path | None:
+def _folder_of_cluster_file(sweep: Sweep, file: SweepFile) -> Path | None:
     """Where the cluster file of a sweep lies.
 
     For a sweep that the user's other machine has sent here, that is the sweep's own folder. None if neither the sweep
@@ -123,7 +118,7 @@ def _folder_of_cluster_file(sweep: Sweep) -> Path | None:
     """
     if (sweep.folder / FILE_NAME).exists() and submitted_here.is_mine(sweep.folder):
         return sweep.folder
-    grid_folder = run_folders.source(sweep)[1]
+    grid_folder = Path(source_of(sweep, file).grid).parent
     return grid_folder if submitted_here.has_grids(grid_folder) else None
 
 
@@ -142,8 +137,8 @@ def _code_now(sweep: Sweep, names: Collection[str], needed: bool) -> tuple[str, 
         Its hash, and what the user should know about it. "" if there are no such runs, or if the project is not on this
         machine and the code is not needed.
     """
-    if needed or (names and changes.Present(sweep).is_here):
-        return changes.Present(sweep).keep(list(names))
+    if needed or (names and changes.CurrentCode(sweep).is_here):
+        return changes.CurrentCode(sweep).keep(list(names))
     return "", []
 
 

@@ -1,23 +1,17 @@
 """The runs of a sweep as they stand in its folder: which are there, which still need a job, and writing new ones."""
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import pydantic
-from pydantic import Field
 
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
-from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.project import OWN_METHODS
 from mtlcluster.launch.job_of_run import told_by
 from mtlcluster.launch.packing import Unit
-from mtlcluster.methods.catalog import check_method, moved_method, own_files
-from mtlcluster.pydantic_errors import first_mistake
+from mtlcluster.methods.catalog import moved_method
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
 from mtlcluster.sweep.folder import Run, Sweep, hash_of
@@ -72,10 +66,10 @@ def units(found: Sorted, code: str, before: dict[str, SweepRunConfig]) -> list[U
     return fresh + [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in before.items()]
 
 
-def without_job(sweep: Sweep, history: list[submissions.Submission]) -> list[str]:
+def without_job(sweep: Sweep, history: list[submissions.Submission]) -> set[str]:
     """The runs that no accepted submission has given a job."""
     last = {run: submission for submission in history for job in submission.jobs for run in job}
-    return [run.name for run in sweep.runs() if _needs_job(sweep, run, last.get(run.name))]
+    return {run.name for run in sweep.runs() if _needs_job(sweep, run, last.get(run.name))}
 
 
 def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> bool:
@@ -91,37 +85,6 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     # The job of a killed `submit` may have trained it nevertheless.
     return last is None or status.submission != last.id or status.state not in ENDED
-
-
-def refuse_other_job(sweep: Sweep, reference: str) -> None:
-    """One sweep is of one job. Raises UserError."""
-    if not sweep.grid.exists():
-        return
-    again = "; if it is damaged, remove it, and submit the grid again"
-    try:
-        job = YamlFile(sweep.grid).data.get("job")
-    except UserError as error:
-        raise UserError(f"{error}{again}") from None
-    if not isinstance(job, str):
-        raise UserError(f"{sweep.grid}: does not say which job the sweep belongs to{again}")
-    if job != reference:
-        raise UserError(f"{sweep.folder} is a sweep of job {job}, this grid is of {reference}; give it another name")
-
-
-def write_grid(sweep: Sweep, grid: Grid) -> None:
-    """sweep.yaml: the grid, resolved, and where it and its job come from: `retry --restart` takes the code there."""
-    source: dict[str, Any] = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
-    earlier = own_methods(YamlFile(sweep.grid).data) if sweep.grid.exists() else {}
-    if methods := {**earlier, **{path.name: str(path) for path in grid.methods}}:
-        source["methods"] = methods
-    replace_text(sweep.grid, dump({**grid.resolved, "source": source}))
-
-
-def own_methods(grid: dict[str, Any]) -> dict[str, str]:
-    """Of a sweep.yaml: where the methods of one's own came from that its grid had at any submission, by file name."""
-    source = grid.get("source")
-    methods = source.get("methods") if isinstance(source, dict) else None
-    return dict(methods) if isinstance(methods, dict) else {}
 
 
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
@@ -180,31 +143,6 @@ def _values(config: RunConfig) -> dict[str, Any]:
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 
 
-def present_resources(config: SweepRunConfig, grid: dict[str, Any]) -> Resources:
-    """What the grid, as it was last submitted, asks for this run; what the grid varies stays as it is."""
-    varied = {key.split(".")[1] for key in config.origin.varied if key.startswith("resources.")}
-    wanted = {key: value for key, value in grid.get("resources", {}).items() if key not in varied}
-    return Resources(**{**config.resources.model_dump(), **wanted})
-
-
-def present_methods(sweep: Sweep, names: list[str], grid: dict[str, Any]) -> list[Path]:
-    """Where the methods of one's own of these runs came from. Raises UserError for what is gone or no longer fits."""
-    places = {name: Path(place) for name, place in own_methods(grid).items()}
-    found = set()
-    for name in names:
-        method = read_config(sweep.run(name)).method
-        for file in own_files(method):
-            if file.name not in places:
-                raise UserError(f"{sweep.grid}: does not say where {file.name} came from; submit the grid again")
-            found.add(places[file.name])
-            method = moved_method(method, str(places[file.name].parent), file)
-        try:
-            check_method(method)
-        except ValueError as error:
-            raise UserError(f"{name}: {error}") from None
-    return sorted(found)
-
-
 def update_config(
     run: Run, config: SweepRunConfig, code: str = "", resources: Resources | None = None
 ) -> SweepRunConfig:
@@ -224,41 +162,3 @@ def update_config(
     if updated != config:
         replace_text(run.config, dump(_values(updated)))
     return updated
-
-
-class Source(pydantic.BaseModel, strict=True):
-    """Where a grid and its job come from, and the methods of one's own, by file name."""
-
-    grid: str
-    root: str
-    methods: dict[str, str] = {}
-
-
-class SweepFile(pydantic.BaseModel, strict=True):
-    """What a `retry` needs of sweep.yaml. A newer version may have written more."""
-
-    job: str
-    source: Source | None = None
-    resources: Resources = Resources()
-    runs_per_job: int = Field(default=1, gt=0)
-    at_once: int = Field(default=1, gt=0)
-
-
-def read_grid(sweep: Sweep) -> YamlFile:
-    """sweep.yaml, checked as far as a `retry` needs it. Raises UserError."""
-    grid = YamlFile(sweep.grid)
-    try:
-        SweepFile(**grid.data)
-    except (pydantic.ValidationError, TypeError) as error:  # TypeError: a key that is no text
-        place, words = first_mistake(error, SweepFile) if isinstance(error, pydantic.ValidationError) else ((), error)
-        grid.refuse(place, f"{words}; to mend it, submit the grid again")
-    return grid
-
-
-def source(sweep: Sweep) -> tuple[dict[str, Any], Path, Path]:
-    """sweep.yaml, the folder of the grid file that it came from, and the root that its job is relative to."""
-    grid = read_grid(sweep)
-    places = grid.data.get("source")
-    if places is None:
-        grid.refuse(("source",), "missing key 'source': where the grid and its job come from")
-    return grid.data, Path(places["grid"]).parent, Path(places["root"])

@@ -10,7 +10,7 @@ from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import changes, snapshot
 from mtlcluster.launch.hand_over import Submitted, close_interrupted, hand_over, sweep_of, writing
@@ -43,7 +43,7 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, say: Say) -> Subm
 
 def submit_grid(sweep: Sweep, grid: Grid, cluster: Cluster, say: Say) -> Submitted:
     """Writes what is new of a grid into its sweep, which is locked, and submits every run that has no job."""
-    run_folders.refuse_other_job(sweep, grid.job.reference)
+    sweep_file.refuse_other_job(sweep, grid.job.reference)
     submitted_here.remember(sweep.folder, grid.path.parent)
     close_interrupted(sweep)
     found = run_folders.sort(sweep, grid)
@@ -54,7 +54,7 @@ def submit_grid(sweep: Sweep, grid: Grid, cluster: Cluster, say: Say) -> Submitt
     if found.new or found.unsent:
         for remark in (*code.remarks, *snapshot.keep(code, sweep.code)):
             say(remark)
-    run_folders.write_grid(sweep, grid)
+    sweep_file.write_sweep_file(sweep, grid)
     run_folders.rewrite_runs(sweep, found.unsent, code.hash, cluster.name)
     for name in found.unsent:  # a `cancel` while it had no job
         remove(sweep.run(name).cancel)
@@ -69,7 +69,7 @@ def submit_grid(sweep: Sweep, grid: Grid, cluster: Cluster, say: Say) -> Submitt
 def submit_runs(sweep: Sweep, names: list[str], cluster: Cluster, packing: Packing) -> Submitted:
     """Submits those of these runs that have no job. Their folders and code are there, and their sweep is locked."""
     close_interrupted(sweep)
-    waiting = set(run_folders.without_job(sweep, submissions.read(sweep.submissions)))
+    waiting = run_folders.without_job(sweep, submissions.read(sweep.submissions))
     result = Submitted(sweep, cluster.name)
     configs, result.unreadable = run_folders.read_configs(sweep, [name for name in names if name in waiting])
     units = [Unit(name, config.resources, config.origin.code) for name, config in configs.items()]

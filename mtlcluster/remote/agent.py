@@ -50,11 +50,11 @@ def look(runs_folder: Path, request: Request) -> Reply:
 
 def prepare(runs_folder: Path, request: Request) -> Reply:
     """Makes the sweep's folder, and finds out what would be in the way of a submission."""
-    from mtlcluster.launch import run_folders
+    from mtlcluster.launch import sweep_file
     from mtlcluster.launch.executors import slurm
 
     sweep = Sweep(runs_folder / request["sweep"])
-    run_folders.refuse_other_job(sweep, request["job"])
+    sweep_file.refuse_other_job(sweep, request["job"])
     sweep.folder.mkdir(parents=True, exist_ok=True)
     probe = sweep.folder / f".probe-{os.getpid()}"
     replace_text(probe, "room?")
@@ -117,7 +117,7 @@ def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
             snapshot.mend(sweep.code / code.name, snapshot.read(code))
         else:
             code.rename(sweep.code / code.name)
-    waiting = set(without_job(sweep, submissions.read(sweep.submissions)))
+    waiting = without_job(sweep, submissions.read(sweep.submissions))
     for run in map(sweep.run, names):
         config = arrived / run.name / "config.yaml"
         if config.exists() and not run.folder.exists():

@@ -249,12 +249,12 @@ class Everywhere:
         """The hash of the runs' code as it is now, which is kept, and what is to be known of it; "" where it is not
         here, which is good enough unless they are to begin anew.
         """
-        from mtlcluster.launch.code.changes import Present
+        from mtlcluster.launch.code.changes import CurrentCode
 
         here = self.local and all(self.sweep.run(name).config.exists() for name in names)
-        if not restart and not (here and Present(self.sweep).is_here):
+        if not restart and not (here and CurrentCode(self.sweep).is_here):
             return "", []
-        return Present(self.sweep).keep(names)
+        return CurrentCode(self.sweep).keep(names)
 
     def _kept_codes(self, names: list[str]) -> set[str]:
         """The code that the runs began with, as far as it is here."""

@@ -20,7 +20,7 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.job_file import JobFile
 from mtlcluster.config.run import PLACED, is_path
 from mtlcluster.errors import ClusterError, UserError, together
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.dry_run import describe
@@ -72,7 +72,7 @@ def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iter
     for number, name in enumerate(names):
         part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
         cluster = choose_cluster(name, part)
-        run_folders.refuse_other_job(sweep, grid.job.reference)
+        sweep_file.refuse_other_job(sweep, grid.job.reference)
         found = run_folders.sort(sweep, part)
         found.leave(elsewhere)
         yield describe(sweep, part, cluster, found)
@@ -85,7 +85,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     both before anything is written or sent; ClusterError also where a target fails later, once the others are done.
     """
     sweep = sweep_of(grid, runs_folder)
-    run_folders.refuse_other_job(sweep, grid.job.reference)
+    sweep_file.refuse_other_job(sweep, grid.job.reference)
     for target in targets:
         refuse_impossible(target, sweep, grid)
     adapted = {target.name: adapt(grid, target) for target in targets}
@@ -244,7 +244,7 @@ def _write(
     if any(share.wanted for share in remote):
         for remark in (*code.remarks, *snapshot.keep(code, sweep.code)):
             say(remark)
-    run_folders.write_grid(sweep, grid)
+    sweep_file.write_sweep_file(sweep, grid)
     folders = {hash_of(run.name): run.name for run in sweep.runs()}
     for share in shares:
         result.there += [run.run for run in share.there]

@@ -9,7 +9,7 @@ import pytest
 
 from mtlcluster.config.run import read_run_config
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import sweep_file
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_module import run_module
@@ -76,7 +76,7 @@ def kept(project, make_grid) -> tuple[Sweep, Path]:
     sweep = Sweep(project / "runs" / "sweep")
     code = snapshot.take(grid.job, grid.methods)
     snapshot.keep(code, sweep.code)
-    run_folders.write_grid(sweep, grid)
+    sweep_file.write_sweep_file(sweep, grid)
     return sweep, sweep.code / code.hash
 
 
