@@ -23,8 +23,8 @@ from mtlcluster.errors import ClusterError, SchedulerError, UserError
 from mtlcluster.terminal import can_redraw, echo, say, standard_streams
 
 if TYPE_CHECKING:
+    from mtlcluster.launch.hand_over import Submitted
     from mtlcluster.launch.run_status import RunStatus
-    from mtlcluster.launch.submit import Submitted
     from mtlcluster.remote.clusters import Fleet
     from mtlcluster.remote.download import Checkpoints
 
@@ -79,7 +79,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from mtlcluster import __version__
+        from mtlcluster._version import __version__
 
         say(f"mtlcluster {__version__}")
         context.exit()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlcluster import __version__, printable
+from mtlcluster import printable
+from mtlcluster._version import __version__
 from mtlcluster.collect.plain_matplotlib import plain_matplotlib
 from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError

@@ -9,15 +9,11 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from mtlcluster.config.cluster_files import FILE_NAME, cluster_files, passed_over
+from mtlcluster.config.cluster_files import FILE_NAME, LOCAL, SLURM, cluster_files, passed_over
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.pydantic_errors import Checked, first_mistake
-
-LOCAL = "local"
-SLURM = "slurm"
-
 
 # What ssh is given as the host: never an option of its own (`-oProxyCommand=…`), never two words.
 HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:\[\]-]*")
@@ -79,10 +75,6 @@ class Cluster:
     name: str
     options: ClusterOptions = field(default_factory=ClusterOptions)
     file: YamlFile | None = field(default=None, compare=False)
-
-    @property
-    def is_local(self) -> bool:
-        return self.name == LOCAL
 
     @property
     def is_remote(self) -> bool:

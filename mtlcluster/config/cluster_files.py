@@ -11,6 +11,9 @@ from pathlib import Path
 from mtlcluster.config import submitted_here
 
 FILE_NAME = "clusters.yaml"
+# The clusters that need no file.
+LOCAL = "local"  # this machine
+SLURM = "slurm"  # the Slurm whose commands are found here
 
 
 def cluster_files(grid_folder: Path | None) -> list[Path]:

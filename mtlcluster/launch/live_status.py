@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mtlcluster.launch.executors.job_state import is_local
+from mtlcluster.launch.executors import executor_of
 from mtlcluster.launch.run_status import RunStatus
 from mtlcluster.launch.status_table import Line, by_sweep, is_active, plain, remark, remarks, shown, summary, table
 from mtlcluster.terminal import console
@@ -82,9 +82,9 @@ def _news(runs: list[RunStatus]) -> str:
 
 
 def pause(runs: list[RunStatus], took: float) -> float:
-    """Seconds until the next look: a busy controller is asked less often."""
-    asks_slurm = any(not run.ended and run.job_id and not is_local(run.job_id) for run in runs)
-    return max(5.0 if asks_slurm else 1.0, 10 * took)
+    """Seconds until the next look. A controller is asked less often, above all a busy one."""
+    asks_controller = any(not run.ended and run.job_id and executor_of(run.job_id).has_queue for run in runs)
+    return max(5.0 if asks_controller else 1.0, 10 * took)
 
 
 def _frame(runs: list[RunStatus], unreachable: dict[str, str], console: "Console") -> "RenderableType":

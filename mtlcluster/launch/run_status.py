@@ -17,8 +17,9 @@ from typing import Any
 
 from mtlcluster import printable
 from mtlcluster.errors import tell_once
-from mtlcluster.launch.executors.job_state import Answer, Traces, ask
-from mtlcluster.launch.jobs import Job, given, told_by
+from mtlcluster.launch import executors
+from mtlcluster.launch.executors.base import JobState, Traces
+from mtlcluster.launch.job_of_run import Job, given, told_by
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_locked
 from mtlcluster.sweep.folder import Run, Sweep
@@ -85,7 +86,7 @@ def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> li
     """All runs of `sweeps` (of them only those called `names`, where given), in the order of sweeps and names."""
     looks = [look for sweep in sweeps for look in _first_look(sweep, names)]
     unsettled = [look for look in looks if not look.settled]
-    answers = ask(_traces(unsettled), {look.owner for look in unsettled})
+    answers = executors.states(_traces(unsettled), {look.owner for look in unsettled})
     for look in unsettled:
         look.answer = answers.get(look.job.id)
         look.read()
@@ -117,7 +118,7 @@ class _Look:
     owner: int
     file: Status = field(default_factory=Status)
     unreadable: str = ""
-    answer: Answer | None = None
+    answer: JobState | None = None
 
     def read(self) -> None:
         if self.answer and self.answer.state == "gone":
@@ -153,7 +154,7 @@ class _Look:
         # In a job that runs, a run that does not is waiting for its turn.
         return ("running" if self.answer.state == said == "running" else "queued"), True
 
-    def _without_job(self, answer: Answer | None) -> State:
+    def _without_job(self, answer: JobState | None) -> State:
         """answer: where it had one."""
         if is_locked(self.run.lock):
             return "running"

@@ -50,11 +50,11 @@ def look(runs_folder: Path, request: Request) -> Reply:
 
 def prepare(runs_folder: Path, request: Request) -> Reply:
     """Makes the sweep's folder, and finds out what would be in the way of a submission."""
-    from mtlcluster.launch import run_folders
+    from mtlcluster.launch import sweep_file
     from mtlcluster.launch.executors import slurm
 
     sweep = Sweep(runs_folder / request["sweep"])
-    run_folders.refuse_other_job(sweep, request["job"])
+    sweep_file.refuse_other_job(sweep, request["job"])
     sweep.folder.mkdir(parents=True, exist_ok=True)
     probe = sweep.folder / f".probe-{os.getpid()}"
     replace_text(probe, "room?")
@@ -64,14 +64,14 @@ def prepare(runs_folder: Path, request: Request) -> Reply:
 
 
 def submit(runs_folder: Path, request: Request) -> Reply:
-    from mtlcluster.launch.submit import submit_arrived
+    from mtlcluster.launch.packing import Packing
+    from mtlcluster.launch.submit import submit_runs
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
         _arrive(sweep, request, request["names"])
-        found = submit_arrived(
-            sweep, request["names"], _cluster(sweep, request), request["runs_per_job"], request["at_once"]
-        )
+        packing = Packing(request["runs_per_job"], request["at_once"])
+        found = submit_runs(sweep, request["names"], _cluster(sweep, request), packing)
     return _submitted(sweep, found)
 
 
@@ -84,14 +84,19 @@ def cancel(runs_folder: Path, request: Request) -> Reply:
 
 
 def retry(runs_folder: Path, request: Request) -> Reply:
-    from mtlcluster.launch.submit import resubmit
+    from mtlcluster.launch.hand_over import writing
+    from mtlcluster.launch.retry import read_configs, resubmit_runs
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
         _arrive(sweep, request, [])
         cluster = _cluster(sweep, request)
-    restart, fresh = request["code"] or False, request.get("fresh", "")
-    return _submitted(sweep, resubmit(sweep, request["names"], restart, _tell, cluster, fresh))
+    with writing(sweep, _tell):
+        configs, unreadable = read_configs(sweep, request["names"])
+        code, restart = request["code"] or request.get("fresh", ""), bool(request["code"])
+        found = resubmit_runs(sweep, configs, dict.fromkeys(configs, cluster), code, restart)
+        found.unreadable = unreadable
+    return _submitted(sweep, found)
 
 
 def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
@@ -112,7 +117,7 @@ def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
             snapshot.mend(sweep.code / code.name, snapshot.read(code))
         else:
             code.rename(sweep.code / code.name)
-    waiting = set(without_job(sweep, submissions.read(sweep.submissions)))
+    waiting = without_job(sweep, submissions.read(sweep.submissions))
     for run in map(sweep.run, names):
         config = arrived / run.name / "config.yaml"
         if config.exists() and not run.folder.exists():

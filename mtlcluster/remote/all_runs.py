@@ -35,7 +35,7 @@ from mtlcluster.sweep.folder import (
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 
 if TYPE_CHECKING:  # reads cluster files, which who has none need not pay for
-    from mtlcluster.launch.submit import Submitted
+    from mtlcluster.launch.hand_over import Submitted
     from mtlcluster.remote.clusters import Fleet, Remote
 
 Notify = Callable[[str], object]
@@ -203,7 +203,8 @@ class Everywhere:
 
     def retry(self, runs: list[RunStatus], restart: bool, notify: Notify) -> "Submitted":
         """Gives runs of the sweep a job again, where they live, with what the grid here asks for now. See resubmit."""
-        from mtlcluster.launch.submit import Submitted, resubmit
+        from mtlcluster.launch.hand_over import Submitted
+        from mtlcluster.launch.retry import resubmit
 
         parts = self.by_cluster(runs)
         own = parts.pop("", [])
@@ -218,7 +219,6 @@ class Everywhere:
     def _retry_there(
         self, parts: dict[str, list[RunStatus]], restart: bool, result: "Submitted", notify: Notify
     ) -> None:
-        from mtlcluster.launch.submit import tell
         from mtlcluster.remote.upload import arriving, ship, wanted_of
 
         names = [run.run for members in parts.values() for run in members]
@@ -235,7 +235,8 @@ class Everywhere:
         assert self.fleet is not None
         with locked(self.sweep.lock, notify) if self.local else nullcontext():
             code, remarks = self._present_code(names, restart)
-            tell(notify, remarks)
+            for remark in remarks:
+                notify(remark)
             kept = set() if restart else self._kept_codes(names)  # in case they are damaged over there
             for reply in self._take(self.fleet.each(parts, ask)):
                 result.submitted += reply["submitted"]
@@ -248,12 +249,12 @@ class Everywhere:
         """The hash of the runs' code as it is now, which is kept, and what is to be known of it; "" where it is not
         here, which is good enough unless they are to begin anew.
         """
-        from mtlcluster.launch.code.changes import Present
+        from mtlcluster.launch.code.changes import CurrentCode
 
         here = self.local and all(self.sweep.run(name).config.exists() for name in names)
-        if not restart and not (here and Present(self.sweep).is_here):
+        if not restart and not (here and CurrentCode(self.sweep).is_here):
             return "", []
-        return Present(self.sweep).keep(names)
+        return CurrentCode(self.sweep).keep(names)
 
     def _kept_codes(self, names: list[str]) -> set[str]:
         """The code that the runs began with, as far as it is here."""

@@ -9,7 +9,7 @@ and goes on.
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,20 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.job_file import JobFile
 from mtlcluster.config.run import PLACED, is_path
 from mtlcluster.errors import ClusterError, UserError, together
-from mtlcluster.launch import run_folders
-from mtlcluster.launch import submit as launch
+from mtlcluster.launch import run_folders, sweep_file
+from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
+from mtlcluster.launch.dry_run import describe
+from mtlcluster.launch.hand_over import Submitted, sweep_of, writing
 from mtlcluster.launch.run_status import RunStatus, observe
-from mtlcluster.launch.submit import Submitted, sweep_of
+from mtlcluster.launch.submit import submit_grid
+from mtlcluster.progress import Say
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.clusters import Fleet, Remote
 from mtlcluster.remote.placement import Home, homes
 from mtlcluster.remote.status_cache import Answer
 from mtlcluster.remote.upload import ship, wanted_of
-from mtlcluster.sweep.files import locked
 from mtlcluster.sweep.folder import Sweep, hash_of, meant_for
-
-Notify = Callable[[str], object]
 
 
 @dataclass
@@ -45,56 +45,70 @@ class Share:
     wanted: list[PlannedRun] = field(default_factory=list)  # new, or never given a job
 
 
-def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, notify: Notify) -> Submitted:
+def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, say: Say) -> Submitted:
     """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
-    targets = [launch.choose_cluster(name, grid) for name in names]
+    targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
     only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it has been, and on no other cluster
     if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
-        return launch.submit(grid, runs_folder, names[0], notify)
-    return submit(grid, runs_folder, targets, fleet, notify)
+        return _submit_here(grid, sweep, targets[0], say)
+    return submit(grid, runs_folder, targets, fleet, say)
+
+
+def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submitted:
+    """Submits to this machine or its Slurm alone. Raises UserError if another submit uses remote clusters by now."""
+    refuse_impossible(cluster, sweep, grid)
+    with writing(sweep, say):
+        if sweep.clusters.is_dir():
+            raise UserError(f"another submit of {sweep.name} has begun meanwhile; run the command again")
+        return submit_grid(sweep, grid, cluster, say)
 
 
 def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
-    """What submit_to would do, by target; the clusters are not asked, what they had last said counts."""
-    known = status_cache.known(sweep_of(grid, runs_folder))
+    """What submit_to would do, by target. The clusters are not asked; their last answers count."""
+    sweep = sweep_of(grid, runs_folder)
+    known = status_cache.known(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
     for number, name in enumerate(names):
         part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
-        yield launch.preview(part, runs_folder, name, elsewhere)
+        cluster = choose_cluster(name, part)
+        sweep_file.refuse_other_job(sweep, grid.job.reference)
+        found = run_folders.sort(sweep, part)
+        found.leave(elsewhere)
+        yield describe(sweep, part, cluster, found)
 
 
-def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, notify: Notify) -> Submitted:
+def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, say: Say) -> Submitted:
     """Gives every run of the grid that no cluster has to one of `targets`.
 
     Raises UserError for what is wrong with grid, folder or data, and ClusterError for a target that can't be reached,
     both before anything is written or sent; ClusterError also where a target fails later, once the others are done.
     """
     sweep = sweep_of(grid, runs_folder)
-    run_folders.refuse_other_job(sweep, grid.job.reference)
+    sweep_file.refuse_other_job(sweep, grid.job.reference)
     for target in targets:
-        launch.refuse_too_much(target, grid)
+        refuse_impossible(target, sweep, grid)
     adapted = {target.name: adapt(grid, target) for target in targets}
     before = _grid_time(sweep)
     found, unheard = _ask(grid, sweep, targets, fleet, adapted)
     for name, why in unheard.items():
         last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
-        notify(f"{why}; {last}")
-    with launch.disk_errors(sweep), locked(sweep.lock, notify):
+        say(f"{why}; {last}")
+    with writing(sweep, say):
         if _grid_time(sweep) != before:  # what was answered before the lock came may be of yesterday
             raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
-        code = _write(grid, sweep, shares, adapted, result, notify)
+        code = _write(grid, sweep, shares, adapted, result, say)
         for name, there in found.items():
             if there and name not in unheard:
                 status_cache.keep(sweep, name, Answer(time.time(), there))
-        failed = _send(grid, sweep, shares, code, fleet, notify, result)
+        failed = _send(grid, sweep, shares, code, fleet, say, result)
     for share in shares:  # this machine, too, may be among the targets
         if not share.cluster.is_remote and share.wanted:
-            part = dataclasses.replace(grid, runs=share.wanted)
-            _add(result, launch.submit(part, runs_folder, share.cluster.name, notify, others_asked=True))
+            with writing(sweep, say):
+                _add(result, submit_grid(sweep, dataclasses.replace(grid, runs=share.wanted), share.cluster, say))
     if failed:
         raise together(failed, "; to complete it, submit again")
     return result
@@ -222,14 +236,15 @@ def _write(
     shares: list[Share],
     adapted: dict[str, dict[str, PlannedRun]],
     result: Submitted,
-    notify: Notify,
+    say: Say,
 ) -> str:
     """The sweep's folder here: grid, code, and each run as its cluster will have it. Returns the code's hash."""
     code = snapshot.take(grid.job, grid.methods, grid.code)
     remote = [share for share in shares if share.cluster.is_remote]
     if any(share.wanted for share in remote):
-        launch.tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
-    run_folders.write_grid(sweep, grid)
+        for remark in (*code.remarks, *snapshot.keep(code, sweep.code)):
+            say(remark)
+    sweep_file.write_sweep_file(sweep, grid)
     folders = {hash_of(run.name): run.name for run in sweep.runs()}
     for share in shares:
         result.there += [run.run for run in share.there]
@@ -252,16 +267,16 @@ def _write(
 
 
 def _send(
-    grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, notify: Notify, result: Submitted
+    grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, say: Say, result: Submitted
 ) -> list[ClusterError]:
     """Copies to each cluster what it is to get, and submits it there; side by side. Returns what failed."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
     def send(remote: Remote) -> dict[str, Any]:
         names = [run.name for run in parts[remote.name].wanted]
-        notify(f"{remote.name}: copying {len(names):,} runs and their code")
+        say(f"{remote.name}: copying {len(names):,} runs and their code")
         folder = ship(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
-        notify(f"{remote.name}: submitting")
+        say(f"{remote.name}: submitting")
         packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
         wanted = {"names": names, "code": code, "arriving": folder, **packing, **wanted_of(remote)}
         return remote.call("submit", sweep=sweep.name, **wanted)

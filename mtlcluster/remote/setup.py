@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtlcluster.config import submitted_here
-from mtlcluster.config.cluster import LOCAL, SLURM, Cluster, cluster_among, read_clusters
-from mtlcluster.config.cluster_files import cluster_files, files_here, passed_over
+from mtlcluster.config.cluster import Cluster, cluster_among, read_clusters
+from mtlcluster.config.cluster_files import LOCAL, SLURM, cluster_files, files_here, passed_over
 from mtlcluster.errors import ClusterError, UserError
 from mtlcluster.launch.code.snapshot import library_hash
 from mtlcluster.launch.status_table import Line, Piece

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import mtlcluster
+from mtlcluster._version import __version__
 from mtlcluster.config.run import RunConfig
 from mtlcluster.methods.catalog import method_label
 from mtlcluster.problem import MultiTaskModel, Task
@@ -35,7 +35,7 @@ def describe(
         "device": device_name(device),
         "parameters": {"trunk": shared, "heads": sum(p.numel() for p in model.parameters()) - shared},
         "versions": {
-            "mtlcluster": mtlcluster.__version__, "python": platform.python_version(),
+            "mtlcluster": __version__, "python": platform.python_version(),
             "torch": str(torch.__version__), "numpy": np.__version__,
         },
         "threads": torch.get_num_threads(),

@@ -1,6 +1,6 @@
 """The worker's process on this machine: `python -m mtlcluster._entry worker SWEEP_FOLDER SUBMISSION`.
 
-It begins when its standard input ends. By then `submit` has noted that the submission was accepted, or has died.
+It begins once `submit` has noted that the submission was accepted.
 """
 
 import os
@@ -16,7 +16,6 @@ from mtlcluster.worker.worker import Listener, Worker, accepted
 def main() -> None:
     listener = Listener()
     sweep, submission = Sweep(Path(sys.argv[1])), sys.argv[2]
-    sys.stdin.buffer.read()
     found = accepted(sweep, submission)
     if found is None:
         sys.exit(f"submission {submission} was not completed: its runs are another worker's")

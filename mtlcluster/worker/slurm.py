@@ -81,7 +81,7 @@ def _is_ending(job: str) -> bool:
 def _slurm(*command: str) -> str | None:
     """What the command prints. None, and a line in the job's output, if it fails."""
     try:
-        return run_slurm(*command, patience=ANSWER)
+        return run_slurm(*command, timeout=ANSWER)
     except SchedulerError as error:
         say(str(error))
         return None

@@ -8,8 +8,8 @@ from mtlcluster.config.cluster import find_cluster
 from mtlcluster.config.grid import read_grid
 from mtlcluster.config.units import seconds
 from mtlcluster.errors import UserError
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.packing import megabytes, minutes
-from mtlcluster.launch.submit import preview
 
 TIMES = ["30", "1:30", "90:90", "5:0", "0:59", "0:1", "1:2:3", "0:0:1", "100:00:00", "1-2", "0-5", "1-2:3", "1-12:30",
          "1-2:3:4", "1-30:70:80", "010", "08", "007:08", "9999-0"]  # fmt: skip

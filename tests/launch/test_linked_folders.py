@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mtlcluster.launch.submit import sweep_of
+from mtlcluster.launch.hand_over import sweep_of
 
 
 def test_a_relative_folder_has_one_path_however_one_came_there_and_an_absolute_one_stays(

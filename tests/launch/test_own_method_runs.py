@@ -10,9 +10,11 @@ from mtlcluster.collect.gather import gather
 from mtlcluster.collect.survey import survey
 from mtlcluster.config.run import read_run_config, run_hash
 from mtlcluster.errors import UserError
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.preflight import check
+from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_module import run_module
-from mtlcluster.launch.submit import preview, resubmit, submit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.history import read_history
 from mtlcluster.training.commands.terminal import train_file
 from mtlcluster.training.train import load_build, load_run, train
@@ -65,10 +67,10 @@ def test_a_run_uses_the_file_as_it_was_at_its_submission(project, own, make_grid
 
     own.write_text(SOURCE.replace("Shrinks", "Grows"))  # gone: nothing of the run may be lost
     with pytest.raises(UserError, match=r"mine.py: defines no class 'Shrinks'"):
-        resubmit(sweep.sweep, [run.name], restart=True, notify=print)
+        resubmit(sweep.sweep, [run.name], restart=True, say=print)
     assert run.history.exists()
     own.write_text(CHANGED)
-    resubmit(sweep.sweep, [run.name], restart=True, notify=print)
+    resubmit(sweep.sweep, [run.name], restart=True, say=print)
     sweep.wait("Shrinks", "queued", "running", seconds=30)
     sweep.wait("Shrinks", "done", "failed", seconds=90)
     assert weights(read_history(run.history)) == {0.5}

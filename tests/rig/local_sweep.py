@@ -10,7 +10,8 @@ import pytest
 
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.executors import local
-from mtlcluster.launch.submit import Submitted, submit
+from mtlcluster.launch.hand_over import Submitted
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.status import read_status
 
@@ -27,10 +28,8 @@ class LocalSweep:
 
     def begin_again(self) -> None:
         """What Slurm does with a requeued job: the same worker of the same submission once more."""
-        worker = local.start(self.sweep, "0001", next(self.sweep.code.iterdir()).name)
-        local.release(worker)
-        self.worker = worker.pid
-        self.requeued.append(worker.pid)
+        self.worker = local.start_worker(self.sweep, "0001", next(self.sweep.code.iterdir()).name)
+        self.requeued.append(self.worker)
 
     def kill_workers(self) -> None:
         jobs = [job for submission in submissions.read(self.sweep.submissions) for job in submission.job_ids]

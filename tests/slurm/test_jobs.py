@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from rig.slurm_cluster import wait_for
 
-from mtlcluster.launch.submit import preview, submit
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.history import read_history
 
 SLOW = {"epochs": 6, "model": {"slow": 0.1}, "batch_size": 50}  # 6 epochs of 3 steps

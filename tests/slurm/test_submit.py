@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch.submit import choose_cluster, preview, resubmit, submit
+from mtlcluster.launch.choose_cluster import choose_cluster
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
 
@@ -175,7 +178,7 @@ def test_as_much_as_a_cluster_gives_is_taken_and_a_retry_heeds_what_it_gives_now
     (project / "clusters.yaml").write_text(LIMITED.replace("15m", "14m"))
     before = {path: path.read_bytes() for path in first.sweep.folder.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"sweep.yaml: a job .* time 2 × 7m30s, limits.time is 14m"):
-        resubmit(first.sweep, first.new, restart=True, notify=print)
+        resubmit(first.sweep, first.new, restart=True, say=print)
     assert {path: path.read_bytes() for path in first.sweep.folder.rglob("*") if path.is_file()} == before
     assert slurm.jobs() == {}
 
@@ -186,7 +189,7 @@ def test_without_slurm_this_machine_is_chosen(project, make_grid, monkeypatch):
     with pytest.raises(UserError, match="Slurm does not answer"):
         choose_cluster("slurm", grid)
     monkeypatch.setenv("PATH", str(project))
-    assert choose_cluster(None, grid).is_local
+    assert choose_cluster(None, grid).name == "local"
 
 
 def test_from_a_relative_folder_a_retry_asks_for_what_the_grid_asks_for_now(slurm, project, make_grid, monkeypatch):
@@ -195,10 +198,10 @@ def test_from_a_relative_folder_a_retry_asks_for_what_the_grid_asks_for_now(slur
     first = submit(make_grid(**one), Path("runs"), "slurm", print)
     sweep = Sweep(Path("runs/sweep"))
     with pytest.raises(UserError, match="still at work; nothing was submitted"):
-        resubmit(sweep, first.new, restart=True, notify=print)
+        resubmit(sweep, first.new, restart=True, say=print)
     slurm.clear()
     submit(make_grid(**{**one, "resources": {**one["resources"], "time": "11m"}}), Path("runs"), "slurm", print)
-    [job] = resubmit(sweep, first.new, restart=False, notify=print).job_ids
+    [job] = resubmit(sweep, first.new, restart=False, say=print).job_ids
     script = Path("runs/sweep/submissions/0002/batch.sh").read_text()
     assert "#SBATCH --time=11\n" in script
     assert f"sh {project}/runs/sweep/code/" in script

@@ -19,8 +19,9 @@ from mtlcluster.config import submitted_here
 from mtlcluster.config.grid import read_grid
 from mtlcluster.errors import tell_once
 from mtlcluster.launch import status_table
-from mtlcluster.launch import submit as launch
+from mtlcluster.launch.executors.local import Local
 from mtlcluster.launch.run_status import observe
+from mtlcluster.launch.submit import submit
 from mtlcluster.remote import status_cache
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_locked, remove
@@ -83,8 +84,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = {"job": "tiny", "grid": {"seed": [0, 1, 2]}, "resources": {"memory": "500M", "time": "5m"}}
     (project / "grid.yaml").write_text(json.dumps({"name": "sweep", **keys}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_submit_local", only_noted)
-        sweep = launch.submit(read_grid(project / "grid.yaml"), project / "runs", "local", print).sweep
+        patch.setattr(Local, "submit", not_started)
+        sweep = submit(read_grid(project / "grid.yaml"), project / "runs", "local", print).sweep
     done, failed, _ = sweep.runs()
     write_status(done.status, at_epoch(20, "done", submission="0001", job_id=DEAD))
     write_status(failed.status, at_epoch(3, "failed", submission="0001", job_id=DEAD, error="boom"))
@@ -93,8 +94,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-def only_noted(sweep: Sweep, submission: str, array) -> list[str]:
-    submissions.append(sweep.submissions, "end", submission, jobs=[DEAD])
+def not_started(*_: object) -> list[str]:
     return [DEAD]
 
 
@@ -103,7 +103,7 @@ def damaged(template, tmp_path, monkeypatch):
     """`damaged(file, how)`: the sweep anew, that file of it damaged. Its commands start no workers."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
-    monkeypatch.setattr(launch, "_submit_local", only_noted)
+    monkeypatch.setattr(Local, "submit", not_started)
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
     def damage(file: str, how: str) -> Sweep:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.submit import resubmit, submit
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.ssh import Connection
 from mtlcluster.remote.status_cache import Answer

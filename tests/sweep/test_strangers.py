@@ -8,9 +8,10 @@ from click.testing import CliRunner
 from rig.handmade import add_runs, at_epoch, new_sweep
 
 from mtlcluster.cli import app
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.run_folders import sort
 from mtlcluster.launch.run_status import observe
-from mtlcluster.launch.submit import preview, submit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.folder import Sweep
 
 STRANGERS = ["lost+found", ".snapshot", ".Trash-1000", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume",

@@ -12,7 +12,7 @@ import pytest
 from rig.slurm_cluster import wait_for
 
 from mtlcluster.launch.code import snapshot
-from mtlcluster.launch.submit import preview
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.sweep.history import read_history
 
 FAKE_CHILD = Path(__file__).parents[1] / "rig" / "fake_child.py"

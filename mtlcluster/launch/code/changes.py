@@ -7,22 +7,26 @@ from pathlib import Path
 from mtlcluster import _entry
 from mtlcluster.config.job_file import JobFile, asked_code, parse_job
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
 from mtlcluster.launch.code import project, snapshot
 from mtlcluster.launch.code.snapshot import Snapshot
+from mtlcluster.launch.run_folders import read_config
+from mtlcluster.launch.sweep_file import read_sweep_file, source_of
+from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep, job_of
 
 NAMED = 3  # files in one sentence
 
 
-class Present:
-    """Where a sweep's code comes from. Raises UserError where its sweep.yaml does not tell."""
+class CurrentCode:
+    """The code of a sweep as its project has it now. Raises UserError if sweep.yaml does not say where that is."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        self.grid, _, self.root = run_folders.source(sweep)
-        self.place, _, self.function = str(self.grid.get("job", "")).partition(":")
+        self.file = read_sweep_file(sweep)
+        self.source = source_of(sweep, self.file)
+        self.root = Path(self.source.root)
+        self.place, _, self.function = self.file.job.partition(":")
 
     @property
     def is_here(self) -> bool:
@@ -31,7 +35,7 @@ class Present:
 
     def take(self, names: list[str]) -> Snapshot:
         """The code of these runs as it is now. Raises UserError for what is gone or wrong."""
-        return snapshot.take(self._job(), run_folders.present_methods(self.sweep, names, self.grid), self._asked())
+        return snapshot.take(self._job(), self._methods_of(names), self._asked())
 
     def keep(self, names: list[str]) -> tuple[str, list[str]]:
         """The same, in the sweep's folder: its hash, and what the user should know of it."""
@@ -58,11 +62,30 @@ class Present:
         return parse_job(self.root, Path(self.place), self.function)
 
     def _asked(self) -> list[Path]:
-        return asked_code(self.root, self.grid.get("code", []))
+        return asked_code(self.root, self.file.code)
 
     def _methods(self) -> list[Path]:
-        """The files of methods of one's own that any submission had and that are still there."""
-        return [path for place in run_folders.own_methods(self.grid).values() if (path := Path(place)).is_file()]
+        """The files of the user's own methods, of any submission, that are still there."""
+        return [path for place in self.source.methods.values() if (path := Path(place)).is_file()]
+
+    def _methods_of(self, names: list[str]) -> list[Path]:
+        """The files of the user's own methods that these runs use. Raises UserError for what is gone or wrong."""
+        places = {name: Path(place) for name, place in self.source.methods.items()}
+        found = set()
+        for name in names:
+            method = read_config(self.sweep.run(name)).method
+            for file in own_files(method):
+                if file.name not in places:
+                    raise UserError(
+                        f"{self.sweep.grid}: does not say where {file.name} came from; submit the grid again"
+                    )
+                found.add(places[file.name])
+                method = moved_method(method, str(places[file.name].parent), file)
+            try:
+                check_method(method)
+            except ValueError as error:
+                raise UserError(f"{name}: {error}") from None
+        return sorted(found)
 
 
 def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, options: str = "") -> list[str]:
@@ -70,7 +93,7 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
 
     unsaved, saved: how many there are without and with a checkpoint. options: what the command needs more.
     """
-    now = Present(sweep)
+    now = CurrentCode(sweep)
     if not codes or not now.is_here:
         return []
     files = list(dict.fromkeys(file for code in sorted(codes) for file in now.changed(code)))
@@ -99,7 +122,9 @@ def mend(sweep: Sweep, codes: Iterable[str]) -> None:
     for code in sorted(set(codes)):
         folder = sweep.code / code
         essential = [*_entry.essential_files(folder), job_of(sweep).partition(":")[0]]
-        if snapshot.mend(folder, {}, essential) and (lost := snapshot.mend(folder, Present(sweep).files(), essential)):
+        if snapshot.mend(folder, {}, essential) and (
+            lost := snapshot.mend(folder, CurrentCode(sweep).files(), essential)
+        ):
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
             raise UserError(
                 f"{folder} is damaged: {', '.join(lost[:NAMED])}{more} can't be written again, for the project has no "

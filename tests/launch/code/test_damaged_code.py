@@ -9,10 +9,11 @@ import pytest
 
 from mtlcluster.config.run import read_run_config
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import sweep_file
 from mtlcluster.launch.code import snapshot
+from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_module import run_module
-from mtlcluster.launch.submit import resubmit, submit
+from mtlcluster.launch.submit import submit
 from mtlcluster.remote import agent
 from mtlcluster.sweep.folder import Sweep
 
@@ -75,7 +76,7 @@ def kept(project, make_grid) -> tuple[Sweep, Path]:
     sweep = Sweep(project / "runs" / "sweep")
     code = snapshot.take(grid.job, grid.methods)
     snapshot.keep(code, sweep.code)
-    run_folders.write_grid(sweep, grid)
+    sweep_file.write_sweep_file(sweep, grid)
     return sweep, sweep.code / code.hash
 
 
@@ -157,7 +158,7 @@ def test_retry_and_submit_repair_it_and_the_runs_go_on(failed, project, make_gri
     code = code_of(failed.sweep)
     before = contents(code)
     all_files(code / "jobs")
-    resubmit(failed.sweep, [failed.run("")], restart=False, notify=print)
+    resubmit(failed.sweep, [failed.run("")], restart=False, say=print)
     assert contents(code) == before
     while (status := failed.status()) is None or (status.submission, status.state) != ("0002", "failed"):
         pass
@@ -174,7 +175,7 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
     job.write_text(job.read_text() + "# mended\n")
     before = {path: path.read_bytes() for path in failed.sweep.folder.rglob("*") if path.is_file()}
     for verb in (
-        lambda: resubmit(failed.sweep, [run.name], restart=False, notify=print),
+        lambda: resubmit(failed.sweep, [run.name], restart=False, say=print),
         lambda: run_module("mtlcluster.errors", run.folder),  # as evaluate and replay do
     ):
         with pytest.raises(UserError, match=r"jobs/tiny\.py can't be written again"):
@@ -182,11 +183,11 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
     text = job.read_text()
     job.unlink()  # now the code of today is gone as well
     with pytest.raises(UserError, match=r"tiny\.py: No such file"):
-        resubmit(failed.sweep, [run.name], restart=True, notify=print)
+        resubmit(failed.sweep, [run.name], restart=True, say=print)
     before[failed.sweep.lock] = failed.sweep.lock.read_bytes()
     assert {path: path.read_bytes() for path in failed.sweep.folder.rglob("*") if path.is_file()} == before
     job.write_text(text)
-    resubmit(failed.sweep, [run.name], restart=True, notify=print)
+    resubmit(failed.sweep, [run.name], restart=True, say=print)
     assert not run.checkpoints.exists()
     assert code_of(failed.sweep) != code
 

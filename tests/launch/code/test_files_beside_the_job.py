@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mtlcluster.launch.code.snapshot import take
-from mtlcluster.launch.submit import preview
+from mtlcluster.launch.dry_run import preview
 
 SECRETS = [".env", "prod.env", "credentials.json", "deep/vocab.json", ".netrc", ".aws/credentials.yaml", "key.pem"]
 

@@ -13,8 +13,8 @@ from mtlcluster.config.grid import read_grid
 from mtlcluster.config.job_file import find_job
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.snapshot import keep, take
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.preflight import check
-from mtlcluster.launch.submit import preview
 
 # Everything of a project that a job may import, and what is none of its business.
 FILES = {

@@ -5,7 +5,7 @@ the cluster file say holds, and no job takes an option from them.
 import pytest
 
 from mtlcluster.errors import SchedulerError
-from mtlcluster.launch.submit import preview
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.processes.slurm_commands import run_slurm
 
 # Each by itself would change, kill or hide a job.

@@ -37,8 +37,8 @@ AROUND = {
     "its own option alone": 'for last; do :; done; echo "job 3 was a bad one"; $real "$last"',
     "id and cluster": 'id=$($real "$@"); echo "$id;sandbox"',
     "colours and carriage returns": """id=$($real "$@"); printf '\\033[32m%s\\033[0m\\r\\n' "$id" """,
-    "two ids": 'echo 1; $real "$@"',
-    "another id": '$real "$@" >/dev/null; echo Hello; echo 1',
+    "two ids": 'echo 77777; $real "$@"',
+    "another id": '$real "$@" >/dev/null; echo Hello; echo 77777',
     "no id": '$real "$@" >/dev/null; echo "thank you: 12 jobs of yours wait"',
     "nothing": '$real "$@" >/dev/null',
     "no UTF-8": """printf 'pr\\xfcfe 5 Auftr\\xe4ge\\n'; $real "$@" """,
@@ -62,7 +62,7 @@ def test_a_job_is_known_whatever_stands_around_its_id(site, project, make_grid, 
 
 
 def test_what_takes_too_long_is_found_in_the_queue(site, project, make_grid, monkeypatch):
-    monkeypatch.setattr(launch, "SBATCH_PATIENCE", 1.0)
+    monkeypatch.setattr(launch, "SBATCH_TIMEOUT", 1.0)
     slurm = site('$real "$@"; exec sleep 100')
     found = submit(make_grid(grid={"seed": [0]}, **CLOSED), project / "runs", "slurm", print)
     assert slurm.jobs().keys() == set(found.job_ids)
