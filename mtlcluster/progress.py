@@ -11,7 +11,7 @@ from mtlcluster.terminal import console
 PATIENCE = 2.0  # seconds before a progress bar is worth showing
 NEWS = 30.0  # seconds between two lines of news where there is no terminal for a bar
 T = TypeVar("T")
-Say = Callable[[str], object]  # gets a line for the user
+Say = Callable[[str], object]  # shows one line to the user
 
 
 @contextmanager

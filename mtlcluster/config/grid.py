@@ -316,9 +316,8 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
     except pydantic.ValidationError as error:
         key, message = first_mistake(error, RunConfig)
         _refuse(grid, sources, key, message)
-    for section in ("data", "model"):
-        if mistake := job.check(section, getattr(config, section)):
-            _refuse(grid, sources, (section, mistake[0]), mistake[1])
+    if mistake := job.first_mistake(config.data, config.model):
+        _refuse(grid, sources, *mistake)
     varied = {key: value for key, value, _ in point}
     if "method" in varied:
         varied["method"] = sparse_method(config.method)
