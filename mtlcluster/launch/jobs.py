@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from mtlcluster.launch.executors.job_state import is_local
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.folder import Run, Sweep, meant_for
+from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.names import JOB, fits
 from mtlcluster.sweep.status import Status
+from mtlcluster.sweep.yaml_fields import cluster_of
 
 
 class Job(NamedTuple):
@@ -32,7 +33,7 @@ def told_by(status: Status, run: Run, sweep: Sweep, submission: str) -> Job | No
     """
     if submissions.number(status.submission) <= submissions.number(submission) or not fits(JOB, status.job_id):
         return None
-    cluster = meant_for(run)
+    cluster = cluster_of(run)
     if (sweep.clusters / f"{cluster}.json").exists():
         return None
     return Job(status.submission, "local" if is_local(status.job_id) else cluster or "slurm", status.job_id)

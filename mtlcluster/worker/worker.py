@@ -7,7 +7,6 @@ the job is requeued unless it has been cancelled. Whatever comes after the first
 It imports nothing heavy, so that it is ready soon, and reads status.json, so that a requeued job goes on where it was.
 """
 
-import functools
 import os
 import re
 import selectors
@@ -26,9 +25,10 @@ from mtlcluster.launch.executors.job_state import without_options
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_replaced, try_lock
 from mtlcluster.sweep.folder import Run, Sweep
-from mtlcluster.sweep.reading import open_regular, read_yaml_text
+from mtlcluster.sweep.reading import open_regular
 from mtlcluster.sweep.status import ENDED, Status, read_status
 from mtlcluster.sweep.submissions import Submission
+from mtlcluster.sweep.yaml_fields import resources_of
 from mtlcluster.worker.attempt import AGAIN, MOST_STOPS, STOPPED_AT_START, Attempt, record, say
 from mtlcluster.worker.rendezvous import Nodes, gather, keep_ranks
 from mtlcluster.worker.slots import JobRoom, Room
@@ -162,7 +162,7 @@ class Worker:
 
     def _start_one(self, run: Run) -> bool:
         """Starts `run` unless another worker has it. Returns False where there is no room for it."""
-        resources = read_resources(run)
+        resources = resources_of(run)
         with suppress(FileNotFoundError):
             open_regular(run.log).close()  # what is no file might be waited for without end
         if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.voices)):
@@ -207,16 +207,6 @@ class Worker:
             self.unwritten.append(Unwritten(attempt.run, attempt.status, attempt.trouble))
         self.failed |= attempt.status.state == "failed"
         self.unfinished |= attempt.status.state == "queued"
-
-
-@functools.cache
-def read_resources(run: Run) -> dict[str, Any]:
-    """What the run's config.yaml asks for; of the GPUs only how many: their type was the scheduler's to heed."""
-    config = yaml.load(read_yaml_text(run.config), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    resources: dict[str, Any] = config["resources"]
-    if isinstance(gpus := resources["gpus"], dict):
-        resources["gpus"] = gpus["count"]
-    return resources
 
 
 def accepted(sweep: Sweep, submission: str) -> Submission | None:

@@ -10,7 +10,8 @@ from mtlcluster.launch import run_folders
 from mtlcluster.launch.code import project, snapshot
 from mtlcluster.launch.code.snapshot import ESSENTIAL, Snapshot
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.folder import Sweep, job_of
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.yaml_fields import job_of
 
 NAMED = 3  # files in one sentence
 
