@@ -15,9 +15,9 @@ from pydantic import Field
 from mtlcluster.config.job_file import JobFile, asked_code, find_job
 from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
 from mtlcluster.config.yaml_file import YamlFile, unquoted
-from mtlcluster.errors import UserError
+from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, by_slot, method_label, own_file, placed_method, sparse_method
-from mtlcluster.pydantic_errors import Checked, Key, first_mistake, shown
+from mtlcluster.pydantic_errors import Checked, Key, first_mistake
 from mtlcluster.sweep import names
 
 LONGEST_NAME = 100

@@ -10,8 +10,8 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.errors import UserError, nearest
-from mtlcluster.pydantic_errors import Key, first_mistake, shown
+from mtlcluster.errors import UserError, nearest, shown
+from mtlcluster.pydantic_errors import Key, first_mistake
 from mtlcluster.python_file import PythonFile
 
 OWN_MODULES = "own_modules"  # in a code snapshot: modules called like installed ones, which only the job may find

@@ -12,10 +12,10 @@ from pydantic import Field
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.errors import UserError, nearest
+from mtlcluster.errors import UserError, nearest, shown
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
-from mtlcluster.pydantic_errors import Checked, first_mistake, shown
+from mtlcluster.pydantic_errors import Checked, first_mistake
 from mtlcluster.sweep import names
 from mtlcluster.sweep.folder import Sweep
 
