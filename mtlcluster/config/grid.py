@@ -15,9 +15,9 @@ from pydantic import Field
 from mtlcluster.config.job_file import JobFile, asked_code, find_job
 from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
 from mtlcluster.config.yaml_file import YamlFile, unquoted
-from mtlcluster.errors import UserError
+from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, by_slot, method_label, own_file, placed_method, sparse_method
-from mtlcluster.pydantic_errors import Checked, Key, first_mistake, shown
+from mtlcluster.pydantic_errors import Checked, Key, first_mistake
 from mtlcluster.sweep import names
 
 LONGEST_NAME = 100
@@ -316,9 +316,8 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
     except pydantic.ValidationError as error:
         key, message = first_mistake(error, RunConfig)
         _refuse(grid, sources, key, message)
-    for section in ("data", "model"):
-        if mistake := job.check(section, getattr(config, section)):
-            _refuse(grid, sources, (section, mistake[0]), mistake[1])
+    if mistake := job.first_mistake(config.data, config.model):
+        _refuse(grid, sources, *mistake)
     varied = {key: value for key, value, _ in point}
     if "method" in varied:
         varied["method"] = sparse_method(config.method)

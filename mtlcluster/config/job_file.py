@@ -10,9 +10,9 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.errors import UserError, nearest
-from mtlcluster.pydantic_errors import first_mistake, shown
-from mtlcluster.python_file import parse
+from mtlcluster.errors import UserError, nearest, shown
+from mtlcluster.pydantic_errors import Key, first_mistake
+from mtlcluster.python_file import PythonFile
 
 OWN_MODULES = "own_modules"  # in a code snapshot: modules called like installed ones, which only the job may find
 
@@ -52,6 +52,13 @@ class JobFile:
                 _converted(known[key], value)
             except ValueError as error:
                 return key, f"{section}.{key} {error}, found {shown(value)}"
+        return None
+
+    def first_mistake(self, data: dict[str, Any], model: dict[str, Any]) -> tuple[Key, str] | None:
+        """The keys that lead to the first wrong option of `data` and `model`, and a sentence about it."""
+        for section, values in (("data", data), ("model", model)):
+            if mistake := self.check(section, values):
+                return (section, mistake[0]), mistake[1]
         return None
 
     def converted(self, dotted_key: str, value: Any) -> Any:
@@ -122,15 +129,10 @@ def asked_code(root: Path, names: Iterable[str]) -> list[Path]:
 
 
 def parse_job(root: Path, file: Path, function: str) -> JobFile:
-    path = root / file
-    tree = parse(path)
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if function not in functions:
-        raise UserError(f"{path}: defines no function '{function}'{nearest(function, functions)}")
-    arguments = functions[function].args
+    source = PythonFile(root / file)
+    arguments = source.function(function).args
     parameters = {a.arg: a.annotation for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    options = {section: _option_names(section, parameters, classes) for section in ("data", "model")}
+    options = {section: _option_names(section, parameters, source.classes) for section in ("data", "model")}
     return JobFile(root, file, function, options)
 
 

@@ -9,13 +9,15 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.errors import UserError, nearest
+from mtlcluster.errors import UserError, nearest, shown
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
-from mtlcluster.pydantic_errors import Checked, first_mistake, shown
+from mtlcluster.pydantic_errors import Checked, first_mistake
 from mtlcluster.sweep import names
+from mtlcluster.sweep.folder import Sweep
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
@@ -236,18 +238,50 @@ def placed(value: Any, folder: Path) -> Any:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """Reads a run's own file or one out of a sweep folder, whose own methods are in its code/<hash>/. Raises UserError
-    naming file and line.
+    """Reads the configuration of one run: a file of the user's, or config.yaml in a sweep folder.
+
+    Methods of the user's own are looked for beside the user's file; those of a sweep's run in its code/<hash>/.
+
+    Raises:
+        UserError: The file is missing, is a grid, or has a mistake. The message names file and line.
+    """
+    return _checked(YamlFile(path))
+
+
+def read_sweep_run_config(path: Path) -> SweepRunConfig:
+    """Reads config.yaml of a sweep's run. Raises UserError as `read_run_config` does, and where the run is of no
+    sweep.
+    """
+    config = read_run_config(path)
+    if not isinstance(config, SweepRunConfig):
+        raise UserError(f"{path}: no key 'origin': not a run of a sweep")
+    return config
+
+
+def read_run_and_job(path: Path) -> tuple[RunConfig, JobFile]:
+    """Reads the configuration of one run and finds its job. Raises UserError as `read_run_config` does, and where the
+    job is missing or does not know an option of `data` or `model`.
     """
     file = YamlFile(path)
+    config = _checked(file)
+    job = find_job(config.job, path.parent)
+    if mistake := job.first_mistake(config.data, config.model):
+        file.refuse(*mistake)
+    return config, job
+
+
+def _checked(file: YamlFile) -> RunConfig:
     if "grid" in file.data:
-        raise UserError(f"{path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`")
+        raise UserError(
+            f"{file.path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`"
+        )
+    folder = file.path.parent
     model = SweepRunConfig if "origin" in file.data else RunConfig
-    sections = {section: placed(file.data[section], path.parent) for section in PLACED & file.data.keys()}
+    sections = {section: placed(file.data[section], folder) for section in PLACED & file.data.keys()}
     if "method" in file.data:
         origin = file.data.get("origin")
         code = origin.get("code") if isinstance(origin, dict) else None
-        home = path.parent if code is None else path.parent.parent / "code" / str(code)
+        home = folder if code is None else Sweep(folder.parent).code / str(code)
         sections["method"] = placed_method(file.data["method"], home)
     try:
         return model.model_validate(file.data | sections)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from mtlcluster.pydantic_errors import shown
+from mtlcluster.errors import shown
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from mtlcluster.errors import UserError
-from mtlcluster.pydantic_errors import Key, shown
+from mtlcluster.errors import UserError, shown
+from mtlcluster.pydantic_errors import Key
 from mtlcluster.sweep.reading import DEEPEST, read_yaml_text
 
 CORE = "tag:yaml.org,2002:"

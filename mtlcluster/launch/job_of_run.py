@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from mtlcluster.launch.executors import executor_of, executor_on
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.folder import Run, Sweep, meant_for
+from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.names import JOB, fits
 from mtlcluster.sweep.status import Status
+from mtlcluster.sweep.yaml_fields import cluster_of
 
 
 class Job(NamedTuple):
@@ -42,7 +43,7 @@ def told_by(status: Status, run: Run, sweep: Sweep, submission: str) -> Job | No
     """
     if submissions.number(status.submission) <= submissions.number(submission) or not fits(JOB, status.job_id):
         return None
-    cluster = meant_for(run)
+    cluster = cluster_of(run)
     if (sweep.clusters / f"{cluster}.json").exists():
         return None
     executor = executor_of(status.job_id)

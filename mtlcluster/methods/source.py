@@ -16,7 +16,7 @@ import pydantic
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods import options as option_types
 from mtlcluster.pydantic_errors import Checked
-from mtlcluster.python_file import parse
+from mtlcluster.python_file import PythonFile
 
 BASES = {"Schedule": "schedule", "Weighting": "weighting", "Gradient": "gradient"}
 DECORATORS = [f"@{slot}" for slot in BASES.values()]
@@ -69,7 +69,7 @@ class Method:
 
 def read_built_in(file: Path, slot: str) -> Method:
     """The method whose file lies in the library: the class of the file that is of this slot."""
-    node = next(n for n in parse(file).body if isinstance(n, ast.ClassDef) and _slot(n) == slot)
+    node = next(n for n in PythonFile(file).classes.values() if _slot(n) == slot)
     return _read(node, file, slot, file.stem, file.stem)
 
 
@@ -79,10 +79,7 @@ def read_own(name: str) -> Method:
     file = Path(place)
     if not file.is_file():
         raise UserError(f"method '{file.name}:{class_name}': there is no file {file}")
-    classes = {node.name: node for node in parse(file).body if isinstance(node, ast.ClassDef)}
-    if class_name not in classes:
-        raise UserError(f"{file}: defines no class '{class_name}'{nearest(class_name, classes)}")
-    node = classes[class_name]
+    node = PythonFile(file).class_(class_name)
     slot = _slot(node)
     if slot is None:
         _refuse(file, node, f"put one of {', '.join(DECORATORS)} before class {class_name}: which slot it fills")

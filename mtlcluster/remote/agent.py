@@ -29,8 +29,9 @@ from typing import Any
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.run_status import observe
 from mtlcluster.sweep.files import locked, replace_text
-from mtlcluster.sweep.folder import Sweep, job_of, sizes_and_times, sweeps
+from mtlcluster.sweep.folder import Sweep, sizes_and_times, sweeps
 from mtlcluster.sweep.names import RUN, SWEEP, fits
+from mtlcluster.sweep.yaml_fields import job_of
 
 Request = dict[str, Any]
 Reply = dict[str, Any]

@@ -26,13 +26,12 @@ from mtlcluster.sweep.folder import (
     find_sweep,
     forget_results,
     hash_of,
-    job_of,
-    meant_for,
     natural,
     sizes_and_times,
     sweeps,
 )
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
+from mtlcluster.sweep.yaml_fields import cluster_of, job_of
 
 if TYPE_CHECKING:  # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.hand_over import Submitted
@@ -105,7 +104,7 @@ class Everywhere:
         if self.known[sweep.name]:
             for run in runs:
                 if not run.cluster:  # of a cluster: brought home, or never sent
-                    run.cluster = meant_for(sweep.run(run.run))
+                    run.cluster = cluster_of(sweep.run(run.run))
         return runs
 
     def ask(self) -> None:

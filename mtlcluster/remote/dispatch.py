@@ -33,7 +33,8 @@ from mtlcluster.remote.clusters import Fleet, Remote
 from mtlcluster.remote.placement import Home, homes
 from mtlcluster.remote.status_cache import Answer
 from mtlcluster.remote.upload import ship, wanted_of
-from mtlcluster.sweep.folder import Sweep, hash_of, meant_for
+from mtlcluster.sweep.folder import Sweep, hash_of
+from mtlcluster.sweep.yaml_fields import cluster_of
 
 
 @dataclass
@@ -226,7 +227,7 @@ def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
         return home.cluster if run.job_id or run.ended or home.cluster in unheard else None
     if run.job_id:
         return run.cluster
-    cluster = meant_for(sweep.run(run.run))
+    cluster = cluster_of(sweep.run(run.run))
     return cluster if (run.ended and run.attempt) or cluster in unheard else None
 
 

@@ -11,7 +11,6 @@ from mtlcluster.errors import UserError, nearest, tell_once
 from mtlcluster.sweep import names as allowed
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import remove
-from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 
 SizeAndTime = list[int]  # as JSON gives them back
 OfRuns = dict[str, list[SizeAndTime | None]]  # of several files, by run
@@ -198,26 +197,6 @@ def sweeps(runs_folder: Path) -> list[Sweep]:
         raise UserError(f"{runs_folder} is no folder")
     found = sorted(runs_folder.glob("*/sweep.yaml"))
     return [Sweep(path.parent) for path in found if not path.parent.name.startswith(".")]
-
-
-def job_of(sweep: Sweep) -> str:
-    """The job file that its grid names, without reading YAML; empty where that is not known."""
-    try:
-        found = re.search(r"^job: (.*)$", read_text(sweep.grid, SMALL), re.MULTILINE)
-    except (OSError, Unreadable):
-        return ""
-    return found[1].strip("'\"") if found else ""
-
-
-def meant_for(run: Run) -> str:
-    """The cluster that a run's configuration names; "" where that has not come home yet, or can't be read."""
-    try:
-        text = read_text(run.config, SMALL)
-    except (OSError, Unreadable):
-        return ""
-    found = re.search(r"^origin:\n(?:  .*\n)*?  cluster: (.*)$", text, re.MULTILINE)
-    name = found[1].strip("'\"") if found else ""
-    return name if allowed.fits(allowed.SWEEP, name) else ""
 
 
 def find_sweep(runs_folder: Path, name: str) -> Sweep:

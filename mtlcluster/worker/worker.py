@@ -10,13 +10,11 @@ Further signals change nothing.
 It imports nothing heavy, so that it starts quickly. It reads status.json, so that a requeued job goes on where it was.
 """
 
-import functools
 import os
 import selectors
 import signal
 import time
 from contextlib import ExitStack, suppress
-from typing import Any
 
 import yaml
 
@@ -24,9 +22,10 @@ from mtlcluster.errors import UserError
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import is_replaced, try_lock
 from mtlcluster.sweep.folder import Run, Sweep
-from mtlcluster.sweep.reading import open_regular, read_yaml_text
+from mtlcluster.sweep.reading import open_regular
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 from mtlcluster.sweep.submissions import Submission
+from mtlcluster.sweep.yaml_fields import resources_of
 from mtlcluster.worker.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
 from mtlcluster.worker.rendezvous import Nodes
 from mtlcluster.worker.slots import Room
@@ -157,7 +156,7 @@ class Worker:
 
     def _start_one(self, run: Run) -> bool:
         """Starts a run unless another worker has it. Returns False if there is no room for it."""
-        resources = read_resources(run)
+        resources = resources_of(run)
         with suppress(FileNotFoundError):
             open_regular(run.log).close()  # refuses a FIFO, which could block for ever
         if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.connections)):
@@ -203,16 +202,6 @@ class Worker:
             self.unwritten.append(UnwrittenEnd(attempt.run, attempt.status, trouble))
         self.failed |= attempt.status.state == "failed"
         self.unfinished |= attempt.status.state == "queued"
-
-
-@functools.cache
-def read_resources(run: Run) -> dict[str, Any]:
-    """The resources that the run's config.yaml asks for; `gpus` as a number. The scheduler has seen to their type."""
-    config = yaml.load(read_yaml_text(run.config), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    resources: dict[str, Any] = config["resources"]
-    if isinstance(gpus := resources["gpus"], dict):
-        resources["gpus"] = gpus["count"]
-    return resources
 
 
 def accepted(sweep: Sweep, submission: str) -> Submission | None:

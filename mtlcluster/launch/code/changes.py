@@ -13,7 +13,8 @@ from mtlcluster.launch.run_folders import read_config
 from mtlcluster.launch.sweep_file import read_sweep_file, source_of
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.folder import Sweep, job_of
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.yaml_fields import job_of
 
 NAMED = 3  # files in one sentence
 

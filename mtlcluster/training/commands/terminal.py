@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, 
 from rich.table import Table
 
 from mtlcluster.config.job_file import JobFile, find_job
-from mtlcluster.config.run import RunConfig, read_run_config, run_hash
-from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.config.run import RunConfig, read_run_and_job, read_run_config, run_hash
+from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
@@ -34,7 +34,7 @@ def train_file(config_path: Path, folder: Path) -> int:
     Returns the exit status: 0, 1 where training failed, 130 after Ctrl-C, which saves first. Raises
     UserError for a mistake in the configuration or a folder that holds another run.
     """
-    config, job = _read(config_path)
+    config, job = read_run_and_job(config_path)
     _refuse_another(folder, config, job)
     if finished := _finished(folder):
         print(f"{folder} is finished: nothing is left to train")
@@ -80,21 +80,12 @@ def _failed(error: Exception, job: JobFile, build: Callable[..., Any] | None, fo
     return 1
 
 
-def _read(config_path: Path) -> tuple[RunConfig, JobFile]:
-    config = read_run_config(config_path)
-    job = find_job(config.job, config_path.parent)
-    for section in ("data", "model"):
-        if mistake := job.check(section, getattr(config, section)):
-            YamlFile(config_path).refuse((section, mistake[0]), mistake[1])
-    return config, job
-
-
 def check_file(config_path: Path) -> int:
     """`mtlcluster check`: every batch of the run's data against the contract of training/contract.py.
 
     Prints what is broken; returns the exit status, 1 where anything is. Raises UserError as `train_file` does.
     """
-    config, job = _read(config_path)
+    config, job = read_run_and_job(config_path)
     import torch
 
     from mtlcluster.training.early_checks import foresee
