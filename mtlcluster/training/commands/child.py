@@ -56,12 +56,12 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
         sys.stdin = open(os.devnull)  # noqa: SIM115 - a job's input() ends at once: what we listen to is the worker's
     try:
-        from mtlcluster.training.callbacks import Control, StopRequested
+        from mtlcluster.training.callbacks import Callbacks, StopRequested
         from mtlcluster.training.train import load_run, train
     except Exception as error:
         return _fail(report, error, folder)
 
-    class WorkerControl(Control):
+    class WorkerCallbacks(Callbacks):
         def should_stop(self) -> bool:
             return stop.is_set()
 
@@ -75,7 +75,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
     build = None
     try:
         config, build = load_run(folder)
-        train(build, config, folder, WorkerControl())
+        train(build, config, folder, WorkerCallbacks())
     except StopRequested as stopped:
         if first:
             print(stopped, flush=True)

@@ -20,7 +20,7 @@ from mtlcluster.progress import progress
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import read_history
 from mtlcluster.terminal import console, standard_streams
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_run, prepare
 from mtlcluster.training.trainer import Trainer
 from mtlcluster.training.validation import Evaluation
@@ -37,7 +37,7 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
         raise UserError(f"{out.parent} can't be written to; name another file with --out, such as --out {out.name}")
     best = _best(folder)
     config, build = load_run(folder)
-    trainer = prepare(build, config, folder, Control())
+    trainer = prepare(build, config, folder, Callbacks())
     dataset = getattr(trainer.problem, split)
     if dataset is None:
         known = ", ".join(name for name in SPLITS if getattr(trainer.problem, name) is not None)
@@ -72,7 +72,7 @@ def predict(
     empty where there is none, and: `probability` of yes and `decision` (binary); `prediction` and `probability_<class>`
     (classification); `prediction`.
     """
-    parts = trainer.evaluation_batches(dataset)
+    parts = trainer.feed.evaluation(dataset)
     heads: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
     labels: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
     with progress(description, len(parts)) as advance:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mtlcluster.config.job_file import import_path
 from mtlcluster.config.run import RunConfig, read_run_config
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.error_place import sentence
 from mtlcluster.training.train import load_build, prepare
 
@@ -26,7 +26,7 @@ def main(root: Path, paths: list[Path]) -> int:
             _leave_out(root, config)
             build = load_build(config.job, Path.cwd(), config)
             with tempfile.TemporaryDirectory() as folder:
-                prepare(build, config, Path(folder), Control()).try_one_step()
+                prepare(build, config, Path(folder), Callbacks()).try_one_step()
             print("ok", flush=True)
         except (Exception, SystemExit) as error:  # whatever the user's code raises is what this is here to find
             failed = True

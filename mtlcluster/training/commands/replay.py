@@ -10,14 +10,14 @@ from rich.table import Table
 
 from mtlcluster.errors import UserError
 from mtlcluster.terminal import console, standard_streams
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.nonfinite.diagnosis import Diagnosis, Range
 from mtlcluster.training.train import load_run, prepare
 
 
 def main(folder: Path) -> int:
     config, build = load_run(folder)
-    trainer = prepare(build, config, folder, Control())
+    trainer = prepare(build, config, folder, Callbacks())
     moment = trainer.failed_step()
     found = trainer.diagnose(moment)
     assert found is not None  # else it would not have been kept

@@ -19,7 +19,7 @@ from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
 from mtlcluster.terminal import OutputLost, console, say
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 
 if TYPE_CHECKING:
     from mtlcluster.problem import Problem, Task
@@ -44,10 +44,10 @@ def train_file(config_path: Path, folder: Path) -> int:
     from mtlcluster.training.error_place import place
     from mtlcluster.training.train import load_build, prepare
 
-    control, build = TerminalControl(), None
+    callbacks, build = TerminalCallbacks(), None
     try:
         build = load_build(job.reference, job.root, config)
-        trainer = prepare(build, config, folder, control)
+        trainer = prepare(build, config, folder, callbacks)
         trainer.foresee(1)
     except ValueError as error:  # what only the job can know, such as the names of its tasks
         raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
@@ -57,7 +57,7 @@ def train_file(config_path: Path, folder: Path) -> int:
         return _failed(error, job, build, folder)
     _claim(folder, config, job)  # not before: a configuration that the job refuses must not keep out the mended one
     try:
-        with control.progress:
+        with callbacks.progress:
             history = trainer.run()
     except StopRequested:
         print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
@@ -168,7 +168,7 @@ def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
     replace_text(folder / "config.yaml", dump(placed.model_dump(exclude={"origin"})))
 
 
-class TerminalControl(Control):
+class TerminalCallbacks(Callbacks):
     """A progress bar, and Ctrl-C as the wish to stop at the next step."""
 
     def __init__(self) -> None:
