@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcluster.processes.environment import HASHES
+from mtlcluster.processes.exit_status import DONE, STOPPED
 from mtlcluster.processes.pythonpath import behind
 from mtlcluster.sweep.files import is_replaced, unfollowed
 from mtlcluster.sweep.folder import Run
@@ -38,9 +39,6 @@ STOPPED_AT_START = (
     "or save more often (checkpoint_every)"
 )
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-DONE, STOPPED = 0, 3  # exit statuses of a rank that ended in order
 
 
 @dataclass(frozen=True)
