@@ -33,50 +33,105 @@ With binary tasks also:
     validation/<task>/threshold if it was chosen on the validation data
 """
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-WEIGHT, ACTIVE, SHARE, LEARNING_RATE = "weight", "active", "share", "learning_rate"
-COSINE, NORM_RATIO, GRADIENT_WEIGHT = "cosine", "norm_ratio", "gradient_weight"
-OF_TASKS = (WEIGHT, ACTIVE, SHARE, COSINE, NORM_RATIO, GRADIENT_WEIGHT)  # kinds whose names are `<kind>/<task>…`
+TRAIN, VALIDATION, TEST = "train", "validation", "test"  # data
+EVALUATIONS = (VALIDATION, TEST)
 
 # Values of an evaluation
-LOSS, CONFUSION, THRESHOLD = "loss", "confusion", "threshold"
-MEAN_LOSS = "mean_loss"
-BINARY_VALUES = ("mean_f1", "exact_match", "hamming_score")  # over all binary tasks
+LOSS, MEAN_LOSS, CONFUSION, THRESHOLD = "loss", "mean_loss", "confusion", "threshold"
+OVER_BINARY_TASKS = ("mean_f1", "exact_match", "hamming_score")
+CELLS = ("true_negatives", "false_positives", "false_negatives", "true_positives")  # of a confusion matrix, row by row
 
-# Series that are not about a task
+# Series that are not about single tasks
 TOTAL_LOSS = "train/total_loss"
 VALIDATION_MEAN_LOSS = "validation/mean_loss"
 GRADIENT_NORM = "gradient_norm"
-LEARNING_RATES = ("learning_rate/trunk", "learning_rate/heads")
+TRUNK_RATE, HEADS_RATE = "learning_rate/trunk", "learning_rate/heads"
 CONFLICTING_STEPS = "conflicting_steps"
+OVER_TASKS = {TOTAL_LOSS, *(f"{data}/{value}" for data in EVALUATIONS for value in (MEAN_LOSS, *OVER_BINARY_TASKS))}
+
+OF_A_PAIR = ("cosine", "norm_ratio")
+OF_A_TASK = ("weight", "active", "share", "gradient_weight")
 
 
-def name_of(*parts: str) -> str:
-    """The name of a series or a value, from the general to the particular.
+# Making names
 
-    Example:
-        name_of(COSINE, "left", "right") is "cosine/left/right"; name_of(VALIDATION, "left", LOSS) is
-        "validation/left/loss"; name_of("left", LOSS) is "left/loss", a value of an evaluation.
+
+def training_loss(task: str) -> str:
+    return f"train/{task}/{LOSS}"
+
+
+def weight(task: str) -> str:
+    return f"weight/{task}"
+
+
+def active(task: str) -> str:
+    return f"active/{task}"
+
+
+def share(task: str) -> str:
+    return f"share/{task}"
+
+
+def gradient_weight(task: str) -> str:
+    return f"gradient_weight/{task}"
+
+
+def cosine(one: str, other: str) -> str:
+    return f"cosine/{one}/{other}"
+
+
+def norm_ratio(one: str, other: str) -> str:
+    return f"norm_ratio/{one}/{other}"
+
+
+def task_value(task: str, value: str) -> str:
+    """Names a value of one task in an evaluation, such as `left/loss`."""
+    return f"{task}/{value}"
+
+
+def evaluated(data: str, value: str, task: str = "") -> str:
+    """Names the series of a value of an evaluation.
+
+    Args:
+        data: `validation` or `test`.
+        value: Such as `loss`, `accuracy` or `mean_f1`; or with its task, `left/loss`.
+        task: Empty for a value over all tasks, or one that names its task itself.
     """
-    return "/".join(parts)
+    return "/".join(filter(None, (data, task, value)))
 
 
-def kind_of(name: str) -> str:
-    """What a series is about: the first part of its name, such as "train", "cosine" or "gradient_norm"."""
+def confusion_cell(confusion: str, cell: str) -> str:
+    """Names one cell of the confusion matrix whose series is `confusion`."""
+    return f"{confusion}/{cell}"
+
+
+# Reading names
+
+
+def kind(name: str) -> str:
+    """The first part of a name, such as `train` or `weight`."""
     return name.partition("/")[0]
 
 
-def tasks_of(name: str) -> tuple[str, ...]:
-    """The tasks that a series is about: one, two for a pair of tasks, none for a series about all tasks."""
-    kind, *rest = name.split("/")
-    if kind in OF_TASKS:
-        return tuple(rest)
-    return (rest[0],) if kind in (TRAIN, VALIDATION, TEST) and len(rest) > 1 else ()
+def value(name: str) -> str:
+    """The last part of a name, such as `accuracy`."""
+    return name.rpartition("/")[2]
 
 
-def task_and_value(value: str) -> tuple[str, str]:
-    """Takes the name of a value of an evaluation apart: ("left", "loss") for "left/loss", ("", "mean_loss") for one
-    over all tasks.
-    """
-    task, slash, own = value.partition("/")
-    return (task, own) if slash else ("", value)
+def tasks(name: str) -> list[str]:
+    """The tasks in the name of a series: one, two of a pair, none where the series is over all tasks or of no task."""
+    first, *rest = name.split("/")
+    if first in OF_A_PAIR:
+        return rest
+    return rest[:1] if first in OF_A_TASK or len(rest) > 1 else []
+
+
+def task_and_value(name: str) -> tuple[str, str]:
+    """Takes the name of a value of an evaluation apart: `left/loss` is of task `left`, `mean_loss` of the task ""."""
+    task, slash, own = name.partition("/")
+    return (task, own) if slash else ("", name)
+
+
+def is_confusion(name: str) -> bool:
+    """Whether it is the series of a confusion matrix."""
+    return kind(name) in EVALUATIONS and name.count("/") == 2 and value(name) == CONFUSION

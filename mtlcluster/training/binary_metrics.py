@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcluster.problem import Task
-from mtlcluster.sweep.series import THRESHOLD, name_of
 from mtlcluster.training import metrics
 from mtlcluster.training.distributed import Ranks
 
 Array = NDArray[np.float64]
+OVERALL = ("mean_f1", "exact_match", "hamming_score")
 # A quotient of nothing by nothing: no number, rather than the 0 of a bad model.
 # By the name of a metric, as Task.binary has it, or that of its class.
 UNDEFINED_WITHOUT_YES = {
@@ -83,13 +83,13 @@ def judge(gathered: Sequence[Gathered], thresholds: Mapping[str, float] | None) 
         if threshold is None and thresholds is not None:
             threshold = thresholds[task.name]
         elif threshold is None:
-            threshold = values[name_of(task.name, THRESHOLD)] = best_threshold(probabilities[known], truth[known] > 0)
+            threshold = values[f"{task.name}/threshold"] = best_threshold(probabilities[known], truth[known] > 0)
         used[task.name] = threshold
         decided = probabilities > threshold
         for name, (number, reason) in _values(task, probabilities[known], decided[known], truth[known] > 0).items():
-            values[name_of(task.name, name)] = number
+            values[f"{task.name}/{name}"] = number
             if reason:
-                undefined[name_of(task.name, name)] = reason
+                undefined[f"{task.name}/{name}"] = reason
         confusion[task.name] = _confusion(decided[known], truth[known] > 0)
         decisions.append(decided)
         labels.append(truth)
@@ -169,7 +169,7 @@ def _over_all(
     """
     if not gathered:
         return {}
-    f1 = [number for g in gathered if (number := values.get(name_of(g.task.name, "f1"), float("nan"))) == number]
+    f1 = [number for g in gathered if (number := values.get(f"{g.task.name}/f1", float("nan"))) == number]
     complete = ~np.isnan(labels).any(0)
     decided, truth = decisions[:, complete], labels[:, complete] > 0
     both, either = (decided & truth).sum(0), (decided | truth).sum(0)

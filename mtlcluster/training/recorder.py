@@ -71,17 +71,15 @@ class Columns:
         self.names: list[str] = []
         asked = list(combinations(range(len(tasks)), 2)) if needs != "nothing" else []
         named = [(tasks[i], tasks[j]) for i, j in asked]
-        self.losses = self._add(series.name_of(series.TRAIN, task, series.LOSS) for task in tasks)
-        self.weights = self._add(series.name_of(series.WEIGHT, task) for task in tasks)
-        self.active = self._add(series.name_of(series.ACTIVE, task) for task in tasks)
+        self.losses = self._add(series.training_loss(task) for task in tasks)
+        self.weights = self._add(series.weight(task) for task in tasks)
+        self.active = self._add(series.active(task) for task in tasks)
         self.total_loss, self.gradient_norm = self._add([series.TOTAL_LOSS, series.GRADIENT_NORM])
-        self.rates = self._add(series.LEARNING_RATES)
-        self.shares = self._add(series.name_of(series.SHARE, task) for task in tasks if with_shares)
-        self.gradient_weights = self._add(
-            series.name_of(series.GRADIENT_WEIGHT, task) for task in tasks if needs == "gramian"
-        )
-        cosines = self._add(series.name_of(series.COSINE, *pair) for pair in named)
-        norm_ratios = self._add(series.name_of(series.NORM_RATIO, *pair) for pair in named)
+        self.rates = self._add([series.TRUNK_RATE, series.HEADS_RATE])
+        self.shares = self._add(series.share(task) for task in tasks if with_shares)
+        self.gradient_weights = self._add(series.gradient_weight(task) for task in tasks if needs == "gramian")
+        cosines = self._add(series.cosine(*pair) for pair in named)
+        norm_ratios = self._add(series.norm_ratio(*pair) for pair in named)
         self.pairs = dict(zip(asked, zip(cosines.tolist(), norm_ratios.tolist(), strict=True), strict=True))
         self.conflicting_steps = self._add([series.CONFLICTING_STEPS])[0] if asked else -1
 

@@ -11,10 +11,9 @@ from mtlcluster.config.run import Best
 from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task
-from mtlcluster.sweep.series import BINARY_VALUES, CONFUSION, LOSS, MEAN_LOSS, name_of, task_and_value
 from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
-from mtlcluster.training.binary_metrics import Gathered, judge
+from mtlcluster.training.binary_metrics import OVERALL, Gathered, judge
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.forward import Autocast
 from mtlcluster.training.metrics import NO_LABELS
@@ -44,17 +43,17 @@ class Evaluation:
         """
         found = []
         for name, reason in self.undefined.items():
-            task, value = task_and_value(name)
+            task, _, value = name.rpartition("/")
             if task and reason != NO_LABELS:
                 found.append(f"{data}: {value} of task '{task}'{UNDEFINED}{reason}")
-            elif task and value == LOSS:
+            elif task and value == "loss":
                 found.append(f"{data}: task '{task}' has no value: {reason}")
         return found
 
     def series(self, data: str) -> dict[str, Any]:
         """All of it as in the history, names beginning with `data` ("validation" or "test")."""
-        found: dict[str, Any] = {**self.values, **{name_of(task, CONFUSION): c for task, c in self.confusion.items()}}
-        return {name_of(data, name): value for name, value in found.items()}
+        found: dict[str, Any] = {**self.values, **{f"{task}/confusion": c for task, c in self.confusion.items()}}
+        return {f"{data}/{name}": value for name, value in found.items()}
 
 
 @torch.no_grad()
@@ -147,30 +146,30 @@ def summed_up(totals: Sequence[Total], thresholds: Mapping[str, float] | None, r
         for own in gathered:
             own.gather(ranks)
     values = {
-        name_of(total.task.name, LOSS): float(loss) / count if count else float("nan")
+        f"{total.task.name}/loss": float(loss) / count if count else float("nan")
         for total, loss, count in zip(totals, losses, counts, strict=True)
     }
     present = [loss for loss, count in zip(values.values(), counts, strict=True) if count]
     undefined = {name: NO_LABELS for name, count in zip(values, counts, strict=True) if not count}
     if not present:
-        undefined[MEAN_LOSS] = NO_LABELS
+        undefined["mean_loss"] = NO_LABELS
     ranges = ranks.all_of([(total.lowest, total.highest) for total in totals])
     for k, (total, count) in enumerate(zip(totals, counts, strict=True)):
         lowest, highest = min(own[k][0] for own in ranges), max(own[k][1] for own in ranges)
         for found, into in zip(total.values(count, lowest, highest), (values, undefined), strict=True):
-            into.update({name_of(total.task.name, name): value for name, value in found.items()})  # type: ignore[attr-defined]
+            into.update({f"{total.task.name}/{name}": value for name, value in found.items()})  # type: ignore[attr-defined]
     binary = judge(gathered, thresholds)
     mean_loss = sum(present) / len(present) if present else float("nan")
-    values = {**values, MEAN_LOSS: mean_loss, **binary.values}
+    values = {**values, "mean_loss": mean_loss, **binary.values}
     return Evaluation(values, binary.confusion, binary.thresholds, undefined | binary.undefined)
 
 
 def check_best(best: Best, tasks: Sequence[Task]) -> None:
     """Raises ValueError where `best` names a value that no validation of `tasks` finds, or the wrong direction."""
-    known = {name_of(task.name, name): task.direction(name) for task in tasks for name in (LOSS, *task.metrics)}
-    known[MEAN_LOSS] = "min"
+    known = {f"{task.name}/{name}": task.direction(name) for task in tasks for name in ("loss", *task.metrics)}
+    known["mean_loss"] = "min"
     if any(task.kind == "binary" for task in tasks):
-        known |= dict.fromkeys(BINARY_VALUES, "max")
+        known |= dict.fromkeys(OVERALL, "max")
     if best.value not in known:
         raise ValueError(f"best: there is no validation value '{best.value}'{nearest(best.value, known)}")
     if known[best.value] != best.direction:

@@ -20,7 +20,7 @@ from mtlcluster.problem import Task
 from mtlcluster.progress import progress
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import read_history
-from mtlcluster.sweep.series import LOSS, TEST, THRESHOLD, TRAIN, VALIDATION, name_of, task_and_value
+from mtlcluster.sweep.series import LOSS, TEST, THRESHOLD, TRAIN, VALIDATION, task_and_value, task_value
 from mtlcluster.terminal import console, standard_streams
 from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_run, prepare
@@ -115,12 +115,12 @@ def predict(
         outputs, targets = (torch.cat(kept[task.name]).cpu()[order] for kept in (heads, labels))
         columns |= _label_column(task, targets)
         for name, values in _predicted(task, outputs, found.thresholds.get(task.name)):
-            columns |= _columns(name_of(task.name, name), values)
+            columns |= _columns(task_value(task.name, name), values)
     return found, columns
 
 
 def _label_column(task: Task, targets: Tensor) -> Columns:
-    columns = _columns(name_of(task.name, "label"), targets.long() if task.kind == "binary" else targets)
+    columns = _columns(task_value(task.name, "label"), targets.long() if task.kind == "binary" else targets)
     if (labelled := task.labelled(targets)) is None:
         return columns
     kept = set(labelled.tolist())
@@ -158,9 +158,9 @@ def _table(found: Evaluation, tasks: list[Task]) -> Table:
     table = Table("value")
     for task in tasks:
         table.add_column(task.name, justify="right", overflow="fold")
-    values = {**{name_of(task, THRESHOLD): number for task, number in found.thresholds.items()}, **found.values}
+    values = {**{task_value(task, THRESHOLD): number for task, number in found.thresholds.items()}, **found.values}
     for name in dict.fromkeys([LOSS, *(name for task in tasks for name in task.metrics), THRESHOLD]):
-        row = [values.get(name_of(task.name, name)) for task in tasks]
+        row = [values.get(task_value(task.name, name)) for task in tasks]
         if any(number is not None for number in row):
             table.add_row(name, *("" if number is None else f"{number:.4g}" for number in row))
     return table

@@ -18,7 +18,7 @@ from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
-from mtlcluster.sweep.series import LOSS, TEST, TOTAL_LOSS, TRAIN, VALIDATION, VALIDATION_MEAN_LOSS, name_of
+from mtlcluster.sweep.series import LOSS, TEST, TOTAL_LOSS, TRAIN, VALIDATION, VALIDATION_MEAN_LOSS, evaluated
 from mtlcluster.terminal import OutputLost, console, say
 from mtlcluster.training.callbacks import Callbacks, StopRequested
 
@@ -231,9 +231,9 @@ def _print_result(history: dict[str, Any], folder: Path) -> None:
     series = history["series"]
     for task in history["info"]["tasks"]:
         for value in (LOSS, *task["metrics"]):
-            found = series[name_of(VALIDATION, task["name"], value)]
+            found = series[evaluated(VALIDATION, value, task["name"])]
             at_best = found["value"][list(found["epoch"]).index(best["epoch"])]
-            test = series.get(name_of(TEST, task["name"], value))
+            test = series.get(evaluated(TEST, value, task["name"]))
             table.add_row(task["name"], value, f"{at_best:.4g}", f"{test['value'][-1]:.4g}" if test else "")
     console().print(table)
     print(f"history: {folder / 'history.pkl'}")

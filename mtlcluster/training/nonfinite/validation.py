@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from mtlcluster.problem import Problem, Task
-from mtlcluster.sweep.series import LOSS, MEAN_LOSS, name_of
+from mtlcluster.sweep.series import LOSS, MEAN_LOSS, task_value
 from mtlcluster.training.batch_check import broken_batches
 from mtlcluster.training.nonfinite.guard import NonFinite
 from mtlcluster.training.validation import Evaluation
@@ -28,7 +28,7 @@ def check_validation(
     values, undefined = evaluation.values, evaluation.undefined
     if math.isfinite(values[MEAN_LOSS]) or MEAN_LOSS in undefined:
         return
-    losses = [name for task in tasks if (name := name_of(task.name, LOSS)) not in undefined]
+    losses = [name for task in tasks if (name := task_value(task.name, LOSS)) not in undefined]
     name = next((name for name in losses if not math.isfinite(values[name])), MEAN_LOSS)
     found = broken_batches(problem.validation, tasks, batch_size, problem.collate, problem.workers)
     broken = next((error for error in found if error), None)
