@@ -51,7 +51,6 @@ def train_file(config_path: Path, folder: Path) -> int:
         _print_result(finished, folder)
         return 0
     # torch takes seconds to import: a mistake in the file is reported before
-    from mtlcluster.training.error_place import place
     from mtlcluster.training.train import load_build, prepare
 
     callbacks, build = TerminalCallbacks(), None
@@ -59,12 +58,8 @@ def train_file(config_path: Path, folder: Path) -> int:
         build = load_build(job.reference, job.root, config)
         trainer = prepare(build, config, folder, callbacks)
         trainer.foresee(1)
-    except ValueError as error:  # only the job knows, for example, the names of its tasks
-        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
-    except (UserError, OutputLost):
-        raise
     except Exception as error:
-        return _failed(error, job, build, folder)
+        return _failed_to_begin(error, config_path, job, build)
     _claim(folder, config, job)  # only now: a refused configuration must not take the folder from its correction
     try:
         with callbacks.progress:
@@ -78,6 +73,24 @@ def train_file(config_path: Path, folder: Path) -> int:
         return _failed(error, job, build, folder)
     _print_result(history, folder)
     return 0
+
+
+def _failed_to_begin(error: Exception, config_path: Path, job: JobFile, build: Callable[..., Any] | None) -> int:
+    """Tells the user what a job has raised before the training.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: It was a ValueError, a mistake in the configuration that only the job knows, such as an unknown task.
+    """
+    from mtlcluster.training.error_place import place
+
+    if isinstance(error, (UserError, OutputLost)):
+        raise error
+    if isinstance(error, ValueError):
+        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
+    return _failed(error, job, build)
 
 
 def _failed(error: Exception, job: JobFile, build: Callable[..., Any] | None, folder: Path | None = None) -> int:
@@ -115,7 +128,6 @@ def check_file(config_path: Path) -> int:
     import torch
 
     from mtlcluster.training.early_checks import foresee
-    from mtlcluster.training.error_place import place
     from mtlcluster.training.seeding import seed_everything
     from mtlcluster.training.train import load_build
 
@@ -128,12 +140,8 @@ def check_file(config_path: Path) -> int:
         broken = _check_data(problem, tasks, config)
         foresee(problem, tasks, config, torch.device("cpu"), config.resources.ranks)
         return broken
-    except ValueError as error:
-        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
-    except (UserError, OutputLost):
-        raise
     except Exception as error:
-        return _failed(error, job, build)
+        return _failed_to_begin(error, config_path, job, build)
 
 
 def _check_data(problem: "Problem", tasks: "list[Task]", config: RunConfig) -> int:
