@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import read_history
+from mtlcluster.sweep.series import VALIDATION, evaluated
 
 SCALE = (0.1, 1.0)
 STARTS = {(-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)}
@@ -145,9 +146,9 @@ def read_paths(sweep: Sweep) -> Paths:
         config = info["config"]
         if not info["finished"] or tuple(config["model"]["scale"]) != SCALE:
             continue
-        x = series["validation/task1/x"]
+        x, y = (series[evaluated(VALIDATION, axis, "task1")] for axis in ("x", "y"))
         start = (float(config["model"]["start"][0]), float(config["model"]["start"][1]))
-        points = np.stack([x["value"], series["validation/task1/y"]["value"]], axis=1)
+        points = np.stack([x["value"], y["value"]], axis=1)
         path = Path(
             method=info["method"],
             start=start,

@@ -54,7 +54,7 @@ def epoch_batches(
         drop: Whether to leave out the batch that would be smaller than the others. Its samples differ in each epoch.
 
     Returns:
-        For each batch the positions of its samples.
+        For each batch the indices of its samples.
     """
     generator = torch.Generator().manual_seed(mix_seed("order", seed, epoch))
     order = torch.randperm(length, generator=generator)
@@ -63,8 +63,8 @@ def epoch_batches(
     if lengths is None:
         return list(order.split(batch_size))
     pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * batch_size)]
-    parts = [part for pool in pools for part in pool.split(batch_size)]
-    return [parts[i] for i in torch.randperm(len(parts), generator=generator)]
+    cut = [batch for pool in pools for batch in pool.split(batch_size)]
+    return [cut[i] for i in torch.randperm(len(cut), generator=generator)]
 
 
 def ordered_batches(length: int, batch_size: int, lengths: Tensor | None = None) -> list[Tensor]:
@@ -105,7 +105,7 @@ def _end_with_trainer(_: int) -> None:
 
 def batches(
     dataset: Dataset[Any],
-    parts: Sequence[Tensor],
+    indices: Sequence[Tensor],
     start: int = 0,
     seed: int = 0,
     collate: Callable[[list[Any]], Any] | None = None,
@@ -115,7 +115,7 @@ def batches(
 
     Args:
         dataset: The data.
-        parts: For each batch the positions of its samples.
+        indices: For each batch the indices of its samples.
         start: The number of the first batch.
         seed: Seeds, with the number of the batch, worker processes and generators of the data's own.
         collate: Makes a batch of a list of samples; torch's own if None.
@@ -126,17 +126,17 @@ def batches(
     """
     if isinstance(dataset, TensorData) and collate is None:
         generators = own_generators(dataset)
-        for i, part in enumerate(parts):
+        for i, samples in enumerate(indices):
             if generators:
                 seed_generators(generators, mix_seed("batch", seed, start + i))
-            yield dataset[part]
+            yield dataset[samples]
         return
     if workers:
         fit_names()
     given = 0
     for batch in DataLoader(
         _Seeded(dataset, seed, collate),
-        batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
+        batch_sampler=[(start + i, samples.tolist()) for i, samples in enumerate(indices)],  # type: ignore[misc]
         num_workers=workers,
         worker_init_fn=_end_with_trainer,
         collate_fn=collate,
@@ -145,8 +145,8 @@ def batches(
     ):
         given += 1
         yield batch
-    if given < len(parts):  # a loader takes StopIteration for the end of the data
-        raise RuntimeError(f"the data gave {given} of {len(parts)} batches: a sample or collate raises StopIteration")
+    if given < len(indices):  # a loader takes StopIteration for the end of the data
+        raise RuntimeError(f"the data gave {given} of {len(indices)} batches: a sample or collate raises StopIteration")
 
 
 def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:

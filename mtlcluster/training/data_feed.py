@@ -16,7 +16,7 @@ CHECKED = 3  # batches, the first of every epoch and validation
 
 
 class DataFeed:
-    """Loads batches of a problem's data, and checks the first ones. Batches are given as positions of samples."""
+    """Loads batches of a problem's data, and checks the first ones."""
 
     def __init__(self, problem: Problem, config: RunConfig, tasks: list[Task], ranks: Ranks) -> None:
         """
@@ -28,28 +28,28 @@ class DataFeed:
         """
         self.problem, self.config, self.tasks, self.ranks = problem, config, tasks, ranks
 
-    def epoch(self, epoch: int) -> list[Tensor]:
-        """The samples of every batch of an epoch, of all ranks together."""
+    def epoch_indices(self, epoch: int) -> list[Tensor]:
+        """The indices of the samples of every batch of an epoch, of all ranks together."""
         data, config = self.problem.train, self.config
         length: int = len(data)  # type: ignore[arg-type]
         drop = config.last_batch == "drop"
         return epoch_batches(length, config.batch_size, config.seed, epoch, lengths_of(data), drop)
 
-    def load_epoch(self, epoch: int, parts: list[Tensor], start: int) -> Iterator[Any]:
-        """This rank's part of the batches `parts` of an epoch, from batch `start` on."""
-        own = [self.ranks.take(part) for part in parts[start:]]
+    def load_epoch(self, epoch: int, indices: list[Tensor], start: int) -> Iterator[Any]:
+        """Loads this rank's part of the batches of an epoch, from batch `start` on."""
+        own = [self.ranks.take(batch) for batch in indices[start:]]
         return self.load(self.problem.train, own, start, mix_seed("loading", self.config.seed, epoch))
 
-    def evaluation(self, dataset: Any) -> list[Tensor]:
-        """The samples of every batch of an evaluation that is this rank's."""
+    def evaluation_indices(self, dataset: Any) -> list[Tensor]:
+        """The indices of the samples of those batches of an evaluation that are this rank's."""
         every = ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset))
         return every[self.ranks.rank :: self.ranks.size]
 
-    def load(self, dataset: Any, parts: list[Tensor], start: int = 0, seed: int = 0) -> Iterator[Any]:
-        """The batches that `parts` name. See `batches` for the rest.
+    def load(self, dataset: Any, indices: list[Tensor], start: int = 0, seed: int = 0) -> Iterator[Any]:
+        """Loads batches; see `batches` for the arguments.
 
         Raises:
             BatchError: One of the first batches breaks the contract.
         """
-        loaded = batches(dataset, parts, start, seed, self.problem.collate, self.problem.workers)
-        return checked(loaded, parts, dataset, self.tasks, CHECKED)
+        loaded = batches(dataset, indices, start, seed, self.problem.collate, self.problem.workers)
+        return checked(loaded, indices, dataset, self.tasks, CHECKED)

@@ -61,7 +61,7 @@ class Evaluator:
             if after_batch:
                 after_batch(outputs, targets)
 
-        loader = self.feed.load(dataset, self.feed.evaluation(dataset))
+        loader = self.feed.load(dataset, self.feed.evaluation_indices(dataset))
         self.ranks.align(self.model)
         tasks = self.feed.tasks
         return evaluate(self.model, tasks, loader, self.autocast, self.device, thresholds, after_each, self.ranks)
@@ -76,8 +76,8 @@ class Evaluator:
         if has_lazy_layers(self.model):
             return
         with untouched(self.model):
-            parts = self.feed.evaluation(dataset)
-            loader = self.feed.load(dataset, [*parts[:1], *parts[1:][-1:]])
+            indices = self.feed.evaluation_indices(dataset)
+            loader = self.feed.load(dataset, [*indices[:1], *indices[1:][-1:]])
             try:
                 evaluate(self.model, self.feed.tasks, loader, self.autocast, self.device, ranks=self.ranks)
             except MetricError as error:

@@ -90,7 +90,7 @@ class Trainer:
         self._build_rest()
 
         self.epoch = self.batch = self.step = 0
-        self.parts: list[torch.Tensor] = []  # the samples of every batch of this epoch
+        self.indices: list[torch.Tensor] = []  # of the samples of every batch of this epoch
         self.saved_at, self.save_every = time.monotonic(), seconds(config.checkpoint_every)
         self.attempts: list[dict[str, Any]] = []
         self.measured: dict[str, float] = {}
@@ -213,21 +213,21 @@ class Trainer:
             self._between_steps()
         taken = time.monotonic() - began
         if self.step > first:
-            count = sum(len(part) for part in self.parts[first_batch : self.batch])
+            count = sum(len(batch) for batch in self.indices[first_batch : self.batch])
             self.measured = {"samples_per_second": count / taken, "epoch_seconds": taken}
         self.batch = self.batches_per_epoch
 
     def _batches(self) -> Iterator[Any]:
         """The epoch's batches that are left."""
-        self.parts = self.feed.epoch(self.epoch)
-        return self.feed.load_epoch(self.epoch, self.parts, self.batch)
+        self.indices = self.feed.epoch_indices(self.epoch)
+        return self.feed.load_epoch(self.epoch, self.indices, self.batch)
 
     def _train_step(self, step_batches: list[Any]) -> None:
         active, shares = list(self.schedule.active(self.step)), self.schedule.shares(self.step)
         factor = self.rate.set(self.step)
         self.optimizer.zero_grad()
         random = random_before_step(self.device, self.generator)
-        sizes = [len(part) for part in self._next_parts(len(step_batches))]
+        sizes = [len(batch) for batch in self._next_indices(len(step_batches))]
         found = self.update(step_batches, active, self.scaler.get_scale(), shares, sizes) if active else None
         if found is None:
             self.recorder.add(empty_record(self.step, self.device))
@@ -244,9 +244,9 @@ class Trainer:
             )
         self.step += 1
 
-    def _next_parts(self, count: int) -> list[torch.Tensor]:
-        """The samples of the next `count` batches, of all ranks together."""
-        return self.parts[self.batch : self.batch + count]
+    def _next_indices(self, count: int) -> list[torch.Tensor]:
+        """The indices of the samples of the next `count` batches, of all ranks together."""
+        return self.indices[self.batch : self.batch + count]
 
     def _unscale_and_clip(self) -> torch.Tensor | None:
         """Makes the gradients those of the optimizer; returns their norm before clipping, where it is computed."""
@@ -351,10 +351,10 @@ class Trainer:
 
     def _refuse_step(self, moment: State, step_batches: list[Any]) -> NoReturn:
         """Adds to `moment` what it takes to make this step again, and raises NonFinite."""
-        own = [self.ranks.take(part) for part in self._next_parts(len(step_batches))]
+        own = [self.ranks.take(batch) for batch in self._next_indices(len(step_batches))]
         moment |= {
             "step": self.step, "batches": step_batches, "scale": self.scaler.get_scale(),
-            "names": [sample_names(self.problem.train, part) for part in own], **states_of(self.step_parts),
+            "names": [sample_names(self.problem.train, batch) for batch in own], **states_of(self.step_parts),
         }  # fmt: skip
         self.update.leave_ranks()
         refuse_step(moment, self.diagnose(moment), self.ranks, self.checkpoints)

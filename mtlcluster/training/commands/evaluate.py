@@ -97,10 +97,10 @@ def predict(
         - classification: `prediction` and `probability_<class>`;
         - others: `prediction`.
     """
-    parts = trainer.feed.evaluation(dataset)
+    indices = trainer.feed.evaluation_indices(dataset)
     heads: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
     labels: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
-    with progress(description, len(parts)) as advance:
+    with progress(description, len(indices)) as advance:
 
         def keep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
             for task in trainer.trained:
@@ -109,7 +109,7 @@ def predict(
             advance()
 
         found = trainer.evaluate(dataset, thresholds, keep)
-    order = torch.cat(parts).argsort()
+    order = torch.cat(indices).argsort()
     columns: Columns = {}
     for task in trainer.trained:
         outputs, targets = (torch.cat(kept[task.name]).cpu()[order] for kept in (heads, labels))

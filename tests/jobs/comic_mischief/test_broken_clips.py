@@ -53,7 +53,7 @@ def test_a_clip_whose_mask_admits_nothing_is_named(clips, tmp_path):
     run = trainer(tmp_path, config(clips), no_audio)
     with pytest.raises(BatchError, match="audio: nothing is valid: its mask is all zero") as error:
         run.run()
-    third = run.feed.evaluation(run.problem.validation)[0][3]
+    third = run.feed.evaluation_indices(run.problem.validation)[0][3]
     assert str(error.value).startswith(run.problem.validation.ids[third])
 
 
