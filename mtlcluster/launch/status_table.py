@@ -14,6 +14,7 @@ from typing import Any
 
 from mtlcluster import printable
 from mtlcluster.launch.run_status import TO_RETRY, RunStatus, count
+from mtlcluster.sweep.series import TOTAL_LOSS, VALIDATION_MEAN_LOSS
 from mtlcluster.sweep.status import UNDEFINED, State
 from mtlcluster.terminal import breadth
 
@@ -222,8 +223,8 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
         Column("", [(_bar(run) if width else "", STYLES[run.state]) for run in runs], 5),
         column("epoch", [f"{run.epoch}/{run.epochs}" if run.epochs else "" for run in runs], 7),
         column("left", [duration(run.seconds_left) for run in runs], 6),
-        column("train loss" if wide else "train", [_number(run.latest.get("train/total_loss")) for run in runs], 0),
-        column("val. loss" if wide else "val.", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
+        column("train loss" if wide else "train", [_number(run.latest.get(TOTAL_LOSS)) for run in runs], 0),
+        column("val. loss" if wide else "val.", [_number(run.latest.get(VALIDATION_MEAN_LOSS)) for run in runs], 3),
         column(f"best{of_what}", [_number(run.best.get("number")) if run.best else "" for run in runs], 4),
         column("took", [duration(run.elapsed or None) for run in runs], 2),
         column("cluster", [run.cluster if named else "" for run in runs], 6, right=False),

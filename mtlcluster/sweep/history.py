@@ -5,22 +5,11 @@
      "measured": {name: the same},                                                           speeds, seconds, memory
      "info":     {…}}                                                                        see training/info.py
 
-Names of series: `train/<task>/loss`, `train/total_loss`, `weight/<task>`, `active/<task>` (share of the steps),
-`share/<task>` (of a batch, where a schedule draws samples for tasks),
-`learning_rate/trunk`, `learning_rate/heads`, `gradient_norm` by step, each value the mean of the steps since the one
-before; `validation/<task>/loss`, `validation/<task>/<metric>`, `validation/mean_loss` by epoch; `test/…` likewise, one
-value. A task that was not active in any of those steps has NaN.
+The names of the series are in series.py.
 
-Where a gradient method looks at the tasks' gradients (before their weights), also by step `cosine/<task>/<task>`,
-`norm_ratio/<task>/<task>` (of the first's length to the second's), `conflicting_steps` (the share of the steps at which
-some cosine is negative) and `gradient_weight/<task>` (what it multiplies a task's gradient by, on top of its weight;
-not where it gives a direction instead).
-
-With binary tasks also `validation/mean_f1`, `…/exact_match`, `…/hamming_score` (see training/binary.py), and of each
-`validation/<task>/confusion`, counts [K, 2, 2]: rows are the truth, columns the decision, no before yes. A task whose
-threshold is chosen on validation data has `validation/<task>/threshold`: its F1 and whatever else is decided by it are
-those of the very data that it was chosen on, a little better than on new ones. `test/…` is decided by the thresholds of
-the best epoch, which are in `info["best"]["thresholds"]`.
+A threshold that was chosen on the validation data favours the F1 on these same data, and all else that is decided by
+it: on new data it is a little worse. The test data are decided by the thresholds of the best epoch, which are in
+`info["best"]["thresholds"]`.
 """
 
 import pickle

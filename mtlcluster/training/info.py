@@ -1,6 +1,7 @@
-"""What a history says of its run, beside what was computed."""
+"""The `info` of a history: what it says of its run, beside what was computed."""
 
 import platform
+import resource
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,15 @@ from mtlcluster.problem import MultiTaskModel, Task
 def describe(
     config: RunConfig, run: str, model: MultiTaskModel, tasks: Sequence[Task], device: torch.device
 ) -> dict[str, Any]:
-    """The part of a history's `info` that stays as it is from a run's beginning to its end. tasks: those that train."""
+    """The part of `info` that stays the same from a run's beginning to its end.
+
+    Args:
+        config: The run's configuration.
+        run: The run's name.
+        model: The run's model.
+        tasks: The tasks that train.
+        device: Where the run trains.
+    """
     given = config.model_dump()
     origin = given.pop("origin", {})
     shared = sum(p.numel() for p in model.shared_parameters())
@@ -44,4 +53,12 @@ def describe(
 
 
 def device_name(device: torch.device) -> str:
+    """The name of the GPU, or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most bytes that were in use so far: on the GPU, or else by this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

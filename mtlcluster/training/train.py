@@ -18,7 +18,7 @@ from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
 from mtlcluster.pydantic_errors import first_mistake
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.distributed import join, local_rank, local_size
 from mtlcluster.training.loader_sockets import fit_names
 from mtlcluster.training.seeding import mix_seed, seed_everything
@@ -29,7 +29,7 @@ def train(
     build: Callable[[], Problem],
     config: RunConfig | Mapping[str, Any],
     folder: str | Path,
-    control: Control | None = None,
+    callbacks: Callbacks | None = None,
 ) -> dict[str, Any]:
     """Trains the problem that `build` makes, and returns the history (see mtlcluster/sweep/history.py).
 
@@ -40,10 +40,10 @@ def train(
     """
     if not isinstance(config, RunConfig):
         config = RunConfig(**{"job": "python", **config})
-    return prepare(build, config, Path(folder), control or Control()).run()
+    return prepare(build, config, Path(folder), callbacks or Callbacks()).run()
 
 
-def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, control: Control) -> Trainer:
+def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, callbacks: Callbacks) -> Trainer:
     """A trainer that is ready to run: generators seeded, threads and device as the configuration asks."""
     device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -62,7 +62,7 @@ def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, contr
     ranks = join(device)
     if ranks.rank:  # the same weights everywhere, but dropout and augmentation of its own
         seed_everything(mix_seed("rank", config.seed, ranks.rank))
-    return Trainer(config, problem, folder, device, control, ranks)
+    return Trainer(config, problem, folder, device, callbacks, ranks)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

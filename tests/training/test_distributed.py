@@ -14,7 +14,7 @@ from rig.tiny_runs import PROJECT, assert_same
 from mtlcluster.config.run import RunConfig
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.sweep.history import read_history
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.distributed import Together
 from mtlcluster.training.train import load_run, prepare
 
@@ -29,11 +29,11 @@ KEEP_WEIGHTS = """
 import sys
 from pathlib import Path
 import torch
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_run, prepare
 folder = Path(sys.argv[1])
 config, build = load_run(folder)
-trainer = prepare(build, config, folder, Control())
+trainer = prepare(build, config, folder, Callbacks())
 trainer.run()
 torch.save(trainer.model.state_dict(), folder / f"weights-{trainer.ranks.rank}.pt")
 """
@@ -86,7 +86,7 @@ def train(folder, ranks, codes=(0,)):
 def here(folder):
     """Who trains it in this process."""
     config, build = load_run(folder)
-    return prepare(build, config, folder, Control())
+    return prepare(build, config, folder, Callbacks())
 
 
 def finish(processes, codes=(0,)):

@@ -11,7 +11,7 @@ from rig.comic_mischief import JOB, ROOT, config
 
 from mtlcluster.training.batch_check import BatchError
 from mtlcluster.training.batches import epoch_batches
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.nonfinite.guard import NonFinite
 from mtlcluster.training.train import load_build, prepare
 
@@ -31,7 +31,7 @@ def trainer(folder, run, spoil=None):
         problem.collate = spoiled if spoil else collate
         return problem
 
-    return prepare(build, run, folder, Control())
+    return prepare(build, run, folder, Callbacks())
 
 
 def test_a_text_padded_in_front_with_its_mask_at_the_end_is_named(clips, tmp_path):
@@ -53,7 +53,7 @@ def test_a_clip_whose_mask_admits_nothing_is_named(clips, tmp_path):
     run = trainer(tmp_path, config(clips), no_audio)
     with pytest.raises(BatchError, match="audio: nothing is valid: its mask is all zero") as error:
         run.run()
-    third = run.evaluation_batches(run.problem.validation)[0][3]
+    third = run.feed.evaluation_indices(run.problem.validation)[0][3]
     assert str(error.value).startswith(run.problem.validation.ids[third])
 
 

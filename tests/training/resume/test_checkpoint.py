@@ -5,7 +5,7 @@ import torch
 from rig.tiny_runs import METHODS, StopEvery, assert_same, final_weights, tiny, tiny_with_stops
 
 from mtlcluster.sweep.files import write_checksum
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.resume import checkpoint
 from mtlcluster.training.resume.checkpoint import Checkpoints
 
@@ -69,7 +69,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(da
         newest.with_name(newest.name + ".sha256").unlink()
     said = []
 
-    class Listener(Control):
+    class Listener(Callbacks):
         def report(self, event, **values):
             said.extend(values["notes"])
 

@@ -16,7 +16,7 @@ from torch import nn
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import RunConfig
 from mtlcluster.sweep.files import write_checksum
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.commands import preflight as checking
 from mtlcluster.training.resume.checkpoint import Checkpoints, Unreadable, load, save
 
@@ -124,7 +124,7 @@ def problem(*values):
 SETTINGS = {"epochs": 3, "batch_size": 16}
 
 
-class Stop(Control):
+class Stop(Callbacks):
     def __init__(self, after):
         self.after = after
 
