@@ -1,6 +1,7 @@
 """What a job gives to the loop: a model with a shared trunk and one head per task, data, and tasks."""
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +19,20 @@ if TYPE_CHECKING:  # two seconds, which only those who use it shall pay
 Direction = Literal["min", "max"]
 
 
+NOT_IN_A_NAME = re.compile(r"""[./'"\x00-\x1f\x7f-\x9f\ud800-\udfff]""")  # the last are halves of characters
+
+
 def as_they_are(outputs: Tensor) -> Tensor:
     return outputs
+
+
+def refuse_bad_name(name: str) -> None:
+    """Raises ValueError for what can't be the name of a task: it stands in file names, state dicts and tables."""
+    if not name or name != name.strip() or NOT_IN_A_NAME.search(name):
+        raise ValueError(
+            "a task's name should be a text without dots, slashes, quotes and control characters, and without blanks "
+            f"at its ends, found {name!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,10 +57,7 @@ class Task:
     classes: int | None = None  # labels are 0 … classes - 1; None: any number
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name:
-            raise ValueError(f"a task's name must not be empty nor contain '/', found {self.name!r}")
-        if any("\ud800" <= character <= "\udfff" for character in self.name):
-            raise ValueError(f"a task's name must be text, which halves of characters are not, found {self.name!r}")
+        refuse_bad_name(self.name)
         for name, metric in self.metrics.items():
             if getattr(metric, "higher_is_better", None) is None:
                 raise ValueError(
@@ -183,56 +193,110 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Heads(nn.ModuleDict):
-    """Modules by the names of their tasks, of which torch would refuse some: those with a dot, and its own words such
-    as `type`.
-    """
-
-    DOT = "\N{ONE DOT LEADER}"
+    """The heads by task. Unlike its base it takes every task's name, also `type`, `values` or `train`."""
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        self._modules[self._key(name)] = module  # type: ignore[assignment]
+        self._modules[name] = module  # type: ignore[assignment]
 
-    def __getitem__(self, task: str) -> nn.Module:
-        return super().__getitem__(self._key(task))
-
-    def __delitem__(self, task: str) -> None:
-        super().__delitem__(self._key(task))
-
-    def __contains__(self, task: str) -> bool:
-        return super().__contains__(self._key(task))
-
-    def __iter__(self) -> Iterator[str]:
-        return (key.replace(self.DOT, ".") for key in self._modules)
-
-    def keys(self) -> KeysView[str]:
-        return dict.fromkeys(self).keys()
-
-    def items(self) -> ItemsView[str, nn.Module]:
-        return dict(zip(self, self.values(), strict=True)).items()
-
-    def _key(self, task: str) -> str:
-        return task.replace(".", self.DOT)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            super().__setattr__(name, value)
+        else:  # torch sets `training`; with a head of that name its own __setattr__ would take this for the head
+            object.__setattr__(self, name, value)
 
 
 class MultiTaskModel(nn.Module):
-    """A shared trunk and one head per task. Subclass and override `forward` for anything less plain; the parameters
-    outside `heads` are the shared ones. What a module keeps from step to step belongs in a buffer or `get_extra_state`:
+    """A shared trunk and one head per task.
+
+    The parameters of `heads` belong to their tasks; all others are shared. Subclass it and override `forward` for
+    anything less plain. State that a module keeps from step to step belongs in a buffer or in `get_extra_state`:
     checkpoints do not hold plain attributes.
+
+    Args:
+        trunk: gives the representation of a batch of inputs.
+        heads: by task; each takes the representation [N, …] and gives the task's outputs [N, …].
+        last_shared_layer: see the attribute of this name.
+
+    Attributes:
+        last_shared_layer: the name of the last shared module, such as "trunk.2". The weighting `gradnorm` and the
+            option `at: last_layer` take the gradients of its weight. None: the last matrix among the trainable shared
+            parameters, in the order of their registration. A subclass may say it, too, as a class attribute.
+
+    Example:
+        >>> trunk = nn.Sequential(nn.Linear(300, 64), nn.ReLU())
+        >>> model = MultiTaskModel(trunk, {"topic": nn.Linear(64, 8), "funny": nn.Linear(64, 1)})
+        >>> model(inputs, ["topic"])["topic"].shape  # inputs: [N, 300]
+        torch.Size([N, 8])
     """
 
-    def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    last_shared_layer: str | None = None
+
+    def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module], last_shared_layer: str | None = None) -> None:
         super().__init__()
         self.trunk = trunk
         self.heads = Heads(heads)
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Those outside the heads, in the order of their registration."""
-        return [parameter for name, parameter in self.named_parameters() if not name.startswith("heads.")]
+        if last_shared_layer is not None:
+            self.last_shared_layer = last_shared_layer
 
     def forward(self, inputs: Any, tasks: list[str]) -> dict[str, Tensor]:
-        """The outputs of the heads of `tasks`; no other head is computed."""
+        """Computes the outputs of some tasks for a batch.
+
+        The contract, for those who override it:
+
+        - It computes the heads of `tasks` only. The others cost nothing and get no gradient.
+        - A task's outputs depend on `inputs` and the weights, not on which other tasks are asked for.
+        - It may be called several times in a step. Called again with the same random state it gives the same outputs.
+        - It works in train and in eval mode, with and without gradients, and for a batch of any size.
+        - With the option `at: representation` it calls the heads as modules (`self.heads[task](representation)`), since
+          hooks of the heads find the representation.
+
+        Args:
+            inputs: the inputs of a batch, as the dataset and `collate` give them: any nest of tensors [N, …], on the
+                model's device.
+            tasks: the names of the tasks to compute, in any order.
+
+        Returns:
+            By task the outputs [N, …], for every name in `tasks`. The task's loss sees them as float32.
+        """
         representation = self.trunk(inputs)
         return {task: self.heads[task](representation) for task in tasks}
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters outside the heads.
+
+        Returns:
+            The parameters, in the order of their registration.
+        """
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("heads.")]
+
+    def last_shared_weight(self) -> nn.Parameter:
+        """The weight of the last shared layer: of several in that layer the last one that is trainable and no vector.
+
+        Returns:
+            The weight, a matrix or a tensor of more dimensions.
+
+        Raises:
+            ValueError: `last_shared_layer` names no trainable shared layer, or none is named and the trunk has none.
+        """
+        matrices = [p for p in self.shared_parameters() if p.requires_grad and p.ndim > 1]
+        name = self._modules.get("last_shared_layer", self.last_shared_layer)
+        if name is None:
+            if not matrices:
+                raise ValueError("the method needs a trainable layer in the trunk: all of it is frozen")
+            return matrices[-1]
+        if not isinstance(name, str):
+            kind = type(name).__name__
+            raise ValueError(f"last_shared_layer should be the name of a layer, such as 'trunk.2', found a {kind}")
+        modules = dict(self.named_modules())
+        if name not in modules:
+            raise ValueError(
+                f"last_shared_layer: the model has no module '{name}'{nearest(name, filter(None, modules))}"
+            )
+        shared = {id(matrix) for matrix in matrices}
+        of_layer: list[nn.Parameter] = [p for p in modules[name].parameters() if id(p) in shared]
+        if not of_layer:
+            raise ValueError(f"last_shared_layer: '{name}' has no trainable weight that is shared by the tasks")
+        return of_layer[-1]
 
 
 def _is_map_style(data: Any) -> bool:
