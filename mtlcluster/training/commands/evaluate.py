@@ -70,15 +70,16 @@ def predict(
 ) -> tuple[Evaluation, Columns]:
     """The evaluation, and what it was made of: columns of texts, in the dataset's order. Of each task `<task>/label`,
     empty where there is none, and: `probability` of yes and `decision` (binary); `prediction` and `probability_<class>`
-    (classification); `prediction`.
+    (classification); `prediction`. A dense task has no columns: it has a prediction for each pixel.
     """
     parts = trainer.evaluation_batches(dataset)
-    heads: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
-    labels: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
+    tasks = [task for task in trainer.trained if not task.dense]
+    heads: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+    labels: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
     with progress(description, len(parts)) as advance:
 
         def keep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
-            for task in trainer.trained:
+            for task in tasks:
                 heads[task.name].append(outputs[task.name])
                 labels[task.name].append(targets[task.name])
             advance()
@@ -86,7 +87,7 @@ def predict(
         found = trainer.evaluate(dataset, thresholds, keep)
     order = torch.cat(parts).argsort()
     columns: Columns = {}
-    for task in trainer.trained:
+    for task in tasks:
         outputs, targets = (torch.cat(kept[task.name]).cpu()[order] for kept in (heads, labels))
         columns |= _label_column(task, targets)
         for name, values in _predicted(task, outputs, found.thresholds.get(task.name)):
