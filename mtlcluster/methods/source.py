@@ -1,8 +1,8 @@
-"""One method, read from its source without importing it, so that checking a grid needs no torch.
+"""Reads one method from its source without importing it, so that a grid is checked without torch.
 
-A method is a class; its slot is its base (Schedule, Weighting or Gradient) or its decorator (@schedule, @weighting or
-@gradient). Its options are the keyword-only parameters of its `__init__`, with their annotations and defaults; what it
-does is its docstring; what it needs, costs and cites are its class constants.
+A method is a class. Its base (Schedule, Weighting or Gradient) or its decorator (@schedule, @weighting or @gradient)
+says its slot. The keyword-only parameters of its `__init__` are its options, with their annotations and defaults. Its
+docstring says what it does; its class constants say what it needs, costs and cites.
 """
 
 import ast
@@ -19,7 +19,6 @@ from mtlcluster.pydantic_errors import Checked
 from mtlcluster.python_file import PythonFile
 
 BASES = {"Schedule": "schedule", "Weighting": "weighting", "Gradient": "gradient"}
-DECORATORS = [f"@{slot}" for slot in BASES.values()]
 CONSTANTS: dict[str, Any] = {
     "paper": "",
     "needs": "gramian",
@@ -82,8 +81,8 @@ def read_own(name: str) -> Method:
     node = PythonFile(file).class_(class_name)
     slot = _slot(node)
     if slot is None:
-        _refuse(file, node, f"put one of {', '.join(DECORATORS)} before class {class_name}: which slot it fills")
-    if unread := [ast.unparse(base) for base in node.bases if ast.unparse(base) not in BASES]:
+        _refuse(file, node, f"class {class_name} should have one of the bases {', '.join(BASES)}: which slot it fills")
+    if unread := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
         _refuse(file, node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
     found = _read(node, file, slot, name, class_name)
     needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
@@ -93,10 +92,15 @@ def read_own(name: str) -> Method:
 
 
 def _slot(node: ast.ClassDef) -> str | None:
-    """Of the first base or decorator that names one."""
-    bases = [BASES[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BASES]
-    decorators = [ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list]
+    """The slot that the first base or decorator names."""
+    bases = [BASES.get(_last_name(base)) for base in node.bases]
+    decorators = [_last_name(decorator) for decorator in node.decorator_list]
     return next((slot for slot in [*bases, *decorators] if slot in BASES.values()), None)
+
+
+def _last_name(node: ast.expr) -> str:
+    """`Gradient` of `Gradient` and of `mtlcluster.Gradient`."""
+    return ast.unparse(node).rpartition(".")[2]
 
 
 def _read(node: ast.ClassDef, file: Path, slot: str, name: str, label: str) -> Method:
@@ -148,14 +152,33 @@ def _options(node: ast.ClassDef, file: Path) -> dict[str, Any]:
 def _type(argument: ast.arg, file: Path) -> Any:
     if argument.annotation is None:
         return Any
-    text = ast.unparse(argument.annotation)
     try:
-        kind = eval(text, {"__builtins__": {}}, ANNOTATIONS)  # noqa: S307
+        kind = _kind(argument.annotation)
         pydantic.TypeAdapter(kind)
-    except Exception:  # whatever it is: no type that a value of a configuration could have
-        known = ", ".join(sorted(ANNOTATIONS))
+    except (LookupError, TypeError, ValueError, SyntaxError, pydantic.PydanticUserError):
+        text, known = ast.unparse(argument.annotation), ", ".join(sorted(ANNOTATIONS))
         _refuse(file, argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
     return kind
+
+
+def _kind(node: ast.expr) -> Any:
+    """The type that an annotation stands for. Raises an error where it is none that a configuration could have."""
+    match node:
+        case ast.Constant(None):
+            return None
+        case ast.Constant(str(text)):
+            return _kind(ast.parse(text, mode="eval").body)
+        case ast.Name(name):
+            return ANNOTATIONS[name]
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _kind(left) | _kind(right)
+        case ast.Subscript(ast.Name("Literal"), values):
+            return Literal[ast.literal_eval(values)]
+        case ast.Subscript(of, ast.Tuple(parts)):
+            return _kind(of)[tuple(map(_kind, parts))]
+        case ast.Subscript(of, part):
+            return _kind(of)[_kind(part)]
+    raise ValueError(ast.unparse(node))
 
 
 def _refuse(file: Path, node: ast.AST, message: str) -> NoReturn:

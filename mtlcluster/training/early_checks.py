@@ -130,8 +130,8 @@ def _failure(
             outputs = problem.model(map_tensors(inputs, lambda t: t.to(device)), [task.name for task in tasks])
         for task in tasks:
             positions = task.labelled(targets[task.name])
-            if positions is None:
-                loss = task.loss(outputs[task.name].float(), targets[task.name].to(device))
+            if positions is None or (task.dense and len(positions)):
+                loss = task.loss(*task.seen(outputs[task.name].float(), targets[task.name].to(device), positions))
                 if not math.isfinite(float(loss)):  # a standard deviation of one sample, for example
                     raise ValueError(f"the loss of task '{task.name}' is {float(loss)}")
     except Exception as error:  # of the user's code
@@ -171,7 +171,7 @@ def _labels(data: Dataset[Any]) -> dict[str, Tensor]:
 
 def _label_count(task: Task, targets: Tensor) -> int:
     positions = task.labelled(targets)
-    return len(targets) if positions is None else len(positions)
+    return len(task.rows(targets)) if positions is None else len(positions)
 
 
 def _reasons(

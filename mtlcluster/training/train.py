@@ -31,16 +31,40 @@ def train(
     folder: str | Path,
     callbacks: Callbacks | None = None,
 ) -> dict[str, Any]:
-    """Trains the problem that `build` makes, and returns the history (see mtlcluster/sweep/history.py).
+    """Trains one run from Python.
 
-    build: called after seeding, so that the initial weights depend on the seed alone. config: the keys of a run's file,
-    such as `{"method": "pcgrad", "epochs": 10}`. folder: gets history.pkl and checkpoints/; where it holds a checkpoint
-    of the same configuration, training goes on from there. Raises pydantic.ValidationError for an impossible
-    configuration; ValueError for one that does not fit the problem, or a folder with checkpoints of another one.
+    Args:
+        build: makes the problem. It is called after seeding, so that the initial weights depend on the seed alone.
+        config: the keys of a run's file, such as `{"method": "pcgrad", "epochs": 10}`; see mtlcluster/config/run.py.
+        folder: gets history.pkl and checkpoints/. If it holds a checkpoint of the same configuration, training goes on
+            from there.
+        callbacks: reports progress and asks whether to stop; by default neither.
+
+    Returns:
+        The history, as in history.pkl (see mtlcluster/sweep/history.py): `series`, `measured` and `info`. A series is
+        `{"epoch" or "step": array [K], "value": array [K, …]}`.
+
+    Raises:
+        ValueError: a key or a value of `config` is wrong, the configuration does not fit the problem, a batch or a
+            sample is broken, or `folder` holds the checkpoints of another configuration.
+        NonFinite: a loss, an output or a gradient is not finite; the weights have not been touched by it.
+        StopRequested: `callbacks` asked to stop; a checkpoint is saved.
+
+    Example:
+        >>> history = train(build, {"method": "pcgrad", "epochs": 10, "seed": 1}, "out")
+        >>> history["series"]["validation/funny/accuracy"]["value"]  # [10], one value an epoch
     """
     if not isinstance(config, RunConfig):
-        config = RunConfig(**{"job": "python", **config})
+        config = _checked({"job": "python", **config})
     return prepare(build, config, Path(folder), callbacks or Callbacks()).run()
+
+
+def _checked(config: Mapping[str, Any]) -> RunConfig:
+    """Raises ValueError with the sentence that the command line prints for a wrong key or value in a file."""
+    try:
+        return RunConfig.model_validate(config)
+    except pydantic.ValidationError as error:
+        raise ValueError(first_mistake(error, RunConfig)[1]) from None
 
 
 def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, callbacks: Callbacks) -> Trainer:

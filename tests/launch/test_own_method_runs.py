@@ -90,7 +90,7 @@ def test_a_lone_run_takes_the_file_from_where_it_is(project, own, monkeypatch):
 
 def test_the_readmes_own_method_trains(project, monkeypatch):
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    [text] = re.findall(r"```python\n(from mtlcluster import gradient\n.*?)```", readme, re.DOTALL)
+    [text] = re.findall(r"```python\n(from mtlcluster import Active, Context, Gradient\n.*?)```", readme, re.DOTALL)
     (project / "my_method.py").write_text(text)
     [line] = re.findall(r"^  (method: \[equal, my_method.*)$", readme, re.MULTILINE)
     settings = {"epochs": 1, "batch_size": 75, "data": {"metrics": False}}

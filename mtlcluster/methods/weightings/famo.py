@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mtlcluster.methods.base import Active, Context, Weighting
 from mtlcluster.methods.options import NotNegative, Positive
+from mtlcluster.methods.own_adam import OwnAdam
 from mtlcluster.methods.weightings.scale_invariant import safe_log
 
 
@@ -26,9 +27,8 @@ class FAMO(Weighting):
 
     def __init__(self, context: Context, *, lr: Positive = 0.025, gamma: NotNegative = 1e-3) -> None:
         super().__init__(context)
-        self.lr, self.gamma = lr, gamma
         self.register_buffer("xi", torch.zeros(len(context.tasks)))
-        self.optimizer: torch.optim.Adam | None = None
+        self.adam = OwnAdam(lr, weight_decay=gamma)
 
     def forward(self, losses: Tensor, active: Active) -> Tensor:
         z = torch.softmax(self.xi[active], dim=0)
@@ -37,21 +37,11 @@ class FAMO(Weighting):
 
     def observe_losses_after(self, before: Tensor, after: Tensor, active: Active) -> None:
         fall = torch.nan_to_num(safe_log(before) - safe_log(after), nan=0.0, posinf=0.0, neginf=0.0)
-        xi = self.xi.clone()
-        z = torch.softmax(xi[active], dim=0)
-        self.xi.grad = torch.zeros_like(xi)
-        self.xi.grad[active] = (z * (fall - (z * fall).sum())).to(xi)
-        self._adam().step()
-        xi[active] = self.xi[active]
-        self.xi.copy_(xi)  # Adam's momentum and weight decay move the tasks that are not active, too
-
-    def _adam(self) -> torch.optim.Adam:
-        if self.optimizer is None:  # made late: moving the module to its device replaces the buffers
-            self.optimizer = torch.optim.Adam([self.xi], lr=self.lr, weight_decay=self.gamma, fused=True)
-        return self.optimizer
+        z = torch.softmax(self.xi[active], dim=0)
+        self.adam.step(self.xi, z * (fall - (z * fall).sum()), active)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return self._adam().state_dict()
+        return self.adam.state_dict(self.xi)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._adam().load_state_dict(state)
+        self.adam.load_state_dict(self.xi, state)

@@ -96,14 +96,17 @@ def predict(
         - binary: `probability` of yes, and `decision`;
         - classification: `prediction` and `probability_<class>`;
         - others: `prediction`.
+
+        A dense task has no columns: it has a prediction for each pixel.
     """
     indices = trainer.feed.evaluation_indices(dataset)
-    heads: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
-    labels: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
+    tasks = [task for task in trainer.trained if not task.dense]
+    heads: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+    labels: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
     with progress(description, len(indices)) as advance:
 
         def keep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
-            for task in trainer.trained:
+            for task in tasks:
                 heads[task.name].append(outputs[task.name])
                 labels[task.name].append(targets[task.name])
             advance()
@@ -111,7 +114,7 @@ def predict(
         found = trainer.evaluate(dataset, thresholds, keep)
     order = torch.cat(indices).argsort()
     columns: Columns = {}
-    for task in trainer.trained:
+    for task in tasks:
         outputs, targets = (torch.cat(kept[task.name]).cpu()[order] for kept in (heads, labels))
         columns |= _label_column(task, targets)
         for name, values in _predicted(task, outputs, found.thresholds.get(task.name)):

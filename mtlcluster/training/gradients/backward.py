@@ -65,7 +65,7 @@ class Updater:
         if idle := [task.name for task, head in zip(tasks, self.heads, strict=True) if not (self.shared or head)]:
             raise ValueError(f"nothing to train for {', '.join(idle)}: the trunk is frozen, and so is its head")
         needs_last = weighting.needs_gradient_norms or gradient.at == "last_layer"
-        self.last_layer = last_shared_layer(self.shared) if needs_last else None
+        self.last_layer = model.last_shared_weight() if needs_last else None
         visible = self.shared if linear_layers and ranks.size == 1 else []
         exact = gradient.needs == "gramian" and gradient.at == "shared"
         self.linear = LinearLayers(model, [p for p in visible if p is not self.last_layer] if exact else [])
@@ -341,11 +341,3 @@ class Updater:
         [sums] = self.ranks.sum_rows([[p.grad for p in parameters]], [parameters])
         for parameter, gradient in zip(parameters, sums, strict=True):
             parameter.grad = gradient
-
-
-def last_shared_layer(shared: list[nn.Parameter]) -> nn.Parameter:
-    """The weight of the last shared layer: the last of the trainable shared parameters that is no vector."""
-    matrices = [p for p in shared if p.ndim > 1]
-    if not matrices:
-        raise ValueError("the method needs a trainable layer in the trunk: all of it is frozen")
-    return matrices[-1]
