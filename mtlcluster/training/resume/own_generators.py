@@ -51,6 +51,8 @@ def _inside(value: Any) -> Iterator[Any]:
         yield from value[:WIDEST]
     elif isinstance(value, types.MethodType):
         yield from (value.__self__, value.__func__)
+    elif isinstance(value, types.BuiltinMethodType):  # of a class written in C, such as random.Random(0).random
+        yield value.__self__
     elif isinstance(value, partial):
         yield from (value.func, value.args, value.keywords)
     elif isinstance(value, types.FunctionType):
