@@ -16,7 +16,7 @@ from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.cluster_files import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
 from mtlcluster.processes.environment import OF_AN_ENVIRONMENT, PLAIN_PYTHON
-from mtlcluster.progress import PATIENCE
+from mtlcluster.progress import WORTH_SHOWING
 from mtlcluster.remote.ssh import Connection, folder_there
 from mtlcluster.remote.status_cache import understood
 from mtlcluster.sweep.reading import parse_json
@@ -142,7 +142,7 @@ class Fleet:
         with ThreadPoolExecutor(len(names)) as threads:
             waiting = {name: threads.submit(attempt, name) for name in names}
             meanwhile()
-            _, slow = wait(waiting.values(), PATIENCE)
+            _, slow = wait(waiting.values(), WORTH_SHOWING)
             if slow and sys.stderr.isatty():
                 still = ", ".join(name for name, future in waiting.items() if future in slow)
                 print(f"waiting for {still} …", file=sys.stderr)
