@@ -136,7 +136,7 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
     sweep = Sweep(sent / "runs/sweep")
     ran = sent / "ran"
     for code in sweep.code.iterdir():
-        for name in ("launch/local.py", "training/predict.py", "training/replay.py"):
+        for name in ("worker/local.py", "training/commands/evaluate.py", "training/commands/replay.py"):
             (code / "mtlcluster" / name).write_text(f"open({str(ran)!r}, 'w').close()\n")
         (code / "files.sha256").unlink()  # or what was changed would be noticed, and mended
     run = next(run for run in sweep.runs() if "fails" in run.name)
