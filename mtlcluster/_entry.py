@@ -83,7 +83,7 @@ def _file(module: str) -> str:
 def main() -> None:
     name = sys.argv.pop(1)
     if name not in MODULES:
-        print(f"mtlcluster: the code of this run is of a version that knows no {name}", file=sys.stderr)
+        print(f"mtlcluster: the code of this run is too old for '{name}'", file=sys.stderr)
         sys.exit(2)
     runpy.run_module(MODULES[name], run_name="__main__", alter_sys=True)
 
