@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from rig.handmade import add_runs, at_epoch, local_job, new_sweep, wait_for
 
 from mtlcluster.cli import app
-from mtlcluster.launch import submit
+from mtlcluster.launch.hand_over import Submitted
 from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.remote import dispatch
 from mtlcluster.sweep.folder import Sweep
 
 ROOT = Path(__file__).parents[1]
@@ -122,8 +123,8 @@ def test_wait_ends_with_1_if_a_run_failed(tmp_path, make_grid, monkeypatch, stat
     sweep = new_sweep(tmp_path / "runs")
     last_word = at_epoch(3, "running" if state == "lost" else state, error="boom")
     add_runs(sweep, f"local:{os.uname().nodename}:1:5", {"run-1": at_epoch(20, "done"), "run-2": last_word})
-    result = submit.Submitted(sweep, "local", new=["run-2"], there=["run-1"], submitted=["run-2"], job_ids=["1"])
-    monkeypatch.setattr(submit, "submit", lambda *_: result)
+    result = Submitted(sweep, "local", new=["run-2"], there=["run-1"], submitted=["run-2"], job_ids=["1"])
+    monkeypatch.setattr(dispatch, "submit_to", lambda *_: result)
     grid = make_grid(grid={"seed": [0, 1]})
     outcome = CliRunner().invoke(app, ["submit", str(grid.path), "--cluster", "local", "--wait"])
     assert outcome.exit_code == code, outcome.output

@@ -1,4 +1,4 @@
-"""`cancel`: stops runs, and ends the jobs that have nothing else to do."""
+"""`cancel`: stops runs, and ends jobs that have no other runs."""
 
 import os
 import time
@@ -13,16 +13,22 @@ GRACE = 10.0  # seconds that running runs get to save a checkpoint before their 
 
 
 def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
-    """Asks the workers of `runs` to stop, and ends jobs that have nothing else to do.
+    """Asks the workers of `runs` to stop, and ends jobs that have no other runs.
 
-    A job that waits goes at once. One that runs gets GRACE seconds to save and end by itself; then it is ended if its
-    worker has not written a word since, or if this was asked before: a worker that is well ends by itself in the end,
-    see attempt.py. Returns how `runs` are then. Raises SchedulerError; the workers have been asked even then.
+    A job that waits in a queue is cancelled at once. One that runs gets GRACE seconds to save and to end by itself.
+    After that it is ended if its worker has not written anything since, or if the user had cancelled it before. (A
+    healthy worker stops its runs in any case, see worker/attempt.py.)
+
+    Returns:
+        The runs as they are then.
+
+    Raises:
+        SchedulerError: a job could not be cancelled. The workers have been asked to stop all the same.
     """
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
     for run in map(sweep.run, [run.run for run in runs]):
-        make_folder(run.folder)  # it is there; a link to another folder is refused
+        make_folder(run.folder)  # it exists already; this refuses a link to another folder
         if not run.cancel.exists():
             replace_text(run.cancel, asked)
     jobs = _needless_jobs(sweep, runs)
@@ -43,7 +49,7 @@ def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
 
 
 def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:
-    """The jobs of which every run has ended or is in `cancelled`, each with `running` or `queued`."""
+    """The jobs whose runs have all ended or are in `cancelled`, each with its state, `running` or `queued`."""
     jobs: dict[str, list[RunStatus]] = {}
     for run in observe([sweep]):
         jobs.setdefault(run.job_id, []).append(run)

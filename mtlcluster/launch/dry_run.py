@@ -22,13 +22,12 @@ LISTED = 100  # files of the code that are named
 def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
     """What `submit` of this grid would do: the runs, their code, and the very scripts that sbatch would get."""
     sweep = sweep_of(grid, runs_folder)
-    chosen = choose_cluster(cluster, grid)
-    sweep_file.refuse_other_job(sweep, grid.job.reference)
-    return describe(sweep, grid, chosen, run_folders.sort(sweep, grid))
+    return describe(sweep, grid, choose_cluster(cluster, grid), run_folders.sort(sweep, grid))
 
 
 def describe(sweep: Sweep, grid: Grid, cluster: Cluster, found: run_folders.Sorted) -> str:
     """What a submission of these runs of the grid to this cluster would do. Raises UserError as `submit` would."""
+    sweep_file.refuse_other_job(sweep, grid.job.reference)
     refuse_impossible(cluster, sweep, grid)
     code = snapshot.take(grid.job, grid.methods, grid.code)
     before, unreadable = run_folders.read_configs(sweep, list(found.interrupted))

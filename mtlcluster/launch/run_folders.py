@@ -1,4 +1,4 @@
-"""The runs of a sweep as they stand in its folder: which are there, which still need a job, and writing new ones."""
+"""The folders of a sweep's runs: which exist, which still need a job, and writing their config.yaml."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -20,22 +20,29 @@ from mtlcluster.sweep.status import ENDED, read_status
 
 @dataclass
 class Sorted:
-    """A grid's runs, by what is to be done about them. Keys are folder names."""
+    """The runs of a grid by what must be done with them. The keys are the names of their folders.
 
-    new: dict[str, PlannedRun] = field(default_factory=dict)  # no folder yet
-    unsent: dict[str, PlannedRun] = field(default_factory=dict)  # a folder, but no job ever took it
-    interrupted: dict[str, PlannedRun] = field(default_factory=dict)  # trained before; its last submission failed
-    left: dict[str, PlannedRun] = field(default_factory=dict)  # has or had its job: left alone
+    Attributes:
+        new: they have no folder yet.
+        unsent: they have a folder, but never had a job.
+        interrupted: they were trained before, and their last submission failed.
+        left: they have or had their job, and are left alone.
+    """
+
+    new: dict[str, PlannedRun] = field(default_factory=dict)
+    unsent: dict[str, PlannedRun] = field(default_factory=dict)
+    interrupted: dict[str, PlannedRun] = field(default_factory=dict)
+    left: dict[str, PlannedRun] = field(default_factory=dict)
 
     def leave(self, hashes: Collection[str]) -> None:
-        """Leaves alone the runs with these hashes, too."""
+        """Moves the runs with these hashes to those that are left alone."""
         for group in (self.new, self.unsent, self.interrupted):
             for name in [name for name, run in group.items() if run.hash in hashes]:
                 self.left[name] = group.pop(name)
 
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
-    """Compares the grid with the folder. A run's identity is the hash that ends its folder's name."""
+    """Compares a grid with the folders. The hash at the end of a folder's name identifies the run."""
     folders = {hash_of(run.name): run for run in sweep.runs()}
     history = submissions.read(sweep.submissions)
     taken = submissions.latest(history).keys()
@@ -77,18 +84,21 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):  # its worker, or its job, begins it anew
+    except (OSError, ValueError):  # a new job begins it anew
         return True
     if status is None:
         return True
     if told_by(status, run, sweep, last.id if last else ""):
         return False
-    # The job of a killed `submit` may have trained it nevertheless.
+    # The job of a killed `submit` may have trained it all the same.
     return last is None or status.submission != last.id or status.state not in ENDED
 
 
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
-    """Makes the runs' folders. Each appears whole: written in a hidden folder, flushed together, renamed."""
+    """Makes the folders of new runs.
+
+    Each appears whole: they are written in a hidden folder, flushed to disk together, and renamed.
+    """
     if not planned:
         return
     pieces: dict[str, str] = {}
@@ -102,13 +112,16 @@ def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster:
 
 
 def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
-    """Writes config.yaml anew for runs that no job has ever taken: resources or code may have been mended since."""
+    """Writes config.yaml again for runs that never had a job: their resources or code may have changed."""
     for name, run in planned.items():
         replace_text(sweep.run(name).config, _config_text(sweep, run, code, cluster, {}))
 
 
 def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
-    """config.yaml. pieces: the text of key and value that were met before, for most runs of a grid are mostly alike."""
+    """The text of config.yaml.
+
+    pieces: the texts of keys with their values so far. Most runs of a grid have most values in common.
+    """
     origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
     values: dict[str, Any] = {**_values(run.config), "origin": origin.model_dump()}
     text = []
@@ -121,6 +134,7 @@ def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces:
 
 
 def read_config(run: Run) -> SweepRunConfig:
+    """The configuration of a sweep's run. Raises UserError."""
     config = read_run_config(run.config)
     if not isinstance(config, SweepRunConfig):
         raise UserError(f"{run.config}: no key 'origin': not a run of a sweep")
@@ -128,7 +142,7 @@ def read_config(run: Run) -> SweepRunConfig:
 
 
 def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConfig], dict[str, str]]:
-    """The configurations of these runs; and why those can't be read that can't."""
+    """The configurations of these runs, by run; and for those that can't be read, why."""
     found, unreadable = {}, {}
     for name in names:
         try:
@@ -139,7 +153,7 @@ def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConf
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
-    """As config.yaml has them: methods of one's own are those of the code snapshot."""
+    """The values for config.yaml. The user's own methods are those in the code snapshot."""
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 
 

@@ -1,4 +1,4 @@
-"""From names that a user types to runs: a name, one without its hash, or a part of one."""
+"""Finds the runs that a user names: by the whole name, the name without its hash, or a part of it."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,9 +11,15 @@ LISTED = 10  # names in an error
 
 
 def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
-    """Those of a sweep's run names that `parts` mean: each a name, one without its hash, or a part that only one has.
+    """The run names that the user means.
 
-    Raises UserError for a part that no name has or that several have.
+    Args:
+        sweep: the sweep's name, for messages.
+        names: the names of its runs.
+        parts: what the user wrote: names, names without their hash, or parts that only one name has.
+
+    Raises:
+        UserError: no name has a part, or several have it.
     """
     return list(dict.fromkeys(_one(sweep, names, part) for part in parts))
 
@@ -28,22 +34,26 @@ def _one(sweep: str, names: list[str], part: str) -> str:
 
 
 def listing(names: list[str]) -> str:
-    """Names, one a line, each on its own; of very many the first."""
+    """Names for a message, one on each line; only the first ones if there are many."""
     more = [f"… and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
     return "".join(f"\n  {name}" for name in [*names[:LISTED], *more])
 
 
 def meant(sweep: str, runs: list[RunStatus], parts: Sequence[str]) -> list[RunStatus]:
-    """The runs that `parts` mean; all where there are none. Raises UserError, see `select`."""
+    """The runs that `parts` mean; all runs if there are no parts. Raises UserError, see `select`."""
     names = select(sweep, [run.run for run in runs], parts)
     return [run for run in runs if run.run in names] if parts else runs
 
 
 def find_run(runs_folder: Path, text: str) -> Path:
-    """The folder of the run that `text` means: a path, SWEEP/RUN, or a name, with its hash or without, or a part of one
-    that only one run has.
+    """The folder of one run.
 
-    Raises UserError that lists what there is to choose from.
+    Args:
+        runs_folder: where the sweeps are.
+        text: a path, SWEEP/RUN, a name with or without its hash, or a part that only one name has.
+
+    Raises:
+        UserError: no run is meant, or several are; the message lists them.
     """
     if not text:
         raise UserError("expected the name of a run, found nothing")
@@ -68,9 +78,16 @@ def find_run(runs_folder: Path, text: str) -> Path:
 
 
 def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: bool) -> list[RunStatus]:
-    """Those of the runs that `parts` mean that failed, were lost or cancelled; without parts, all that did.
+    """The runs to retry: those that failed, were lost or were cancelled.
 
-    Raises UserError for a named run that has no need of it, unless it is done and to be trained from scratch.
+    Args:
+        sweep: the sweep's name, for messages.
+        runs: its runs.
+        parts: which of them the user means; all if empty.
+        restart: whether they begin from scratch. A run that is done may be named then, too.
+
+    Raises:
+        UserError: the user names a run that needs no retry.
     """
     admitted = (*TO_RETRY, "done") if restart and parts else TO_RETRY
     chosen = meant(sweep, runs, parts)

@@ -6,7 +6,7 @@ A run lives on exactly one cluster. What a cluster that can't be reached had las
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mtlcluster.config.cluster_files import cluster_files
 from mtlcluster.errors import ClusterError, UserError, tell_once, together
 from mtlcluster.launch import cancel
 from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.progress import Say
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.placement import Home, Key, homes
 from mtlcluster.remote.status_cache import Answer
@@ -36,8 +37,6 @@ from mtlcluster.sweep.yaml_fields import cluster_of, job_of
 if TYPE_CHECKING:  # reads cluster files, which who has none need not pay for
     from mtlcluster.launch.hand_over import Submitted
     from mtlcluster.remote.clusters import Fleet, Remote
-
-Notify = Callable[[str], object]
 
 
 class Everywhere:
@@ -182,16 +181,16 @@ class Everywhere:
             found.setdefault(cluster, []).append(run)
         return found
 
-    def cancel(self, runs: list[RunStatus], notify: Notify) -> list[RunStatus]:
+    def cancel(self, runs: list[RunStatus], say: Say) -> list[RunStatus]:
         """Stops runs of the sweep, on all clusters side by side; returns how they are then. See control.cancel.
 
         Raises ClusterError for a cluster that can't be reached, once the others have been told.
         """
         parts = self.by_cluster(runs)
         own = parts.pop("", [])
-        here = cancel.cancel(self.sweep, own, notify) if own else []
+        here = cancel.cancel(self.sweep, own, say) if own else []
         if parts:
-            notify(f"waiting until running runs on {', '.join(parts)} have saved a checkpoint")
+            say(f"waiting until running runs on {', '.join(parts)} have saved a checkpoint")
 
         def ask(remote: "Remote") -> Any:
             return remote.call("cancel", sweep=self.name, names=[run.run for run in parts[remote.name]])
@@ -200,7 +199,7 @@ class Everywhere:
         known, meant = self.known[self.name or ""], {run.run for members in parts.values() for run in members}
         return [*here, *(run for cluster in parts for run in known[cluster].runs if run.run in meant)]
 
-    def retry(self, runs: list[RunStatus], restart: bool, notify: Notify) -> "Submitted":
+    def retry(self, runs: list[RunStatus], restart: bool, say: Say) -> "Submitted":
         """Gives runs of the sweep a job again, where they live, with what the grid here asks for now. See resubmit."""
         from mtlcluster.launch.hand_over import Submitted
         from mtlcluster.launch.retry import resubmit
@@ -209,15 +208,13 @@ class Everywhere:
         own = parts.pop("", [])
         if unsent := [run.run for run in own if not run.job_id and not run.attempt and run.cluster in self.asked]:
             raise UserError(f"{', '.join(unsent)}: never sent to a cluster; submit the grid again")
-        result = resubmit(self.sweep, [run.run for run in own], restart, notify) if own else Submitted(self.sweep, "")
+        result = resubmit(self.sweep, [run.run for run in own], restart, say) if own else Submitted(self.sweep, "")
         result.cluster = ", ".join(filter(None, [result.cluster, *parts]))
         if parts:
-            self._retry_there(parts, restart, result, notify)
+            self._retry_there(parts, restart, result, say)
         return result
 
-    def _retry_there(
-        self, parts: dict[str, list[RunStatus]], restart: bool, result: "Submitted", notify: Notify
-    ) -> None:
+    def _retry_there(self, parts: dict[str, list[RunStatus]], restart: bool, result: "Submitted", say: Say) -> None:
         from mtlcluster.remote.upload import arriving, ship, wanted_of
 
         names = [run.run for members in parts.values() for run in members]
@@ -232,10 +229,10 @@ class Everywhere:
             return remote.call("retry", sweep=self.name, names=chosen, **of_code, arriving=folder, **wanted_of(remote))
 
         assert self.fleet is not None
-        with locked(self.sweep.lock, notify) if self.local else nullcontext():
+        with locked(self.sweep.lock, say) if self.local else nullcontext():
             code, remarks = self._present_code(names, restart)
             for remark in remarks:
-                notify(remark)
+                say(remark)
             kept = set() if restart else self._kept_codes(names)  # in case they are damaged over there
             for reply in self._take(self.fleet.each(parts, ask)):
                 result.submitted += reply["submitted"]

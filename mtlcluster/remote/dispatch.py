@@ -1,9 +1,8 @@
-"""`mtlcluster submit` where clusters other than this machine's have a part in it: each run of a grid goes to exactly
-one cluster, once.
+"""`mtlcluster submit` to remote clusters: each run of a grid goes to exactly one cluster, once.
 
-All clusters are asked first which runs of the sweep they have. What is new is dealt out, written into the sweep's
-folder here, copied to its cluster, and submitted there. Broken off anywhere, the next submit finds what has arrived,
-and goes on.
+First all clusters are asked which runs of the sweep they have. New runs are dealt out to the targets, written into the
+sweep's folder here, copied to their cluster, and submitted there. If this breaks off anywhere, the next submit finds
+what has arrived, and goes on.
 """
 
 import dataclasses
@@ -39,18 +38,35 @@ from mtlcluster.sweep.yaml_fields import cluster_of
 
 @dataclass
 class Share:
-    """What one cluster has of the grid, and what it is to get."""
+    """The runs of the grid on one cluster.
+
+    Attributes:
+        cluster: the cluster.
+        there: runs that have or had a job there.
+        wanted: runs that are to get a job there: new ones, and others that never had one.
+    """
 
     cluster: Cluster
-    there: list[RunStatus] = field(default_factory=list)  # has or had a job there
-    wanted: list[PlannedRun] = field(default_factory=list)  # new, or never given a job
+    there: list[RunStatus] = field(default_factory=list)
+    wanted: list[PlannedRun] = field(default_factory=list)
 
 
 def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, say: Say) -> Submitted:
-    """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
+    """Submits a grid to clusters, wherever they are.
+
+    Args:
+        grid: the grid.
+        runs_folder: where the sweep's folder is, or will be made.
+        names: the clusters' names; None for the usual one, see choose_cluster.
+        fleet: the remote clusters, which may have runs of this sweep.
+        say: gets lines for the user.
+
+    Raises:
+        UserError, ClusterError, SchedulerError: see `submit`, and launch.submit.
+    """
     targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
-    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it has been, and on no other cluster
+    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it was submitted before, to no remote cluster
     if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
         return _submit_here(grid, sweep, targets[0], say)
     return submit(grid, runs_folder, targets, fleet, say)
@@ -66,24 +82,25 @@ def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submit
 
 
 def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
-    """What submit_to would do, by target. The clusters are not asked; their last answers count."""
+    """What submit_to would do, a text for each target. The clusters are not asked: their last answers count."""
     sweep = sweep_of(grid, runs_folder)
     known = status_cache.known(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
     for number, name in enumerate(names):
         part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
         cluster = choose_cluster(name, part)
-        sweep_file.refuse_other_job(sweep, grid.job.reference)
         found = run_folders.sort(sweep, part)
         found.leave(elsewhere)
         yield describe(sweep, part, cluster, found)
 
 
 def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, say: Say) -> Submitted:
-    """Gives every run of the grid that no cluster has to one of `targets`.
+    """Gives each run of the grid that no cluster has to one of `targets`.
 
-    Raises UserError for what is wrong with grid, folder or data, and ClusterError for a target that can't be reached,
-    both before anything is written or sent; ClusterError also where a target fails later, once the others are done.
+    Raises:
+        UserError: grid, folder or data are wrong. Nothing was written or sent.
+        ClusterError: a target can't be reached; nothing was written or sent. Or a target failed later; then the other
+            targets have got their runs.
     """
     sweep = sweep_of(grid, runs_folder)
     sweep_file.refuse_other_job(sweep, grid.job.reference)
@@ -96,7 +113,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
         last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
         say(f"{why}; {last}")
     with writing(sweep, say):
-        if _grid_time(sweep) != before:  # what was answered before the lock came may be of yesterday
+        if _grid_time(sweep) != before:  # the answers may be out of date
             raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
@@ -106,7 +123,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
             if there and name not in unheard:
                 status_cache.keep(sweep, name, Answer(time.time(), there))
         failed = _send(grid, sweep, shares, code, fleet, say, result)
-    for share in shares:  # this machine, too, may be among the targets
+    for share in shares:  # this machine may be among the targets, too
         if not share.cluster.is_remote and share.wanted:
             with writing(sweep, say):
                 _add(result, submit_grid(sweep, dataclasses.replace(grid, runs=share.wanted), share.cluster, say))
@@ -116,12 +133,15 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
 
 
 def _grid_time(sweep: Sweep) -> int:
-    """When the last submit has written the grid; 0 before the first."""
+    """When the last submit wrote the grid; 0 before the first."""
     return sweep.grid.stat().st_mtime_ns if sweep.grid.exists() else 0
 
 
 def adapt(grid: Grid, cluster: Cluster) -> dict[str, PlannedRun]:
-    """The runs by their hash, with the data where this cluster has them. Raises UserError naming file and line."""
+    """The runs by their hash, with the places of the data on this cluster.
+
+    Raises UserError with file and line.
+    """
     places = cluster.options.data.get(job_name(grid.job), {})
     if cluster.file and (mistake := grid.job.check("data", places)):
         cluster.file.refuse((cluster.name, "data", job_name(grid.job), mistake[0]), mistake[1])
@@ -142,7 +162,7 @@ def job_name(job: JobFile) -> str:
 
 
 def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
-    """Every path in the options of data and model, each with where it stands, such as data.features."""
+    """The paths in the options of data and model, each with its option, such as data.features."""
     found: dict[str, str] = {}
     for run in planned.values():
         for section in PLACED:
@@ -156,7 +176,7 @@ def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
 def _ask(
     grid: Grid, sweep: Sweep, targets: Sequence[Cluster], fleet: Fleet, adapted: dict[str, dict[str, PlannedRun]]
 ) -> tuple[dict[str, list[RunStatus]], dict[str, str]]:
-    """What each cluster has of the sweep, by its name; and why some could not be asked."""
+    """The runs of the sweep on each cluster, by its name; and why some clusters could not be asked."""
     paths = {t.name: paths_of(adapted[t.name]) for t in targets if t.is_remote}
 
     def ask(remote: Remote) -> dict[str, Any]:
@@ -181,6 +201,7 @@ def _ask(
 
 
 def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) -> None:
+    """Refuses a target that lacks this version of mtlcluster, Slurm, or data of the grid. paths: those of the data."""
     if reply["version"] != snapshot.library_hash():
         raise ClusterError(
             f"{cluster} has another version of mtlcluster; mtlcluster setup --cluster {cluster} brings it up to date"
@@ -198,8 +219,10 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
 def _deal(
     grid: Grid, sweep: Sweep, targets: Sequence[Cluster], found: dict[str, list[RunStatus]], unheard: dict[str, str]
 ) -> list[Share]:
-    """Every run of the grid to its home, and those that have none, or none that has given them a job, to the targets:
-    to the one that has them already, or in turn.
+    """Deals the runs of the grid out.
+
+    A run that has or had a job stays where it is. A target gets the runs that it has already but never gave a job; the
+    others go to the targets in turn.
     """
     shares = {target.name: Share(target) for target in targets}
     turn = itertools.cycle(list(shares.values()))
@@ -219,8 +242,9 @@ def _deal(
 
 
 def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
-    """The cluster of a run that is not to be dealt out again: it has or had a job, was brought home, or may have been
-    given to a cluster that can't be asked.
+    """The cluster of a run that must not be dealt out again; None for any other run.
+
+    Such a run has or had a job, was brought home, or may have been given to a cluster that can't be asked.
     """
     run = home.run
     if home.cluster:
@@ -239,7 +263,7 @@ def _write(
     result: Submitted,
     say: Say,
 ) -> str:
-    """The sweep's folder here: grid, code, and each run as its cluster will have it. Returns the code's hash."""
+    """Writes the sweep's folder here: grid, code, and the runs as their clusters get them. Returns the code's hash."""
     code = snapshot.take(grid.job, grid.methods, grid.code)
     remote = [share for share in shares if share.cluster.is_remote]
     if any(share.wanted for share in remote):
@@ -270,7 +294,7 @@ def _write(
 def _send(
     grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, say: Say, result: Submitted
 ) -> list[ClusterError]:
-    """Copies to each cluster what it is to get, and submits it there; side by side. Returns what failed."""
+    """Copies to each cluster its runs and submits them there, all clusters side by side. Returns what failed."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
     def send(remote: Remote) -> dict[str, Any]:
@@ -300,6 +324,7 @@ def _send(
 
 
 def _add(result: Submitted, more: Submitted) -> None:
+    """Adds to `result` what another submission did."""
     result.new += more.new
     result.there += more.there
     result.submitted += more.submitted

@@ -4,7 +4,7 @@ clusters are, for `mtlcluster clusters`.
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mtlcluster.errors import ClusterError, UserError
 from mtlcluster.launch.code.snapshot import library_hash
 from mtlcluster.launch.status_table import Line, Piece
 from mtlcluster.processes.environment import OF_AN_ENVIRONMENT
+from mtlcluster.progress import Say
 from mtlcluster.remote.clusters import Fleet, Remote, Reply
 from mtlcluster.remote.ssh import folder_there
 from mtlcluster.remote.wheel import build_wheel
@@ -44,7 +45,7 @@ class Found:
     version: str
 
 
-def set_up(name: str, notify: Callable[[str], object]) -> None:
+def set_up(name: str, say: Say) -> None:
     """Says what it will do, does it, and checks it. Raises UserError for what is no remote cluster, ClusterError for
     what can't be done there.
     """
@@ -53,22 +54,22 @@ def set_up(name: str, notify: Callable[[str], object]) -> None:
         raise UserError(f"cluster '{name}' has no host: it is where you are, and needs no setup")
     with Fleet([cluster]) as fleet, tempfile.TemporaryDirectory() as folder:
         remote, wheel = fleet[name], build_wheel(Path(folder))
-        notify(f"{name} ({cluster.options.host}): looking at {cluster.environment}")
+        say(f"{name} ({cluster.options.host}): looking at {cluster.environment}")
         steps = list(_steps(remote, _look(remote), folder_there(f"{remote.root}/{wheel.name}")))
         for words, _ in steps:
-            notify(f"  to do: {words}")
+            say(f"  to do: {words}")
         if steps:
             remote.connection.run(f"mkdir -p {folder_there(remote.root)}")
             remote.connection.push(wheel.parent, [wheel.name], remote.root)
         for words, script in steps:
-            notify(f"{words} …")
+            say(f"{words} …")
             if remote.connection.stream(script):
                 raise ClusterError(f"{name}: this failed: {words}; mend it and call setup again")
         if remote.call("look", sweep="")["version"] != library_hash():
             raise ClusterError(
                 f"{name}: another mtlcluster comes before that of {cluster.environment}; is PYTHONPATH set there?"
             )
-    notify(f"{name} is ready; next: mtlcluster submit GRID --cluster {name}")
+    say(f"{name} is ready; next: mtlcluster submit GRID --cluster {name}")
 
 
 def _named(name: str) -> Cluster:

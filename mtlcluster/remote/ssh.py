@@ -26,7 +26,7 @@ from mtlcluster.remote import rsync_shell
 
 MARK = "---mtlcluster---"
 CONNECT_TIMEOUT = 15  # seconds
-PATIENCE = 120.0  # seconds; a file system over there that hangs must not hang a command for ever
+ANSWER_TIMEOUT = 120.0  # seconds; a file system over there that hangs must not hang a command for ever
 IDLE = 60  # seconds after which a connection ends whose owner was killed
 LOST = 255  # ssh's own exit status
 
@@ -138,7 +138,7 @@ class Connection:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.options = self.folder = None
 
-    def run(self, script: str, given: bytes = b"", patience: float = PATIENCE) -> bytes:
+    def run(self, script: str, given: bytes = b"", patience: float = ANSWER_TIMEOUT) -> bytes:
         """What the script of bash prints over there with `given` as its input. Raises ClusterError."""
         options = self._open()
         try:
@@ -204,7 +204,7 @@ class Connection:
             raise ClusterError("rsync is not installed here (Debian package rsync)")
         # Only options that rsync has had since 3.1, which clusters still have.
         command = ["rsync", "-e", self._rsh(), "--protect-args", "--times", "--perms", "--links", "--safe-links"]
-        command += ["--partial-dir=.partial", f"--timeout={PATIENCE:.0f}", *options]
+        command += ["--partial-dir=.partial", f"--timeout={ANSWER_TIMEOUT:.0f}", *options]
         command += ["--recursive"] if names is None else ["--files-from=-", "--from0", "--recursive"]
         given = "\0".join(names).encode() if names is not None else b""
         done = subprocess.run([*command, "--", source, target], input=given, capture_output=True, env=_of_rsync())

@@ -101,7 +101,7 @@ def test_a_cluster_file_says_how_jobs_are_asked_for(slurm, project, make_grid, t
     for line in ("partition=closed", "account=multi", "qos=long", "constraint=fast"):
         assert f"#SBATCH --{line}\n" in script
     assert "\nmodule load cuda\n" in script
-    assert f"{sys.prefix}/bin/python -u -c " in script
+    assert f"{sys.prefix}/bin/python -u -m mtlcluster._entry slurm-worker " in script
     assert choose_cluster(None, make_grid(grid={"seed": [0]})).name == "slurm"
     with pytest.raises(UserError, match=r"no cluster 'lob' in .*; did you mean 'lab'"):
         choose_cluster("lob", grid)

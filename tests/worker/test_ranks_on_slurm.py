@@ -63,7 +63,8 @@ def test_ranks_are_on_their_nodes_and_runs_follow_each_other(
     (project / "clusters.yaml").write_text(f"slurm: {{gpus_as: {gpus_as}}}\n")
     grid = on_two_nodes(make_grid, "a", "b", gpus=2, runs_per_job=2)
     shown = preview(grid, project / "runs", "slurm")
-    assert "for 1 job; a run is trained by 4 processes (ranks), on 2 nodes ---" in shown
+    assert "\na run is trained by 4 processes (ranks), on 2 nodes\n" in shown
+    assert "for 1 job ---" in shown
     sweep = submit_to_slurm(grid)
     sweep.wait_until_done()
     for run in (0, 1):

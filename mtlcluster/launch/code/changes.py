@@ -1,4 +1,4 @@
-"""The code of a sweep as its project has it now, beside what was kept when its runs began."""
+"""The code of a sweep as its project has it now, compared with the code/<hash>/ that its runs began with."""
 
 import shlex
 from collections.abc import Collection, Iterable
@@ -35,17 +35,21 @@ class CurrentCode:
         return (self.root / self.place).is_file()
 
     def take(self, names: list[str]) -> Snapshot:
-        """The code of these runs as it is now. Raises UserError for what is gone or wrong."""
+        """The code of these runs as it is now. Raises UserError for what is missing or wrong."""
         return snapshot.take(self._job(), self._methods_of(names), self._asked())
 
     def keep(self, names: list[str]) -> tuple[str, list[str]]:
-        """The same, in the sweep's folder: its hash, and what the user should know of it."""
+        """Keeps the code of these runs as it is now in code/<hash>/.
+
+        Returns:
+            Its hash, and what the user should know about it.
+        """
         code = self.take(names)
         failures = snapshot.keep(code, self.sweep.code)
         return code.hash, [*code.remarks, *failures]
 
     def changed(self, code: str) -> list[str]:
-        """The files of the job, and of what it imports of the project, that are not what they are in code/<hash>/."""
+        """The files that the job uses and that differ from those in code/<hash>/. code: the hash."""
         now = project.collect(self._job(), self._methods(), self._asked())
         then = snapshot.checksums(self.sweep.code / code)
         of_later = {name for name in now.files if name.startswith(f"{project.OWN_METHODS}/") and name not in then}
@@ -53,7 +57,7 @@ class CurrentCode:
         return [name for name in used if snapshot.checksum(now.files[name]) != then.get(name)]
 
     def files(self) -> dict[str, bytes]:
-        """All that is there now of what a snapshot may have had."""
+        """All files that a snapshot of this project may have held, as they are now."""
         try:
             return snapshot.take(self._job(), self._methods(), self._asked()).files
         except (UserError, OSError):
@@ -90,9 +94,14 @@ class CurrentCode:
 
 
 def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, options: str = "") -> list[str]:
-    """A sentence for runs to retry, which began with these codes, where the project's is another one now.
+    """A sentence about runs to retry, if the project's code has changed since they began. Else no sentence.
 
-    unsaved, saved: how many there are without and with a checkpoint. options: what the command needs more.
+    Args:
+        sweep: their sweep.
+        codes: the hashes of the code that they began with.
+        unsaved: how many of them have no checkpoint.
+        saved: how many of them have one.
+        options: more options for the command that the sentence gives.
     """
     now = CurrentCode(sweep)
     if not codes or not now.is_here:
@@ -111,7 +120,7 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
 
 
 def remark_of_failed(sweep: Sweep, names: Collection[str], options: str = "") -> list[str]:
-    """The same for runs that have failed, without reading their configurations."""
+    """The same for runs that have failed, found without reading their configurations."""
     latest = submissions.latest(submissions.read(sweep.submissions))
     codes = {latest[name][0].code for name in names if name in latest}
     saved = sum(sweep.run(name).has_saved for name in names)
@@ -119,7 +128,7 @@ def remark_of_failed(sweep: Sweep, names: Collection[str], options: str = "") ->
 
 
 def mend(sweep: Sweep, codes: Iterable[str]) -> None:
-    """Writes again what is damaged of code/<hash>/, where the project still has it. Raises UserError for the rest."""
+    """Writes damaged files of code/<hash>/ again, if the project still has them. Raises UserError if it does not."""
     for code in sorted(set(codes)):
         folder = sweep.code / code
         essential = [*_entry.essential_files(folder), job_of(sweep).partition(":")[0]]
@@ -128,7 +137,7 @@ def mend(sweep: Sweep, codes: Iterable[str]) -> None:
         ):
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
             raise UserError(
-                f"{folder} is damaged: {', '.join(lost[:NAMED])}{more} can't be written again, for the project has no "
-                f"such code now; mtlcluster retry {shlex.quote(sweep.name)} RUN --restart takes today's, from "
+                f"{folder} is damaged: {', '.join(lost[:NAMED])}{more} can't be written again, because the project has "
+                f"no such code now; mtlcluster retry {shlex.quote(sweep.name)} RUN --restart takes today's, from "
                 "scratch"
             )

@@ -224,7 +224,7 @@ def test_a_git_that_hangs_is_not_waited_for(repository, keep, tmp_path, monkeypa
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     from mtlcluster.launch.code import git
 
-    monkeypatch.setattr(git, "PATIENCE", 0.5)
+    monkeypatch.setattr(git, "GIT_TIMEOUT", 0.5)
     assert "took longer than" in keep().said[0]
 
 
