@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "remote": "_entry config errors launch printable processes progress sweep",
     # What a user meets first.
     "__init__": "_version data methods problem training",
-    "cli": "_version collect config data errors launch methods printable processes remote sweep terminal training",
+    "command_line": "config errors launch printable remote sweep terminal",
+    "cli": "_version collect command_line config data errors launch methods processes remote terminal training",
     "__main__": "cli",
 }
 EXPORTED = [

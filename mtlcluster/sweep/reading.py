@@ -74,7 +74,7 @@ def _opened(path: Path, most: int | None, links: bool) -> tuple[int, int]:
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text of a file of at most `most` bytes. Bytes that are not UTF-8 are replaced. Raises as open_regular does."""
+    """The text of a file of at most `most` bytes. Invalid UTF-8 is replaced. Raises as open_regular does."""
     return read_bytes(path, most).decode("utf-8", "replace")
 
 
