@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtlcluster.config.grid import Grid, PlannedRun
-from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
+from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_sweep_run_config
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.project import OWN_METHODS
@@ -133,20 +133,12 @@ def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces:
     return "".join(text)
 
 
-def read_config(run: Run) -> SweepRunConfig:
-    """The configuration of a sweep's run. Raises UserError."""
-    config = read_run_config(run.config)
-    if not isinstance(config, SweepRunConfig):
-        raise UserError(f"{run.config}: no key 'origin': not a run of a sweep")
-    return config
-
-
 def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConfig], dict[str, str]]:
     """The configurations of these runs, by run; and for those that can't be read, why."""
     found, unreadable = {}, {}
     for name in names:
         try:
-            found[name] = read_config(sweep.run(name))
+            found[name] = read_sweep_run_config(sweep.run(name).config)
         except UserError as error:
             unreadable[name] = f"{error}; remove the run's folder, and submit the grid again, for it to begin anew"
     return found, unreadable

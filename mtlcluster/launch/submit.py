@@ -9,6 +9,7 @@ from pathlib import Path
 from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
+from mtlcluster.config.run import read_sweep_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
@@ -88,7 +89,7 @@ def _look_at_left(found: run_folders.Sorted, result: Submitted) -> None:
         if run.state in TO_RETRY:
             folder, resources = result.sweep.run(run.run), found.left[run.run].config.resources
             try:
-                config = run_folders.read_config(folder)
+                config = read_sweep_run_config(folder.config)
             except UserError as error:
                 result.unreadable[run.run] = str(error)
                 continue

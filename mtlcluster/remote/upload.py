@@ -4,11 +4,11 @@ import hashlib
 import socket
 from typing import Any
 
-from mtlcluster.config.cluster import OF_A_HOST
+from mtlcluster.config.cluster import REMOTE_ONLY
 from mtlcluster.remote.clusters import Remote
 from mtlcluster.sweep.folder import Sweep
 
-NOT_FOR_THERE = {"host", "environment", *OF_A_HOST}  # what only this side needs to know
+NOT_FOR_THERE = {"host", "environment", *REMOTE_ONLY}  # what only this side needs to know
 
 
 def arriving(sweep: Sweep) -> str:

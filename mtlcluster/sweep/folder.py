@@ -1,4 +1,4 @@
-"""Where everything lies in a runs folder, and what there is."""
+"""The paths in a runs folder, and which sweeps and runs are in it."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from mtlcluster.sweep import names as allowed
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import remove
 
-SizeAndTime = list[int]  # as JSON gives them back
-OfRuns = dict[str, list[SizeAndTime | None]]  # of several files, by run
+SizeAndTime = list[int]  # of a file: bytes, and Unix nanoseconds of its last change; a list, as JSON gives it back
+OfRuns = dict[str, list[SizeAndTime | None]]  # by run: of several of its files, None if missing
 
 NOT_RUNS = {"code", "submissions", "report", "clusters"}
 
@@ -54,17 +54,17 @@ class Run:
 
     @property
     def lock(self) -> Path:
-        """Held by the worker that has the run and by its training processes, on any machine, until all are gone."""
+        """Locked by the run's worker and its training processes, on any machine, until all have ended."""
         return self.folder / ".lock"
 
     @property
     def has_saved(self) -> bool:
-        """Whether there is a checkpoint to go on from. Its checksum is what is written last."""
+        """Whether there is a checkpoint to continue from. Its checksum is written last."""
         return any(self.checkpoints.glob("step-*.pt.sha256"))
 
 
 def forget_results(run: Run) -> None:
-    """Removes what a run has computed."""
+    """Removes all that a run has computed."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     for path in (run.history, run.status):
         remove(path)
@@ -108,14 +108,17 @@ class Sweep:
         return self.folder / "submissions" / submission
 
     def worker_log(self, submission: str) -> Path:
-        """What a local worker prints. Locked as long as it lives, by which that is seen from anywhere."""
+        """The output of a local worker. The worker locks it while it lives, so that others can see whether it does."""
         return self.submission_folder(submission) / "worker.log"
 
     def run(self, name: str) -> Run:
         return Run(self.folder / name)
 
     def runs(self) -> list[Run]:
-        """All runs, by name (`seed=2` before `seed=10`). A run's folder appears whole: its name is enough."""
+        """All runs, sorted by name, `seed=2` before `seed=10`.
+
+        Names decide which folders are runs, without opening them: a run's folder appears complete.
+        """
         if not self.folder.is_dir():
             return []
         with os.scandir(self.folder) as entries:
@@ -128,7 +131,7 @@ class Sweep:
         return [self.run(name) for name in sorted(chosen, key=natural)]
 
     def _without_copies(self, names: list[str]) -> list[str]:
-        """One folder of each run: the one that was submitted is no copy of another, nor is the one that was trained."""
+        """One folder of each run. Of copies, the folder that was submitted is kept, else one that was trained."""
         submitted, found = submissions.names(self.submissions), dict[str, str]()
 
         def order(name: str) -> tuple[bool, bool, list[str | int]]:
@@ -137,12 +140,13 @@ class Sweep:
         for name in sorted(names, key=order):
             identity = hash_of(name) if allowed.fits(allowed.HASHED, name) else name
             if (kept := found.setdefault(identity, name)) != name:
-                tell_once(f"{self.folder / name}: passed over, for {kept} is the same run")
+                tell_once(f"{self.folder / name}: skipped, because {kept} is the same run")
         return list(found.values())
 
     def _odd_runs(self, names: set[str]) -> list[str]:
-        """Those that are runs although their names do not end in a hash for sure (a date may look like one). A copy of
-        a run is none, nor is what others put here (lost+found, say).
+        """The runs among folders whose names do not clearly end with a hash (a date may look like one).
+
+        A copy of a run is none, nor is what others put here, such as lost+found.
         """
         names = {name for name in names if not allowed.COPY.search(name)}
         filled = {run.name for run in map(self.run, names) if any(map(os.path.lexists, (run.config, run.status)))}
@@ -153,26 +157,29 @@ class Sweep:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
-    """Of files of every run the bytes and the Unix nanoseconds, by which is seen what is new; None for what is not."""
+    """Sizes and times of files of every run: they show which files are new.
+
+    names: the files, relative to a run's folder.
+    """
     return {run.name: [_size_and_time(f"{run.folder}/{name}") for name in names] for run in sweep.runs()}
 
 
 def _size_and_time(file: str) -> SizeAndTime | None:
     try:
-        about = os.stat(file)  # noqa: PTH116 - to make Paths of thousands of names takes longer than to ask
-    except OSError:  # it is absent, or a link that leads nowhere
+        about = os.stat(file)  # noqa: PTH116 - faster than a Path for each of thousands
+    except OSError:  # it is missing, or a link to nothing
         return None
     return [about.st_size, about.st_mtime_ns]
 
 
 def meant_by(text: str, names: Iterable[str]) -> list[str]:
-    """The runs' names that `text` means: this very one; else those that are it but for the hash; else those that have
-    it in them.
+    """The names that a user means by `text`: the equal one, else those equal without the hash, else those that contain
+    it.
     """
     names = list(names)
     without_hash = [name for name in names if name.rpartition("-")[0] == text]
@@ -180,17 +187,17 @@ def meant_by(text: str, names: Iterable[str]) -> list[str]:
 
 
 def hash_of(name: str) -> str:
-    """A run's identity, out of its folder's name."""
+    """The identity of a run: the end of its folder's name."""
     return name.rpartition("-")[2]
 
 
 def natural(name: str) -> list[str | int]:
-    """A key to sort names by, numbers in them as numbers."""
+    """A sort key that compares the numbers in names as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def sweeps(runs_folder: Path) -> list[Sweep]:
-    """All sweeps of a runs folder, by name; none where the folder is empty or missing."""
+    """All sweeps of a runs folder, sorted by name; none if the folder is empty or missing."""
     if not runs_folder.exists():
         return []
     if not runs_folder.is_dir():
@@ -200,7 +207,7 @@ def sweeps(runs_folder: Path) -> list[Sweep]:
 
 
 def find_sweep(runs_folder: Path, name: str) -> Sweep:
-    """The sweep called `name`. Raises UserError with the nearest name where there is none."""
+    """The sweep called `name`. Raises UserError with the nearest name if there is none."""
     known = {sweep.name: sweep for sweep in sweeps(runs_folder)}
     if name not in known:
         raise UserError(f"no sweep '{name}' in {runs_folder}{nearest(name, known) if known else ', which holds none'}")

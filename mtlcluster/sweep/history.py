@@ -7,9 +7,8 @@
 
 The names of the series are in series.py.
 
-A threshold that was chosen on the validation data favours the F1 on these same data, and all else that is decided by
-it: on new data it is a little worse. The test data are decided by the thresholds of the best epoch, which are in
-`info["best"]["thresholds"]`.
+A threshold that was chosen on the validation data makes the F1 on these data a little better than on new data, and
+every other value that depends on it. The test data use the thresholds of the best epoch: `info["best"]["thresholds"]`.
 """
 
 import pickle
@@ -28,14 +27,17 @@ LARGEST = 2**30  # bytes
 
 
 def write_history(path: Path, history: dict[str, Any]) -> None:
+    """Replaces the history atomically. `format` is added."""
     replace(path, lambda file: pickle.dump({"format": FORMAT, **history}, file, protocol=5))
 
 
 def read_history(path: Path) -> dict[str, Any]:
-    """Reads a history without ever executing code.
+    """Reads a history without executing any code of the file.
 
-    Raises UnsafePickle, naming what was refused; ValueError for a file that is torn, of another format or no regular
-    file; FileNotFoundError.
+    Raises:
+        FileNotFoundError: The file is missing.
+        UnsafePickle: It holds something other than plain containers and arrays. The message names it.
+        ValueError: It is incomplete, of another format, or no regular file.
     """
     content = read_bytes(path, LARGEST)
     try:

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtlcluster.config.cluster import ClusterOptions, find_cluster
-from mtlcluster.config.grid import GridFile, read_grid
+from mtlcluster.config.grid import read_grid
+from mtlcluster.config.grid_file import GridFile
 from mtlcluster.config.run import RunConfig, read_run_config
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError

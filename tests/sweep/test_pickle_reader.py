@@ -82,7 +82,7 @@ HOSTILE: dict[str, Any] = {
     "no bytes and endless rows": array(dtype(), (2**62, 0), b""),
     "texts of no width": array(dtype("U0"), (2**40,), b""),
     "sizes that grow under way": array(dtype("f8", "<", None, None, {"a": 1}), (1,), b"12345678"),
-    "characters that there are not": array(dtype("U2"), (8,), b"\xff" * 64),
+    "impossible characters": array(dtype("U2"), (8,), b"\xff" * 64),
     "neither true nor false": array(dtype("b1", "|"), (64,), b"\x07" * 64),
     # an array's memory or a constructor changed afterwards
     "a constructor with a state": opcodes(b"cnumpy.core.multiarray\n_reconstruct\n}X\x01\x00\x00\x00aK\x01sb"),

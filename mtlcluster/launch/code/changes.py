@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mtlcluster import _entry
 from mtlcluster.config.job_file import JobFile, asked_code, parse_job
+from mtlcluster.config.run import read_sweep_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code import project, snapshot
 from mtlcluster.launch.code.snapshot import Snapshot
-from mtlcluster.launch.run_folders import read_config
 from mtlcluster.launch.sweep_file import read_sweep_file, source_of
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
@@ -78,7 +78,7 @@ class CurrentCode:
         places = {name: Path(place) for name, place in self.source.methods.items()}
         found = set()
         for name in names:
-            method = read_config(self.sweep.run(name)).method
+            method = read_sweep_run_config(self.sweep.run(name).config).method
             for file in own_files(method):
                 if file.name not in places:
                     raise UserError(
