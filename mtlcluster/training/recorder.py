@@ -247,8 +247,9 @@ def _to_cpu(records: list[StepRecord]) -> list[tuple[np.ndarray, np.ndarray, flo
     numbers, found = together.double().cpu().numpy(), []
     for record in records:
         count = len(record.active)
-        losses, weights, (total, norm), numbers = np.split(numbers, [count, 2 * count, 2 * count + 2])
-        found.append((losses, weights, float(total), float(norm)))
+        losses, weights, numbers = numbers[:count], numbers[count : 2 * count], numbers[2 * count :]
+        total, norm, numbers = float(numbers[0]), float(numbers[1]), numbers[2:]
+        found.append((losses, weights, total, norm))
     return found
 
 

@@ -34,61 +34,74 @@ import os  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from mtlcluster.processes.exit_status import DONE, FAILED, STOPPED  # noqa: E402
 from mtlcluster.sweep.series import TOTAL_LOSS, VALIDATION_MEAN_LOSS  # noqa: E402
+from mtlcluster.training.callbacks import Callbacks, StopRequested  # noqa: E402
+
+if TYPE_CHECKING:
+    from mtlcluster.problem import Problem
 
 ORPHANED = 600  # seconds to save and end after the worker has died
 
 
+class WorkerCallbacks(Callbacks):
+    """Reports to the worker, and stops when the worker asks. Ranks other than 0 do neither."""
+
+    def __init__(self, report_fd: int) -> None:
+        """
+        Args:
+            report_fd: The pipe to the worker; -1 on ranks other than 0.
+        """
+        self.is_first = report_fd >= 0
+        self.reports = os.fdopen(report_fd, "w", buffering=1) if self.is_first else None
+        self.stop = threading.Event()
+
+    def listen(self) -> None:
+        """Starts to listen to the worker on standard input. From here on a job's input() ends at once."""
+        threading.Thread(target=_listen, args=(self.stop,), daemon=True).start()
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - open to the end of the process
+
+    def should_stop(self) -> bool:
+        return self.stop.is_set()
+
+    def report(self, event: str, **values: Any) -> None:
+        if self.reports is None:
+            return
+        with contextlib.suppress(BrokenPipeError):  # the worker is dead: the end of standard input tells that, too
+            self.reports.write(json.dumps({"event": event, **values}) + "\n")
+        if event == "epoch":
+            logged = {name: values["latest"].get(name) for name in (TOTAL_LOSS, VALIDATION_MEAN_LOSS)}
+            latest = [f"{name} {value:.4g}" for name, value in logged.items() if value is not None]
+            with contextlib.suppress(OSError):  # a full disk: if it matters, the next checkpoint will fail
+                print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
+
+
 def main(folder: Path, report_fd: int, held: list[int]) -> int:
     """Trains the run in `folder`, and returns the exit status."""
-    first = report_fd >= 0
-    _keep_from_forks([report_fd, *held] if first else held)
-    reports = os.fdopen(report_fd, "w", buffering=1) if first else open(os.devnull, "w")  # noqa: SIM115
-
-    def report(event: str, **values: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the worker is dead: the end of standard input tells that, too
-            reports.write(json.dumps({"event": event, **values}) + "\n")
-
-    stop = threading.Event()
-    if first:
-        threading.Thread(target=_listen, args=(stop,), daemon=True).start()
-        sys.stdin = open(os.devnull)  # noqa: SIM115 - standard input is the worker's: a job's input() ends at once
+    callbacks, build = WorkerCallbacks(report_fd), None
+    _keep_from_forks([report_fd, *held] if callbacks.is_first else held)
+    if callbacks.is_first:
+        callbacks.listen()
     try:
-        from mtlcluster.training.callbacks import Callbacks, StopRequested
         from mtlcluster.training.train import load_run, train
-    except Exception as error:
-        return _fail(report, error, folder)
 
-    class WorkerCallbacks(Callbacks):
-        def should_stop(self) -> bool:
-            return stop.is_set()
-
-        def report(self, event: str, **values: Any) -> None:
-            report(event, **values)
-            if first and event == "epoch":
-                logged = {name: values["latest"].get(name) for name in (TOTAL_LOSS, VALIDATION_MEAN_LOSS)}
-                latest = [f"{name} {value:.4g}" for name, value in logged.items() if value is not None]
-                with contextlib.suppress(OSError):  # a full disk: if it matters, the next checkpoint will fail
-                    print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
-
-    build = None
-    try:
         config, build = load_run(folder)
-        train(build, config, folder, WorkerCallbacks())
+        train(build, config, folder, callbacks)
     except StopRequested as stopped:
-        if first:
+        if callbacks.is_first:
             print(stopped, flush=True)
         return STOPPED
     except (Exception, SystemExit) as error:  # the user's code may raise SystemExit
-        return _fail(report, error, folder, build)
+        return _fail(callbacks, error, folder, build)
     return DONE
 
 
 def _listen(stop: threading.Event) -> None:
+    """Waits for the worker's lines, and for the end of standard input."""
     # Not through sys.stdin: reading from it holds its lock. A forked data loader closes sys.stdin first, and would wait
     # for that lock for ever.
     while os.read(0, 64):
@@ -110,13 +123,14 @@ def _keep_from_forks(files: list[int]) -> None:
     os.register_at_fork(after_in_child=close)
 
 
-def _fail(report: Any, error: BaseException, folder: Path, build: Any = None) -> int:
+def _fail(callbacks: Callbacks, error: BaseException, folder: Path, build: Callable[[], "Problem"] | None) -> int:
+    """Reports and prints what went wrong, and returns the exit status."""
     from mtlcluster.training.error_place import sentence
 
     words = sentence(error, Path.cwd(), build)
     if getattr(error, "kept", False):  # a step that is not finite
         words += f". To see that step again: mtlcluster replay {folder.parent.name}/{folder.name}"
-    report("failed", error=words)
+    callbacks.report("failed", error=words)
     with contextlib.suppress(OSError):  # a full disk: the report has been sent
         traceback.print_exc()
         print(words, file=sys.stderr)
