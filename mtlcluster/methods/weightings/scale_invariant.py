@@ -7,9 +7,9 @@ from mtlcluster.methods.base import Active, Weighting
 
 
 class ScaleInvariant(Weighting):
-    """The sum of the logarithms, Σ log L_i: a loss's weight is 1 / L_i, so that its scale does not matter.
+    """The sum of the logarithms, Σ log L_i: the weight of a loss is 1 / L_i, so its scale does not matter.
 
-    The losses must be positive: see `safe_log` for what happens to others.
+    Losses must be positive, see `safe_log`.
     """
 
     paper = "Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022, as the baseline SI"
