@@ -1,4 +1,4 @@
-"""What a job gives to the loop: a model with a shared trunk and one head per task, data, and tasks."""
+"""What a job gives to the training loop: a model with a shared trunk and one head per task, data, and tasks."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from mtlcluster.errors import nearest
 
-if TYPE_CHECKING:  # two seconds, which only those who use it shall pay
+if TYPE_CHECKING:  # importing it takes two seconds
     import torchmetrics
 
 Direction = Literal["min", "max"]
@@ -451,12 +451,27 @@ def _described(data: Any) -> str:
 
 @dataclass
 class Problem:
-    """An experiment, as a job's `build` gives it.
+    """An experiment, as a job's `build` returns it.
 
-    The data are map-style datasets of pairs (inputs, targets): inputs in any nest of tensors, targets a dict by task.
-    A dataset may have `ids` (a name for each sample, by which errors and predictions call it) and `lengths` (batches
-    then hold samples of similar length). collate makes a batch of a list of such pairs (torch's own, if left out);
-    workers is how many processes load data.
+    The data are map-style datasets of pairs (inputs, targets): inputs are any nest of tensors, targets a dict by task.
+    A dataset may have `ids`, a name for each sample, which errors and predictions use; and `lengths`, a number for each
+    sample: batches then hold samples of similar length.
+
+    Args:
+        model: has a head for each task.
+        tasks: at least one, with different names.
+        train: data to train on.
+        validation: data that decide which checkpoint is the best.
+        test: data that the best checkpoint is evaluated on at the end. None: there are none.
+        collate: makes a batch of a list of pairs. None: torch's own.
+        workers: processes that load data.
+
+    Raises:
+        ValueError: a head is missing, names are not different, or data are no map-style dataset.
+
+    Example:
+        >>> tasks = [Task.classification("topic", classes=8), Task.binary("funny", missing=-1)]
+        >>> problem = Problem(model, tasks, train, validation, test)
     """
 
     model: MultiTaskModel
@@ -480,7 +495,17 @@ class Problem:
                 )
 
     def chosen(self, names: Sequence[str] | None) -> list[Task]:
-        """The tasks of these names, all where there are none. Raises ValueError for an unknown one."""
+        """The tasks with some names.
+
+        Args:
+            names: the names; None: all.
+
+        Returns:
+            The tasks, in the order of the problem.
+
+        Raises:
+            ValueError: there is no such task; the message says the nearest name.
+        """
         known = {task.name: task for task in self.tasks}
         for name in names or ():
             if name not in known:

@@ -6,6 +6,7 @@ docstring says what it does; its class constants say what it needs, costs and ci
 """
 
 import ast
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ CONSTANTS: dict[str, Any] = {
     "needs_gradient_norms": False,
     "needs_losses_after": False,
 }
-# What each kind of method has to define; of the gradients by what they need.
+# The function that each kind of method has to define; gradient methods by what they need.
 DEFINED = {"schedule": "active", "weighting": "forward", "nothing": "", "gramian": "weights", "jacobian": "direction"}
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):\n")
+ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 NEEDS = ("nothing", "gramian", "jacobian")
 OF_GRAMIANS = {"at": (option_types.At, "shared"), "every": (option_types.Count, 1)}
 ANNOTATIONS = {
@@ -41,17 +44,31 @@ ANNOTATIONS = {
 
 @dataclass(frozen=True)
 class Method:
-    """name: as a configuration has it, of one's own method the path and the class. label: as figures have it."""
+    """What the source of a method says.
+
+    Attributes:
+        name: as a configuration has it; of one's own method the path and the class.
+        label: as figures have it.
+        slot: "schedule", "weighting" or "gradient".
+        file: the source.
+        class_name: the class in it.
+        text: the docstring of the class without its section `Args`.
+        option_texts: what that section says of each option.
+        constants: the class constants, those of CONSTANTS.
+        functions: the functions that the class defines.
+        options: checks the options and holds their defaults.
+    """
 
     name: str
     label: str
     slot: str
     file: Path
     class_name: str
-    text: str  # its docstring
-    constants: dict[str, Any]  # those of CONSTANTS
-    functions: Collection[str]  # that its class defines
-    options: type[pydantic.BaseModel]  # checks them, and holds their defaults
+    text: str
+    option_texts: dict[str, str]
+    constants: dict[str, Any]
+    functions: Collection[str]
+    options: type[pydantic.BaseModel]
 
     @property
     def summary(self) -> str:
@@ -62,18 +79,25 @@ class Method:
         return str(self.constants["paper"])
 
     def defaults(self) -> dict[str, Any]:
-        """The options that have a default, with it; required ones have the value None."""
+        """The default of each option; None for a required one."""
         return {name: None if f.is_required() else f.default for name, f in self.options.model_fields.items()}
 
 
 def read_built_in(file: Path, slot: str) -> Method:
-    """The method whose file lies in the library: the class of the file that is of this slot."""
+    """Reads a method of the library: the class of this slot in its file."""
     node = next(n for n in PythonFile(file).classes.values() if _slot(n) == slot)
     return _read(node, file, slot, file.stem, file.stem)
 
 
 def read_own(name: str) -> Method:
-    """A user's method: `/path/my_method.py:Halves`. Raises UserError, naming file and line, for what can't be one."""
+    """Reads a user's method.
+
+    Args:
+        name: the file and the class, such as `/path/my_method.py:Halves`.
+
+    Raises:
+        UserError: it cannot be a method; the message names file and line.
+    """
     place, _, class_name = name.rpartition(":")
     file = Path(place)
     if not file.is_file():
@@ -113,11 +137,23 @@ def _read(node: ast.ClassDef, file: Path, slot: str, name: str, label: str) -> M
     if taken := sorted(fields.keys() & {"name", *common}):
         _refuse(file, node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
     options = pydantic.create_model(node.name, __base__=Checked, **fields, **common)
-    return Method(name, label, slot, file, node.name, ast.get_docstring(node) or "", constants, functions, options)
+    text, option_texts = _docstring(node)
+    return Method(name, label, slot, file, node.name, text, option_texts, constants, functions, options)
+
+
+def _docstring(node: ast.ClassDef) -> tuple[str, dict[str, str]]:
+    """The docstring without its sections, and what the section `Args` says of each option."""
+    prose, options = [], {}
+    for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
+        if SECTION.match(paragraph) is None:
+            prose.append(paragraph)
+        elif paragraph.startswith("Args:"):
+            options = {name: " ".join(text.split()) for name, text in ARGUMENT.findall(paragraph)}
+    return "\n\n".join(prose), options
 
 
 def _constants(node: ast.ClassDef, file: Path) -> dict[str, Any]:
-    """The class constants that say something of a method: `paper = "…"`, also with an annotation."""
+    """The class constants of a method, such as `paper = "…"`, with or without an annotation."""
     found = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
@@ -130,7 +166,7 @@ def _constants(node: ast.ClassDef, file: Path) -> dict[str, Any]:
 
 
 def _options(node: ast.ClassDef, file: Path) -> dict[str, Any]:
-    """Of each option its type and its default, as pydantic.create_model takes them."""
+    """The type and the default of each option, as pydantic.create_model takes them."""
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is None:
         return {}

@@ -1,6 +1,4 @@
-"""What a training is bound to fail at, said before its first step: from the number of samples, the batch size and the
-labels.
-"""
+"""Finds before the first step why a training must fail, from the number of samples, the batch size and the labels."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,15 +19,15 @@ from mtlcluster.training.gradients.forward import autocast, has_lazy_layers, wit
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.validation import Total, Undefined, summed_up
 
-FEW = 10_000_000  # numbers that may be made up to see whether labels allow a value
+FEW = 10_000_000  # so many made-up outputs are taken at most to see whether labels allow a value
 
 
 class Foreseen(ValueError):
-    """What a training is bound to fail at."""
+    """A reason why a training must fail."""
 
 
 def batches_per_epoch(length: int, config: RunConfig) -> int:
-    """Raises Foreseen where there are none."""
+    """The number of batches of an epoch. Raises Foreseen if there are none."""
     if not length:
         raise Foreseen("the training data are empty")
     if config.last_batch == "keep":
@@ -43,8 +41,17 @@ def batches_per_epoch(length: int, config: RunConfig) -> int:
 
 
 def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device, ranks: int) -> None:
-    """Raises Foreseen for what training `tasks` in so many ranks would fail at sooner or later. The model is on
-    `device`; nothing of it changes, nor do random generators.
+    """Checks whether a training can succeed. Neither the model nor a random generator changes.
+
+    Args:
+        problem: the problem; its model is on the device.
+        tasks: the tasks that train.
+        config: the run's configuration.
+        device: where the model is.
+        ranks: the number of processes that would train together.
+
+    Raises:
+        ValueError: the training would fail, now or later: Foreseen, Undefined, or a BatchError.
     """
     batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
     if not len(problem.validation):  # type: ignore[arg-type]
@@ -59,8 +66,8 @@ def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """What is done inside changes neither random generators nor the model: its buffers, its mode, nor what its modules
-    keep in plain attributes, such as a counter.
+    """Restores the random generators and the model when it ends: its buffers, its mode, and plain attributes of its
+    modules, such as a counter.
     """
     kept = [(module, dict(vars(module))) for module in model.modules()]
     try:
@@ -75,7 +82,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
 def _try_smallest_batch(
     problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device, ranks: int
 ) -> None:
-    """Batch norm, for one, can't train on a single sample, which the last batch or a rank's part of it may be."""
+    """Raises Foreseen if the smallest batch, or a rank's part of it, is too small, such as for batch norm."""
     length: int = len(problem.train)  # type: ignore[arg-type]
     full, last = min(length, config.batch_size), _last_batch(length, config.batch_size)
     in_order = lengths_of(problem.train) is None
@@ -120,7 +127,7 @@ def _failure(
     count: int, problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device
 ) -> Exception | None:
     """Why the first `count` samples can't be trained on together."""
-    # In a loader's process, if there are such: a file that the data open at their first sample must not be shared.
+    # In a loader's process if the data have some: a file that they open at the first sample must not be shared.
     first = [torch.arange(count)]
     loader = batches(problem.train, first, 0, 0, problem.collate, min(problem.workers, 1))
     inputs, targets = next(checked(loader, first, problem.train, tasks, 1))
@@ -140,8 +147,9 @@ def _failure(
 
 
 def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device) -> None:
-    """Raises Undefined where the validation's labels, as far as they lie open, allow no `best` value, whatever the
-    model gives.
+    """Raises Undefined if the labels of the validation data allow no `best` value, whatever the model gives.
+
+    Only labels of data that hold them as tensors are looked at.
     """
     of, _, value = config.best.value.rpartition("/")
     concerned = [task for task in tasks if not of or task.name == of]
@@ -163,7 +171,7 @@ def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device
 
 
 def _labels(data: Dataset[Any]) -> dict[str, Tensor]:
-    """By task those of a dataset that holds them as tensors."""
+    """The labels by task, of a dataset that holds them as tensors."""
     if isinstance(data, Subset):
         return {task: labels[list(data.indices)] for task, labels in _labels(data.dataset).items()}
     return data.targets if isinstance(data, TensorData) else {}
@@ -177,8 +185,12 @@ def _label_count(task: Task, targets: Tensor) -> int:
 def _reasons(
     problem: Problem, tasks: Sequence[Task], labels: dict[str, Tensor], config: RunConfig, device: torch.device
 ) -> list[str]:
-    """Why all labels with made-up outputs give no `best` value: those of the first batch again and again, and these
-    a little changed, for either may be what a metric cannot take. Empty where they give one.
+    """Evaluates all labels with made-up outputs, twice.
+
+    The outputs are those of the first batch, repeated; then the same a little changed. A metric may fail with either.
+
+    Returns:
+        For each evaluation why there is no `best` value; "" if there is one.
     """
     problem.model.eval()
     length = len(labels[tasks[0].name])

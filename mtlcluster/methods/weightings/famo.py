@@ -10,14 +10,19 @@ from mtlcluster.methods.weightings.scale_invariant import safe_log
 
 
 class FAMO(Weighting):
-    """Learns weights by which the logarithms of all losses fall at the same rate, from one forward more per step.
+    """Learns weights by which the logarithms of all losses fall at the same rate, with another forward at each step.
 
-    With z = softmax(ξ) and D = L + 1e-8 (the losses' lower bound taken as 0, as its authors do) it minimises
-    c Σ z log D, where c = 1 / Σ (z / D) and z are held constant: the weights c z / D sum to 1. After each step ξ
-    descends along Jᵀ(log D_before − log D_after), J the Jacobian of the softmax, with an Adam of its own, whose weight
-    decay is `gamma`: a task whose loss fell less than the others' gets more weight. All of it is over the active tasks
-    only; for Adam's moments the others' losses did not change, and their ξ stays. Losses must be positive, see
-    `safe_log` in scale_invariant.py; a change that is not finite counts as none.
+    With z = softmax(ξ) and D = L + 1e-8 it minimises c Σ z log D, where c = 1 / Σ (z / D) and z are held constant: the
+    weights c z / D sum to 1. (The losses' lower bound is taken as 0, as its authors do.) After each step ξ descends
+    along Jᵀ(log D_before − log D_after), J the Jacobian of the softmax, with an Adam of its own. So a task whose loss
+    fell less than the others' gets more weight.
+
+    All of it is over the active tasks only; the ξ of the others stays. Losses must be positive, see `safe_log` in
+    scale_invariant.py. A change that is not finite counts as none.
+
+    Args:
+        lr: the learning rate of its Adam.
+        gamma: the weight decay of its Adam.
     """
 
     paper = "Liu et al., FAMO: Fast Adaptive Multitask Optimization, NeurIPS 2023, algorithm 1"

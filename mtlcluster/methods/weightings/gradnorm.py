@@ -11,10 +11,17 @@ from mtlcluster.methods.own_adam import OwnAdam
 class GradNorm(Weighting):
     """Learns weights by which all tasks train at similar rates.
 
-    Minimises Σ |w_i n_i − Ḡ r_i^alpha| over w with an Adam of its own, where n_i = ‖∇L_i‖ at the last shared layer's
-    weight, Ḡ the mean of the w_i n_i and r_i = (L_i / L_i(0)) over its mean; the target is held constant, and since
-    ‖∇(w_i L_i)‖ = w_i n_i, the gradient is n_i · sign(w_i n_i − Ḡ r_i^alpha). After each step the active weights are
-    scaled so that Σ w = T over all tasks; they stay above 1e-6. L_i(0) is the first loss seen.
+    Minimises Σ |w_i n_i − Ḡ r_i^alpha| over w with an Adam of its own. n_i = ‖∇L_i‖ at the weight of the last shared
+    layer (see MultiTaskModel.last_shared_layer), Ḡ is the mean of the w_i n_i, and r_i = (L_i / L_i(0)) over its mean.
+    The target Ḡ r_i^alpha is held constant, and ‖∇(w_i L_i)‖ = w_i n_i, so the gradient is n_i · sign(w_i n_i − Ḡ
+    r_i^alpha).
+
+    After each step the active weights are scaled so that Σ w = T over all tasks; they stay above 1e-6. L_i(0) is the
+    first loss that was seen.
+
+    Args:
+        alpha: how strongly tasks that train slowly are favoured; 0 makes all gradients equally long.
+        lr: the learning rate of its Adam.
     """
 
     paper = "Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing, ICML 2018, algorithm 1"
