@@ -18,11 +18,12 @@ from mtlcluster.worker.slots import JobRoom
 from mtlcluster.worker.status_file import say
 from mtlcluster.worker.worker import Listener, Worker, accepted
 
-ANSWER = 60.0  # seconds that Slurm may take to answer
+SLURM_TIMEOUT = 60.0  # seconds that Slurm may take to answer
+PAUSES = (0, 2, 5)  # seconds before each attempt to be requeued
 
 
 def main() -> None:
-    """Ends with 1 if a run has failed. If some are unfinished it asks Slurm for a requeue, and ends with 0."""
+    """Ends with 0 if all runs are done, or if some are unfinished and the job is requeued; else with 1."""
     listener = Listener()
     sweep, submission, at_once = Sweep(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
     folder = sweep.submission_folder(submission)
@@ -42,24 +43,26 @@ def main() -> None:
 
 
 def slurm_job_id() -> str:
+    """This job's id, such as `12`, or `12_3` in an array."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def _number_in_array() -> int:
-    """Which job of the submission this is."""
+    """The number of this job among those of its submission."""
     return int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
 
 
 def requeue() -> bool:
     """Asks Slurm to put this job back into the queue. Returns whether it will.
 
-    A job that was cancelled stays so, even if a signal for another reason came before; one that Slurm ends at its time
-    limit is requeued. If Slurm gives no answer to that question, it is asked for the requeue nevertheless. (It requeues
-    by itself only the jobs that it has to kill: one that ends by itself after a TERM has completed.)
+    A job that was cancelled is not requeued, even if an earlier signal had another reason. If Slurm does not answer
+    whether it was, the requeue is asked for nevertheless.
+
+    By itself Slurm requeues only the jobs that it has to kill. This one ends before, which Slurm takes for completed.
     """
     job = slurm_job_id()
-    for pause in (0, 2, 5):
+    for pause in PAUSES:
         time.sleep(pause)
         if _is_ending(job):
             return False
@@ -71,7 +74,7 @@ def requeue() -> bool:
 def _is_ending(job: str) -> bool:
     """Whether Slurm is ending the job for another reason than its time limit.
 
-    squeue would not do: the user's variables can filter its answers, those of scontrol not.
+    (squeue can't be asked: the user's variables may filter its answers.)
     """
     shown = _slurm("scontrol", "--oneliner", "show", "job", job) or ""
     found = re.search(r"\bJobState=(\w+) Reason=(\w+)", shown)
@@ -81,7 +84,7 @@ def _is_ending(job: str) -> bool:
 def _slurm(*command: str) -> str | None:
     """What the command prints. None, and a line in the job's output, if it fails."""
     try:
-        return run_slurm(*command, timeout=ANSWER)
+        return run_slurm(*command, timeout=SLURM_TIMEOUT)
     except SchedulerError as error:
         say(str(error))
         return None

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -170,9 +171,7 @@ def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def machine() -> dict[str, str]:
     """What must be the same for the same computation to have the same result, bit for bit."""
-    import torch
-
-    return {"torch": torch.__version__, "machine": platform.machine()}
+    return {"torch": version("torch"), "machine": platform.machine()}
 
 
 def main() -> None:

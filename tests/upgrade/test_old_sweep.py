@@ -53,7 +53,7 @@ class OldSweep:
             status = self.status(state)
             return status.submission == submission and status.state in (*states, "failed", "done")
 
-        wait_for(reached, f"{self.run(state).name} to end", seconds=90)
+        wait_for(reached, f"{self.run(state).name} to end", seconds=150)
         assert self.status(state).state in states, self.status(state)
         return self.status(state)
 
