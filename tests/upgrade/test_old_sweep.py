@@ -125,6 +125,20 @@ def test_retried_on_slurm_it_ends_as_if_left_alone(old, slurm):
     assert len(read_history(old.run("cancelled on Slurm") / "history.pkl")["info"]["attempts"]) == 2
 
 
+def test_todays_code_goes_on_from_its_checkpoint_as_the_old_code_would(old, monkeypatch):
+    """A run keeps its code; but `train` on a run's folder uses today's."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = old.run("cancelled")
+    (run / "history.pkl").unlink()
+    program = (
+        "import sys; from pathlib import Path; from mtlcluster.training.train import load_run, train; "
+        "config, build = load_run(Path(sys.argv[1])); train(build, config, Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(run)], cwd=old.project, check=True)
+    old.assert_as_undisturbed("cancelled")
+    assert len(read_history(run / "history.pkl")["info"]["attempts"]) == 2
+
+
 def test_its_best_checkpoint_is_evaluated(old, tmp_path):
     old("evaluate", f"old/{old.run('done').name}", "--out", str(tmp_path / "predictions.csv"), "--yes")
     found, expected = (path / "predictions.csv" for path in (tmp_path, old.expected))
