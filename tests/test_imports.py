@@ -32,19 +32,20 @@ MAY_IMPORT = {
     "data": "errors progress sweep",
     "methods": "errors problem pydantic_errors python_file",
     "config": "errors methods pydantic_errors python_file sweep",
-    "training": "_version config csv_text data errors methods problem progress pydantic_errors sweep terminal",
+    "training": "_version config csv_text data errors methods problem processes progress pydantic_errors sweep terminal",
     # The user's side: many runs, here and on other clusters, and what has become of them.
     "launch": "_entry config errors methods printable processes progress pydantic_errors sweep terminal worker",
     "collect": "_version config csv_text errors printable progress sweep terminal",
     "remote": "_entry config errors launch printable processes progress sweep",
     # What a user meets first.
     "__init__": "_version data methods problem training",
-    "cli": "_version collect config data errors launch methods printable processes remote sweep terminal training",
+    "command_line": "config errors launch printable remote sweep terminal",
+    "cli": "_version collect command_line config data errors launch methods processes remote terminal training",
     "__main__": "cli",
 }
 EXPORTED = [
-    "MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Task", "TensorData", "gradient", "pad", "schedule",
-    "train", "weighting",
+    "Active", "Context", "Gradient", "MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Schedule", "Task",
+    "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
 ]  # fmt: skip
 
 
