@@ -9,6 +9,7 @@ from pathlib import Path
 from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
+from mtlcluster.config.run import read_sweep_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
@@ -26,13 +27,13 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, say: Say) -> Subm
     """Submits a grid to one cluster that is not remote.
 
     Args:
-        grid: the grid.
-        runs_folder: where the sweep's folder is, or will be made.
-        cluster: the cluster's name; None for the usual one, see choose_cluster.
-        say: gets lines for the user.
+        grid: The grid.
+        runs_folder: Where the sweep's folder is, or will be made.
+        cluster: The cluster's name; None for the usual one, see choose_cluster.
+        say: Gets lines for the user.
 
     Raises:
-        UserError: the cluster can't take the runs, or the folder can't be written or belongs to another job.
+        UserError: The cluster can't take the runs, or the folder can't be written or belongs to another job.
         SchedulerError: Slurm refuses.
     """
     chosen, sweep = choose_cluster(cluster, grid), sweep_of(grid, runs_folder)
@@ -88,7 +89,7 @@ def _look_at_left(found: run_folders.Sorted, result: Submitted) -> None:
         if run.state in TO_RETRY:
             folder, resources = result.sweep.run(run.run), found.left[run.run].config.resources
             try:
-                config = run_folders.read_config(folder)
+                config = read_sweep_run_config(folder.config)
             except UserError as error:
                 result.unreadable[run.run] = str(error)
                 continue

@@ -254,10 +254,12 @@ class Everywhere:
 
     def _kept_codes(self, names: list[str]) -> set[str]:
         """The code that the runs began with, as far as it is here."""
-        from mtlcluster.launch.run_folders import read_config
+        from mtlcluster.config.run import read_sweep_run_config
 
         here = [run for run in map(self.sweep.run, names) if run.config.exists()]
-        return {code for run in here if (self.sweep.code / (code := read_config(run).origin.code)).is_dir()}
+        return {
+            code for run in here if (self.sweep.code / (code := read_sweep_run_config(run.config).origin.code)).is_dir()
+        }
 
     def _take(self, replies: dict[str, Any]) -> list[Any]:
         """Takes in what was answered; raises ClusterError where something could not be."""

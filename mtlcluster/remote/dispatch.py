@@ -41,9 +41,9 @@ class Share:
     """The runs of the grid on one cluster.
 
     Attributes:
-        cluster: the cluster.
-        there: runs that have or had a job there.
-        wanted: runs that are to get a job there: new ones, and others that never had one.
+        cluster: The cluster.
+        there: Runs that have or had a job there.
+        wanted: Runs that are to get a job there: new ones, and others that never had one.
     """
 
     cluster: Cluster
@@ -55,14 +55,14 @@ def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet:
     """Submits a grid to clusters, wherever they are.
 
     Args:
-        grid: the grid.
-        runs_folder: where the sweep's folder is, or will be made.
-        names: the clusters' names; None for the usual one, see choose_cluster.
-        fleet: the remote clusters, which may have runs of this sweep.
-        say: gets lines for the user.
+        grid: The grid.
+        runs_folder: Where the sweep's folder is, or will be made.
+        names: The clusters' names; None for the usual one, see choose_cluster.
+        fleet: The remote clusters, which may have runs of this sweep.
+        say: Gets lines for the user.
 
     Raises:
-        UserError, ClusterError, SchedulerError: see `submit`, and launch.submit.
+        UserError, ClusterError, SchedulerError: See `submit`, and launch.submit.
     """
     targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
@@ -98,8 +98,8 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     """Gives each run of the grid that no cluster has to one of `targets`.
 
     Raises:
-        UserError: grid, folder or data are wrong. Nothing was written or sent.
-        ClusterError: a target can't be reached; nothing was written or sent. Or a target failed later; then the other
+        UserError: Grid, folder or data are wrong. Nothing was written or sent.
+        ClusterError: A target can't be reached; nothing was written or sent. Or a target failed later; then the other
             targets have got their runs.
     """
     sweep = sweep_of(grid, runs_folder)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mtlcluster import _entry
 from mtlcluster.config.job_file import JobFile, asked_code, parse_job
+from mtlcluster.config.run import read_sweep_run_config
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code import project, snapshot
 from mtlcluster.launch.code.snapshot import Snapshot
-from mtlcluster.launch.run_folders import read_config
 from mtlcluster.launch.sweep_file import read_sweep_file, source_of
 from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
@@ -78,7 +78,7 @@ class CurrentCode:
         places = {name: Path(place) for name, place in self.source.methods.items()}
         found = set()
         for name in names:
-            method = read_config(self.sweep.run(name)).method
+            method = read_sweep_run_config(self.sweep.run(name).config).method
             for file in own_files(method):
                 if file.name not in places:
                     raise UserError(
@@ -97,11 +97,11 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
     """A sentence about runs to retry, if the project's code has changed since they began. Else no sentence.
 
     Args:
-        sweep: their sweep.
-        codes: the hashes of the code that they began with.
-        unsaved: how many of them have no checkpoint.
-        saved: how many of them have one.
-        options: more options for the command that the sentence gives.
+        sweep: Their sweep.
+        codes: The hashes of the code that they began with.
+        unsaved: How many of them have no checkpoint.
+        saved: How many of them have one.
+        options: More options for the command that the sentence gives.
     """
     now = CurrentCode(sweep)
     if not codes or not now.is_here:
