@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "data": "errors progress sweep",
     "methods": "errors problem pydantic_errors python_file",
     "config": "errors methods pydantic_errors python_file sweep",
-    "training": "_version config csv_text data errors methods problem processes progress pydantic_errors sweep terminal",
+    "training": (
+        "_version config csv_text data errors methods problem processes progress pydantic_errors sweep terminal"
+    ),
     # The user's side: many runs, here and on other clusters, and what has become of them.
     "launch": "_entry config errors methods printable processes progress pydantic_errors sweep terminal worker",
     "collect": "_version config csv_text errors printable progress sweep terminal",

@@ -1,5 +1,5 @@
-"""What sbatch, or a site's own sbatch, says of a job that it has submitted: the job is known by its id, whatever stands
-around it, and a submission that succeeded is never reported as failed.
+"""The output of sbatch, or of a site's own sbatch: the id of the job is found, whatever stands around it, and a
+submission that succeeded is never reported as failed.
 """
 
 import shutil
