@@ -61,7 +61,7 @@ def find_run(runs_folder: Path, text: str) -> Path:
         return Path(text).resolve()
     sweep_name, slash, part = text.rstrip("/").rpartition("/")
     if slash and Path(text).is_dir() and sweep_name not in {sweep.name for sweep in sweeps(runs_folder)}:
-        raise UserError(f"{text} is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN")
+        raise UserError(f"{text} is not the folder of a run: it has no config.yaml; name a run, or SWEEP/RUN")
     if slash:
         sweep = find_sweep(runs_folder, sweep_name)
         names = [run.name for run in sweep.runs()]
@@ -95,5 +95,5 @@ def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: b
     if parts and refused:
         reasons = {"done": "is done; --restart trains it from scratch"}
         why = [f"{run.run} {reasons.get(run.state, f'is {run.state}; cancel it first')}" for run in refused]
-        raise UserError(f"not to be retried:{listing(why)}")
+        raise UserError(f"these runs can't be retried:{listing(why)}")
     return [run for run in chosen if run.state in admitted]

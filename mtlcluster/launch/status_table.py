@@ -265,7 +265,7 @@ def remark(run: RunStatus) -> str:
         return run.error
     if run.state == "lost":
         said = f" ({run.scheduler})" if run.scheduler else ""
-        return f"its job is gone{said}, and it never ended"
+        return f"its job is gone{said}, but the run had not ended"
     notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]  # done: only missing results
     return notes[-1] if notes else ""
 

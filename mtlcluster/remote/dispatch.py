@@ -77,7 +77,7 @@ def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submit
     refuse_impossible(cluster, sweep, grid)
     with writing(sweep, say):
         if sweep.clusters.is_dir():
-            raise UserError(f"another submit of {sweep.name} has begun meanwhile; run the command again")
+            raise UserError(f"another submit of {sweep.name} has begun in the meantime; run the command again")
         return submit_grid(sweep, grid, cluster, say)
 
 
@@ -110,11 +110,11 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     before = _grid_time(sweep)
     found, unheard = _ask(grid, sweep, targets, fleet, adapted)
     for name, why in unheard.items():
-        last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
+        last = "its runs are assumed to be as they were last" if found[name] else "nothing is known about its runs"
         say(f"{why}; {last}")
     with writing(sweep, say):
         if _grid_time(sweep) != before:  # the answers may be out of date
-            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
+            raise UserError(f"another submit of {sweep.name} has finished in the meantime; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
@@ -211,7 +211,7 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
     if reply["missing"]:
         listed = "".join(f"\n  {path} ({paths[path]})" for path in reply["missing"])
         raise UserError(
-            f"{cluster} has not got the data that the grid names:{listed}\n"
+            f"{cluster} does not have the data that the grid names:{listed}\n"
             f"copy them there, or say under `data:` of {cluster} in the cluster file where they are"
         )
 

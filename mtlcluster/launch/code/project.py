@@ -142,7 +142,7 @@ def _size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}; it is to go into the code of the runs") from None
+        raise UserError(f"{file}: {error.strerror or error}; it should go into the code of the runs") from None
 
 
 def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
@@ -165,5 +165,5 @@ def _used_in_place(imports: Imports) -> list[str]:
     library = Path(mtlcluster.__file__).parents[1]  # of which the runs have a copy
     if entries := [entry for entry in users() if Path(entry) != library]:
         where = os.pathsep.join(entries)
-        said.append(f"PYTHONPATH is kept behind the code of runs here, which use it as it is when they run: {where}")
+        said.append(f"PYTHONPATH stays behind the code of the runs, which use it as it is when they run: {where}")
     return said

@@ -245,5 +245,5 @@ def test_what_no_snapshot_holds_is_named(project, make_grid, tmp_path, monkeypat
     assert f"mylab ({tmp_path / 'lab' / 'src' / 'mylab'}) is installed in editable mode" in text
     assert "mylab_flat" in text
     assert "numpy" not in text
-    assert "PYTHONPATH is kept behind the code of runs here" in text
+    assert "PYTHONPATH stays behind the code of the runs" in text
     assert str(tmp_path / "shared") in text
