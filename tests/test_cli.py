@@ -57,7 +57,10 @@ def test_starts_without_anything_heavy(tmp_path, verb):
         (["status", "--watch"], "--watch needs a terminal; without one, repeat `mtlcluster status`"),
         (["status", "--watch", "--json"], "--json and --watch don't go together"),
         (["evaluate", ""], "expected the name of a run, found nothing"),
-        (["evaluate", "./digits/"], "./digits/ is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN"),
+        (
+            ["evaluate", "./digits/"],
+            "./digits/ is not the folder of a run: it has no config.yaml; name a run, or SWEEP/RUN",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, arguments, message):

@@ -23,7 +23,7 @@ def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
         The runs as they are then.
 
     Raises:
-        SchedulerError: a job could not be cancelled. The workers have been asked to stop all the same.
+        SchedulerError: A job could not be cancelled. The workers have been asked to stop all the same.
     """
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}

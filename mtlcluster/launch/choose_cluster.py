@@ -17,7 +17,7 @@ def choose_cluster(name: str | None, grid: Grid) -> Cluster:
     """The cluster called `name`, else the one that the grid names, else Slurm if it is installed, else this machine.
 
     Raises:
-        UserError: there is no such cluster, or it takes no jobs now. If Slurm is installed but does not answer, this is
+        UserError: There is no such cluster, or it takes no jobs now. If Slurm is installed but does not answer, this is
             a login node, which must not train in its place.
     """
     if name := name or grid.file.cluster:
@@ -51,11 +51,11 @@ def refuse_impossible_runs(
     A job of fewer of these runs asks for no more, so this also holds if only some of them need a job.
 
     Args:
-        cluster: where they are to be submitted.
-        sweep: their sweep.
-        wanted: the resources of each run.
-        packing: how they share jobs.
-        asked_in: the file that asks for these resources.
+        cluster: Where they are to be submitted.
+        sweep: Their sweep.
+        wanted: The resources of each run.
+        packing: How they share jobs.
+        asked_in: The file that asks for these resources.
     """
     units = [Unit("", resources, "") for resources in wanted]
     for array in pack(units, packing, largest_array=len(units)):

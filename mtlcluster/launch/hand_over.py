@@ -29,15 +29,15 @@ class Submitted:
     """What a submission did. Runs are named as their folders.
 
     Attributes:
-        sweep: the sweep.
-        cluster: the names of the clusters that got jobs.
-        new: runs whose folders were made now.
-        there: runs of the grid that had a folder before.
-        submitted: runs that got a job now: the new ones, and others that had none.
-        left: runs that were there and were left alone, by their state.
-        job_ids: the jobs.
-        notes: what the user should know, a line each.
-        unreadable: runs that were left out, and why; the reason names the file.
+        sweep: The sweep.
+        cluster: The names of the clusters that got jobs.
+        new: Runs whose folders were made now.
+        there: Runs of the grid that had a folder before.
+        submitted: Runs that got a job now: the new ones, and others that had none.
+        left: Runs that were there and were left alone, by their state.
+        job_ids: The jobs.
+        notes: What the user should know, a line each.
+        unreadable: Runs that were left out, and why; the reason names the file.
     """
 
     sweep: Sweep
@@ -92,7 +92,7 @@ def hand_over(sweep: Sweep, cluster: Cluster, units: Sequence[Unit], packing: Pa
     """Submits runs to a cluster, and adds to `result` what was submitted.
 
     Raises:
-        SchedulerError: the cluster's executor refused; what was submitted before stays submitted.
+        SchedulerError: The cluster's executor refused; what was submitted before stays submitted.
     """
     if not units:
         return

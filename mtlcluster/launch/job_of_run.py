@@ -18,10 +18,10 @@ class Job(NamedTuple):
     """A run's job.
 
     Attributes:
-        submission: the id of the submission that was accepted; "" if there is none.
-        cluster: the cluster's name.
-        id: the job's id; "" if it is not known.
-        time: when it was submitted, in Unix seconds; 0 if that is not known.
+        submission: The id of the submission that was accepted; "" if there is none.
+        cluster: The cluster's name.
+        id: The job's id; "" if it is not known.
+        time: When it was submitted, in Unix seconds; 0 if that is not known.
     """
 
     submission: str = ""

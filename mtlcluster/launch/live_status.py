@@ -30,9 +30,9 @@ def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str
     """Redraws the table in place.
 
     Args:
-        look: returns the runs as they are now.
-        until_ended: whether to return once all runs have ended; otherwise only Ctrl-C ends it.
-        unreachable: returns the clusters that could not be asked at the last look, and why.
+        look: Returns the runs as they are now.
+        until_ended: Whether to return once all runs have ended; otherwise only Ctrl-C ends it.
+        unreachable: Returns the clusters that could not be asked at the last look, and why.
     """
     from rich.live import Live
 

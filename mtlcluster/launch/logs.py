@@ -26,12 +26,12 @@ def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
     """The run whose log is shown.
 
     Args:
-        sweep: the sweep's name, for messages.
-        runs: its runs.
-        part: a name or a part of one. None: the only run, or the only one that runs, or the only one that failed.
+        sweep: The sweep's name, for messages.
+        runs: Its runs.
+        part: A name or a part of one. None: the only run, or the only one that runs, or the only one that failed.
 
     Raises:
-        UserError: no run is meant, or several are; the message lists them.
+        UserError: No run is meant, or several are; the message lists them.
     """
     runs = meant(sweep, runs, [part] if part else [])
     if not runs:
@@ -78,10 +78,10 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
     """Writes what is added to a run's log until the run has ended.
 
     Args:
-        sweep: the sweep.
-        name: the run.
-        position: where to begin, in bytes.
-        write: gets the text.
+        sweep: The sweep.
+        name: The run.
+        position: Where to begin, in bytes.
+        write: Gets the text.
 
     Returns:
         How the run ended.

@@ -24,8 +24,8 @@ class Packing(NamedTuple):
     """How runs share jobs.
 
     Attributes:
-        runs_per_job: the runs that one job trains, the last job perhaps fewer.
-        at_once: how many of them it trains at the same time.
+        runs_per_job: The runs that one job trains, the last job perhaps fewer.
+        at_once: How many of them it trains at the same time.
     """
 
     runs_per_job: int
@@ -46,10 +46,10 @@ class Array:
     """Jobs that are submitted together.
 
     Attributes:
-        code: the hash of their code, as in code/<hash>/.
-        resources: what one run needs.
-        at_once: how many runs a job trains at the same time.
-        jobs: the names of the runs of each job.
+        code: The hash of their code, as in code/<hash>/.
+        resources: What one run needs.
+        at_once: How many runs a job trains at the same time.
+        jobs: The names of the runs of each job.
     """
 
     code: str

@@ -29,13 +29,13 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, say: Say) -> Submitt
     now: what has stopped it may have been mended.
 
     Args:
-        sweep: their sweep.
-        names: the runs.
-        restart: whether all of them begin anew, with the code as it is now.
-        say: gets lines for the user.
+        sweep: Their sweep.
+        names: The runs.
+        restart: Whether all of them begin anew, with the code as it is now.
+        say: Gets lines for the user.
 
     Raises:
-        UserError: a run has a job by now, or its cluster or its code is not there.
+        UserError: A run has a job by now, or its cluster or its code is not there.
         SchedulerError: Slurm refuses.
     """
     sweep = Sweep(sweep.folder.absolute())
@@ -68,14 +68,14 @@ def resubmit_runs(
     """Submits runs that have ended once more, with their sweep locked.
 
     Args:
-        sweep: their sweep.
-        configs: their configurations, by run.
-        clusters: where each of them is submitted, by run.
-        code: the hash of the code for runs that begin anew; it is in code/<hash>/. "" if they keep what they have.
-        restart: whether all runs begin anew. Otherwise only those begin anew that have saved nothing.
+        sweep: Their sweep.
+        configs: Their configurations, by run.
+        clusters: Where each of them is submitted, by run.
+        code: The hash of the code for runs that begin anew; it is in code/<hash>/. "" if they keep what they have.
+        restart: Whether all runs begin anew. Otherwise only those begin anew that have saved nothing.
 
     Raises:
-        UserError: a run has a job, or its code is damaged and can't be mended.
+        UserError: A run has a job, or its code is damaged and can't be mended.
         SchedulerError: Slurm refuses.
     """
     close_interrupted(sweep)
@@ -148,11 +148,11 @@ def _notes_on_code(
     """Lines about the runs that take the code as it is now, and about those that keep other code.
 
     Args:
-        sweep: their sweep.
-        configs: their configurations, by run.
-        anew: the runs that have saved nothing.
-        code: the hash of the code as it is now; "" if it is not here.
-        remarks: what the user should know about that code.
+        sweep: Their sweep.
+        configs: Their configurations, by run.
+        anew: The runs that have saved nothing.
+        code: The hash of the code as it is now; "" if it is not here.
+        remarks: What the user should know about that code.
     """
     taken = sum(configs[name].origin.code != code for name in anew) if code else 0
     notes = [f"{taken:,} of them with the code as it is now, because nothing had been saved", *remarks] if taken else []

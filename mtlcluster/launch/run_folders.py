@@ -23,10 +23,10 @@ class Sorted:
     """The runs of a grid by what must be done with them. The keys are the names of their folders.
 
     Attributes:
-        new: they have no folder yet.
-        unsent: they have a folder, but never had a job.
-        interrupted: they were trained before, and their last submission failed.
-        left: they have or had their job, and are left alone.
+        new: They have no folder yet.
+        unsent: They have a folder, but never had a job.
+        interrupted: They were trained before, and their last submission failed.
+        left: They have or had their job, and are left alone.
     """
 
     new: dict[str, PlannedRun] = field(default_factory=dict)
@@ -65,9 +65,10 @@ def units(found: Sorted, code: str, before: dict[str, SweepRunConfig]) -> list[U
     """The runs that need a job.
 
     Args:
-        found: the runs of a grid.
-        code: the hash of the code of those that have not been trained.
-        before: the configurations of the interrupted ones, which keep their code. The others of them are left out.
+        found: The runs of a grid.
+        code: The hash of the code of those that have not been trained.
+        before: The configurations of the interrupted runs, which keep their code. An interrupted run that is missing
+            here is left out.
     """
     fresh = [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()]
     return fresh + [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in before.items()]
@@ -155,10 +156,10 @@ def update_config(
     """Gives a run that has ended other code or resources, and writes config.yaml if that changes it.
 
     Args:
-        run: the run.
-        config: its configuration, as it is in config.yaml.
-        code: the hash of other code; "" to keep its own.
-        resources: other resources; None to keep its own.
+        run: The run.
+        config: Its configuration, as it is in config.yaml.
+        code: The hash of other code; "" to keep its own.
+        resources: Other resources; None to keep its own.
 
     Returns:
         The configuration as it is now.

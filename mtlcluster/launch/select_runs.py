@@ -14,12 +14,12 @@ def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
     """The run names that the user means.
 
     Args:
-        sweep: the sweep's name, for messages.
-        names: the names of its runs.
-        parts: what the user wrote: names, names without their hash, or parts that only one name has.
+        sweep: The sweep's name, for messages.
+        names: The names of its runs.
+        parts: What the user wrote: names, names without their hash, or parts that only one name has.
 
     Raises:
-        UserError: no name has a part, or several have it.
+        UserError: No name has a part, or several have it.
     """
     return list(dict.fromkeys(_one(sweep, names, part) for part in parts))
 
@@ -49,11 +49,11 @@ def find_run(runs_folder: Path, text: str) -> Path:
     """The folder of one run.
 
     Args:
-        runs_folder: where the sweeps are.
-        text: a path, SWEEP/RUN, a name with or without its hash, or a part that only one name has.
+        runs_folder: Where the sweeps are.
+        text: A path, SWEEP/RUN, a name with or without its hash, or a part that only one name has.
 
     Raises:
-        UserError: no run is meant, or several are; the message lists them.
+        UserError: No run is meant, or several are; the message lists them.
     """
     if not text:
         raise UserError("expected the name of a run, found nothing")
@@ -61,7 +61,7 @@ def find_run(runs_folder: Path, text: str) -> Path:
         return Path(text).resolve()
     sweep_name, slash, part = text.rstrip("/").rpartition("/")
     if slash and Path(text).is_dir() and sweep_name not in {sweep.name for sweep in sweeps(runs_folder)}:
-        raise UserError(f"{text} is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN")
+        raise UserError(f"{text} is not the folder of a run: it has no config.yaml; name a run, or SWEEP/RUN")
     if slash:
         sweep = find_sweep(runs_folder, sweep_name)
         names = [run.name for run in sweep.runs()]
@@ -81,13 +81,13 @@ def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: b
     """The runs to retry: those that failed, were lost or were cancelled.
 
     Args:
-        sweep: the sweep's name, for messages.
-        runs: its runs.
-        parts: which of them the user means; all if empty.
-        restart: whether they begin from scratch. A run that is done may be named then, too.
+        sweep: The sweep's name, for messages.
+        runs: Its runs.
+        parts: Which of them the user means; all if empty.
+        restart: Whether they begin from scratch. A run that is done may be named then, too.
 
     Raises:
-        UserError: the user names a run that needs no retry.
+        UserError: The user names a run that needs no retry.
     """
     admitted = (*TO_RETRY, "done") if restart and parts else TO_RETRY
     chosen = meant(sweep, runs, parts)
@@ -95,5 +95,5 @@ def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: b
     if parts and refused:
         reasons = {"done": "is done; --restart trains it from scratch"}
         why = [f"{run.run} {reasons.get(run.state, f'is {run.state}; cancel it first')}" for run in refused]
-        raise UserError(f"not to be retried:{listing(why)}")
+        raise UserError(f"these runs can't be retried:{listing(why)}")
     return [run for run in chosen if run.state in admitted]

@@ -89,11 +89,11 @@ def overview(
     """The output of `status`: for each sweep its table, its summary and the next commands.
 
     Args:
-        runs: the runs.
-        width: of the terminal, in characters; None if there is no terminal.
-        everything: whether to show every run, however many there are.
-        options: options that the next commands need, such as ` --runs DIR`.
-        unreachable: the clusters that could not be asked, and why.
+        runs: The runs.
+        width: Of the terminal, in characters; None if there is no terminal.
+        everything: Whether to show every run, however many there are.
+        options: Options that the next commands need, such as ` --runs DIR`.
+        unreachable: The clusters that could not be asked, and why.
     """
     few = everything or len(runs) <= MANY
     for i, (sweep, members) in enumerate(by_sweep(runs).items()):
@@ -265,7 +265,7 @@ def remark(run: RunStatus) -> str:
         return run.error
     if run.state == "lost":
         said = f" ({run.scheduler})" if run.scheduler else ""
-        return f"its job is gone{said}, and it never ended"
+        return f"its job is gone{said}, but the run had not ended"
     notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]  # done: only missing results
     return notes[-1] if notes else ""
 

@@ -27,13 +27,13 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, say: Say) -> Subm
     """Submits a grid to one cluster that is not remote.
 
     Args:
-        grid: the grid.
-        runs_folder: where the sweep's folder is, or will be made.
-        cluster: the cluster's name; None for the usual one, see choose_cluster.
-        say: gets lines for the user.
+        grid: The grid.
+        runs_folder: Where the sweep's folder is, or will be made.
+        cluster: The cluster's name; None for the usual one, see choose_cluster.
+        say: Gets lines for the user.
 
     Raises:
-        UserError: the cluster can't take the runs, or the folder can't be written or belongs to another job.
+        UserError: The cluster can't take the runs, or the folder can't be written or belongs to another job.
         SchedulerError: Slurm refuses.
     """
     chosen, sweep = choose_cluster(cluster, grid), sweep_of(grid, runs_folder)

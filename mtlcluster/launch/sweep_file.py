@@ -20,9 +20,9 @@ class Source(pydantic.BaseModel, strict=True):
     """Where a grid and its job come from.
 
     Attributes:
-        grid: the grid file.
-        root: the folder that the path of the job is relative to.
-        methods: the files of the user's own methods, by file name, of all submissions.
+        grid: The grid file.
+        root: The folder that the path of the job is relative to.
+        methods: The files of the user's own methods, by file name, of all submissions.
     """
 
     grid: str

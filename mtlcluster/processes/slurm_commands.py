@@ -23,11 +23,11 @@ def run_slurm(*command: str, timeout: float | None = None) -> str:
     """Runs one of Slurm's commands and returns its output.
 
     Args:
-        command: the command and its arguments.
-        timeout: seconds to wait for it; COMMAND_TIMEOUT if not given.
+        command: The command and its arguments.
+        timeout: Seconds to wait for it; COMMAND_TIMEOUT if not given.
 
     Raises:
-        SchedulerError: the command is missing, refuses, or takes too long.
+        SchedulerError: The command is missing, refuses, or takes too long.
     """
     timeout = timeout or COMMAND_TIMEOUT
     environment = without_options(os.environ)

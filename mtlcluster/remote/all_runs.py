@@ -257,9 +257,8 @@ class Everywhere:
         from mtlcluster.config.run import read_sweep_run_config
 
         here = [run for run in map(self.sweep.run, names) if run.config.exists()]
-        return {
-            code for run in here if (self.sweep.code / (code := read_sweep_run_config(run.config).origin.code)).is_dir()
-        }
+        codes = {read_sweep_run_config(run.config).origin.code for run in here}
+        return {code for code in codes if (self.sweep.code / code).is_dir()}
 
     def _take(self, replies: dict[str, Any]) -> list[Any]:
         """Takes in what was answered; raises ClusterError where something could not be."""

@@ -41,9 +41,9 @@ class Share:
     """The runs of the grid on one cluster.
 
     Attributes:
-        cluster: the cluster.
-        there: runs that have or had a job there.
-        wanted: runs that are to get a job there: new ones, and others that never had one.
+        cluster: The cluster.
+        there: Runs that have or had a job there.
+        wanted: Runs that are to get a job there: new ones, and others that never had one.
     """
 
     cluster: Cluster
@@ -55,14 +55,14 @@ def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet:
     """Submits a grid to clusters, wherever they are.
 
     Args:
-        grid: the grid.
-        runs_folder: where the sweep's folder is, or will be made.
-        names: the clusters' names; None for the usual one, see choose_cluster.
-        fleet: the remote clusters, which may have runs of this sweep.
-        say: gets lines for the user.
+        grid: The grid.
+        runs_folder: Where the sweep's folder is, or will be made.
+        names: The clusters' names; None for the usual one, see choose_cluster.
+        fleet: The remote clusters, which may have runs of this sweep.
+        say: Gets lines for the user.
 
     Raises:
-        UserError, ClusterError, SchedulerError: see `submit`, and launch.submit.
+        UserError, ClusterError, SchedulerError: See `submit`, and launch.submit.
     """
     targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
@@ -77,7 +77,7 @@ def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submit
     refuse_impossible(cluster, sweep, grid)
     with writing(sweep, say):
         if sweep.clusters.is_dir():
-            raise UserError(f"another submit of {sweep.name} has begun meanwhile; run the command again")
+            raise UserError(f"another submit of {sweep.name} has begun in the meantime; run the command again")
         return submit_grid(sweep, grid, cluster, say)
 
 
@@ -98,8 +98,8 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     """Gives each run of the grid that no cluster has to one of `targets`.
 
     Raises:
-        UserError: grid, folder or data are wrong. Nothing was written or sent.
-        ClusterError: a target can't be reached; nothing was written or sent. Or a target failed later; then the other
+        UserError: Grid, folder or data are wrong. Nothing was written or sent.
+        ClusterError: A target can't be reached; nothing was written or sent. Or a target failed later; then the other
             targets have got their runs.
     """
     sweep = sweep_of(grid, runs_folder)
@@ -110,11 +110,11 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
     before = _grid_time(sweep)
     found, unheard = _ask(grid, sweep, targets, fleet, adapted)
     for name, why in unheard.items():
-        last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
+        last = "its runs are assumed to be as they were last" if found[name] else "nothing is known about its runs"
         say(f"{why}; {last}")
     with writing(sweep, say):
         if _grid_time(sweep) != before:  # the answers may be out of date
-            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
+            raise UserError(f"another submit of {sweep.name} has finished in the meantime; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
@@ -211,7 +211,7 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
     if reply["missing"]:
         listed = "".join(f"\n  {path} ({paths[path]})" for path in reply["missing"])
         raise UserError(
-            f"{cluster} has not got the data that the grid names:{listed}\n"
+            f"{cluster} does not have the data that the grid names:{listed}\n"
             f"copy them there, or say under `data:` of {cluster} in the cluster file where they are"
         )
 

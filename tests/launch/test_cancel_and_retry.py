@@ -1,4 +1,4 @@
-"""cancel, retry and logs: which runs are meant, what is asked, and what happens to them."""
+"""`cancel`, `retry` and `logs`: which runs the user means, what the user is asked, and what happens to the runs."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""A home that is a link: which of its two paths the batch script and the queue get."""
+"""If the home is a link: which of its two paths the batch script and the queue get."""
 
 from pathlib import Path
 

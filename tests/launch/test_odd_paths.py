@@ -1,5 +1,5 @@
-"""The runs may lie in a folder of any name that Slurm can write into: its patterns (%j), blanks and quotes stand for
-themselves there.
+"""The runs may lie in a folder with any name that Slurm can write into. Patterns of Slurm (%j), blanks and quotes in
+it stand for themselves.
 """
 
 import pytest

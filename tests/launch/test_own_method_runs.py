@@ -1,4 +1,4 @@
-"""A method of one's own through the commands, with the real training process: each run uses the file of its start."""
+"""A user's own method through the commands, with real training: each run uses the file as it was at its submission."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `status` makes of the worker's file, the cancel file and the scheduler's answer."""
+"""The state of a run, derived from the worker's file, the cancel file and the executor's answer."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What `submit` writes and refuses. Its runs are trained by the fake child, on this machine."""
+"""What `submit` writes and refuses. The fake child trains the runs, on this machine."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ AWKWARD = {"weighting": {"name": "static", "weights": {"a": 1e-05, "b": 2.0, "c"
 
 
 def everything(folder):
-    """Every file below `folder`, with its content, but for what Python keeps there while a worker starts."""
+    """Every file below `folder` with its content, without the files that Python writes when a worker starts."""
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path: path.read_bytes() for path in files}
 

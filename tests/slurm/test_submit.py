@@ -1,4 +1,4 @@
-"""Submitting to a real Slurm: refused, split, killed in between, twice at once.
+"""`submit` to a real Slurm: refused, split into arrays, killed half-way, twice at the same time.
 
 Nothing is trained here: the jobs wait in a partition that is down.
 """
@@ -47,7 +47,7 @@ def test_an_array_is_split_where_the_cluster_asks_for_it(slurm, project, make_gr
 
 
 def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_grid):
-    with pytest.raises(UserError, match="two points are the same run"):  # resources are no part of its identity
+    with pytest.raises(UserError, match="two points are the same run"):  # resources do not belong to its identity
         make_grid(**{**FOUR, "grid": {"seed": {"range": 2}, "resources.memory": ["100M", "200M"]}})
     include = [{"seed": 0}, {"seed": 1, "resources.memory": "3G"}, {"seed": 2}]
     scripts = preview(make_grid(**{**FOUR, "grid": {}, "include": include}), project / "runs", "slurm")

@@ -97,11 +97,11 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
     """A sentence about runs to retry, if the project's code has changed since they began. Else no sentence.
 
     Args:
-        sweep: their sweep.
-        codes: the hashes of the code that they began with.
-        unsaved: how many of them have no checkpoint.
-        saved: how many of them have one.
-        options: more options for the command that the sentence gives.
+        sweep: Their sweep.
+        codes: The hashes of the code that they began with.
+        unsaved: How many of them have no checkpoint.
+        saved: How many of them have one.
+        options: More options for the command that the sentence gives.
     """
     now = CurrentCode(sweep)
     if not codes or not now.is_here:

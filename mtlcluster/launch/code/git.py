@@ -40,9 +40,9 @@ class Record:
     """What git says about some code.
 
     Attributes:
-        commits: the text of commit.txt.
-        patches: the changes since the commits, by the name of the file for each.
-        failures: what git could not do, a line each.
+        commits: The text of commit.txt.
+        patches: The changes since the commits, by the name of the file for each.
+        failures: What git could not do, a line each.
     """
 
     commits: str = ""

@@ -27,7 +27,7 @@ def walk(folder: Path) -> Iterator[Path]:
     A link to a folder is followed if that is a package. A folder that may not be read is passed over.
 
     Raises:
-        UserError: there are more files than a project of code would have.
+        UserError: There are more files than a project of code would have.
     """
     seen, looked_at = {folder.resolve()}, 0
     waiting = [folder]
@@ -59,11 +59,11 @@ class Imports:
     """What files import, and what that imports in turn.
 
     Attributes:
-        places: the folders in which modules are looked for.
-        packages: folders that are kept as a whole.
-        modules: single files.
-        editable: installed modules that are used where they are written, by name.
-        followed: the files whose imports were followed.
+        places: The folders in which modules are looked for.
+        packages: Folders that are kept as a whole.
+        modules: Single files.
+        editable: Installed modules that are used where they are written, by name.
+        followed: The files whose imports were followed.
     """
 
     def __init__(self, root: Path, job: Path) -> None:

@@ -24,10 +24,10 @@ class Project:
     """The collected part of a project.
 
     Attributes:
-        files: the contents of the files, by their path in the snapshot.
-        unused: the paths of files in jobs/ that this job does not import.
-        places: the files and folders that they come from.
-        remarks: what the user should know about them, a line each.
+        files: The contents of the files, by their path in the snapshot.
+        unused: The paths of files in jobs/ that this job does not import.
+        places: The files and folders that they come from.
+        remarks: What the user should know about them, a line each.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -43,12 +43,12 @@ def collect(job: JobFile, methods: Iterable[Path] = (), asked: Sequence[Path] = 
     whatever these import from the project, and what the grid asks for.
 
     Args:
-        job: the job.
-        methods: the files of the user's own methods. No two have the same name.
-        asked: the files and folders that the grid asks for.
+        job: The job.
+        methods: The files of the user's own methods. No two have the same name.
+        asked: The files and folders that the grid asks for.
 
     Raises:
-        UserError: a file can't be read, or there is too much.
+        UserError: A file can't be read, or there is too much.
     """
     methods, folder = list(methods), job.root / job.file.parent
     in_jobs = job.file.parts[0] == "jobs"
@@ -90,9 +90,9 @@ def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, 
     """The contents of the files that are code or were asked for, as far as there is room.
 
     Args:
-        root: the project's root.
-        found: the files, each with why it was found: "jobs", "asked" or "".
-        remarks: gets a line about what is left out.
+        root: The project's root.
+        found: The files, each with why it was found: "jobs", "asked" or "".
+        remarks: Gets a line about what is left out.
     """
     left: dict[str, list[str]] = {}
     contents: dict[Path, bytes] = {}
@@ -142,7 +142,7 @@ def _size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}; it is to go into the code of the runs") from None
+        raise UserError(f"{file}: {error.strerror or error}; it should go into the code of the runs") from None
 
 
 def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
@@ -165,5 +165,5 @@ def _used_in_place(imports: Imports) -> list[str]:
     library = Path(mtlcluster.__file__).parents[1]  # of which the runs have a copy
     if entries := [entry for entry in users() if Path(entry) != library]:
         where = os.pathsep.join(entries)
-        said.append(f"PYTHONPATH is kept behind the code of runs here, which use it as it is when they run: {where}")
+        said.append(f"PYTHONPATH stays behind the code of the runs, which use it as it is when they run: {where}")
     return said

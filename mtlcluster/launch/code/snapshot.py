@@ -23,10 +23,10 @@ class Snapshot:
     """Code to keep.
 
     Attributes:
-        hash: identifies its content.
-        files: the contents of its files, by their path inside code/<hash>/.
-        places: the files and folders that they come from.
-        remarks: what the user should know about what is in it and what is not, a line each.
+        hash: Identifies its content.
+        files: The contents of its files, by their path inside code/<hash>/.
+        places: The files and folders that they come from.
+        remarks: What the user should know about what is in it and what is not, a line each.
     """
 
     hash: str
@@ -65,8 +65,8 @@ def keep(snapshot: Snapshot, code: Path) -> list[str]:
     """Writes code/<hash>/, with the sweep locked. If it exists, only what is missing or damaged is written.
 
     Args:
-        snapshot: the code.
-        code: the folder code/ of the sweep.
+        snapshot: The code.
+        code: The folder code/ of the sweep.
 
     Returns:
         What git could not say about it, a line each.
@@ -106,9 +106,9 @@ def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = 
     """Writes missing and damaged files of a snapshot again. The others stay: running jobs may be using them.
 
     Args:
-        folder: code/<hash>/.
-        present: files to take from, by path. Only those count that are as they were.
-        essential: the files that must be there if the snapshot's list is missing.
+        folder: The snapshot, code/<hash>/.
+        present: Files to take from, by path. Only those count that are as they were.
+        essential: The files that must be there if the snapshot's list is missing.
 
     Returns:
         The files that could not be written again.

@@ -30,8 +30,8 @@ class JobState:
     """What an executor says about a job.
 
     Attributes:
-        state: the job waits, runs, or is gone; `unknown` if nobody could be asked.
-        said: the executor's own words, such as `PENDING (Priority)`, `RUNNING` or `TIMEOUT`; may be empty.
+        state: The job waits, runs, or is gone; `unknown` if nobody could be asked.
+        said: The executor's own words, such as `PENDING (Priority)`, `RUNNING` or `TIMEOUT`; may be empty.
     """
 
     state: Literal["queued", "running", "gone", "unknown"]
@@ -43,8 +43,8 @@ class Traces:
     """What a job leaves in the sweep's folder.
 
     Attributes:
-        log: the output of a local worker. It is locked as long as the worker lives.
-        heard: when its worker last wrote, or when the job was submitted, in Unix seconds.
+        log: The output of a local worker. It is locked as long as the worker lives.
+        heard: When its worker last wrote, or when the job was submitted, in Unix seconds.
     """
 
     log: Path
@@ -69,9 +69,9 @@ class Executor(ABC):
     """Something that runs can be handed to. It has no state: what it has submitted stands in submissions.jsonl.
 
     Attributes:
-        name: the name of the cluster on which it works without a cluster file. Its job ids begin with this name and a
+        name: The name of the cluster on which it works without a cluster file. Its job ids begin with this name and a
             colon; only those of Slurm, which are numbers, do not.
-        has_queue: whether a job can wait, before its worker starts, at a controller that others use too. Then a waiting
+        has_queue: Whether a job can wait, before its worker starts, at a controller that others use too. Then a waiting
             job is cancelled there, and the controller is asked less often.
     """
 
@@ -106,18 +106,18 @@ class Executor(ABC):
         `worker.worker.accepted`. This is written after `submit` has returned.
 
         Args:
-            sweep: the sweep, whose folder is locked.
-            submission: the id of the submission; sweep.submission_folder(submission) exists.
-            array: the runs of each job, their code and what they need.
-            cluster: the options of the cluster.
-            say: gets a line about what is odd.
+            sweep: The sweep, whose folder is locked.
+            submission: The id of the submission; sweep.submission_folder(submission) exists.
+            array: The runs of each job, their code and what they need.
+            cluster: The options of the cluster.
+            say: Gets a line about what is odd.
 
         Returns:
             The id of each job, in the order of array.jobs.
 
         Raises:
-            SchedulerError: nothing was submitted; the message says why.
-            Unsettled: something may have been submitted.
+            SchedulerError: Nothing was submitted; the message says why.
+            Unsettled: Something may have been submitted.
         """
 
     def cancel_orphans(self, sweep: Sweep, submission: str) -> list[str]:
@@ -132,8 +132,8 @@ class Executor(ABC):
         """Returns the state of each job. Does not raise: a state may be unknown.
 
         Args:
-            jobs: by id, what there is to see of each job.
-            owners: the ids of the users that may have submitted them, beside the caller.
+            jobs: By id, what there is to see of each job.
+            owners: The ids of the users that may have submitted them, beside the caller.
         """
 
     @abstractmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AWAY = "Slurm does not answer here (is sbatch installed, and its controller up?)"
 SBATCH_TIMEOUT = 120.0  # seconds; a busy controller takes long, and after a timeout it is not known what sbatch did
-SETTLE = "submit again: what there may be of it is cancelled first"
+SETTLE = "submit again: if the job exists, it is cancelled first"
 
 
 class Slurm(Executor):
@@ -124,7 +124,7 @@ def _sbatch(path: Path, comment: str, say: Say) -> str:
     ids = set() if refusal else job_ids(said)
     if ids and len(said.splitlines()) == 1:
         return ids.pop()
-    unclear = refusal or f"sbatch has said {_quoted(said)}"
+    unclear = refusal or f"sbatch printed {_quoted(said)}"
     try:
         found = slurm_queue.with_comment(comment, "--states=all")
     except SchedulerError as error:
@@ -133,7 +133,7 @@ def _sbatch(path: Path, comment: str, say: Say) -> str:
         raise Unsettled(f"{unclear}; {error}; {SETTLE}") from None
     if len(found) > 1:
         slurm_queue.scancel(found)
-        raise SchedulerError(f"sbatch has made several jobs of one, which were cancelled: {', '.join(sorted(found))}")
+        raise SchedulerError(f"sbatch made several jobs of one; they were cancelled: {', '.join(sorted(found))}")
     if found and found != ids:
         say(f"{unclear}; its job was found in the queue: {', '.join(found)}")
     if len(found := found or ids) == 1:  # not in the queue if the site changes comments

@@ -125,7 +125,7 @@ def defaults_for(wanted: Resources, cluster: Cluster) -> dict[str, str]:
     stated = {name for name in DEFAULTS if getattr(wanted, name, None) or getattr(cluster.options, name, None)}
     found = {name: os.environ.get(DEFAULTS[name], "").strip() for name in DEFAULTS.keys() - stated}
     if broken := sorted(DEFAULTS[name] for name, value in found.items() if not value.isprintable()):
-        raise UserError(f"{', '.join(broken)}: holds a line break or another character that is no text; unset it")
+        raise UserError(f"{', '.join(broken)}: contains a line break or a control character; unset it")
     return {name: found[name] for name in DEFAULTS if found.get(name)}
 
 

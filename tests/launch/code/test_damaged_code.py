@@ -1,4 +1,4 @@
-"""A damaged code/<hash>/, as file systems leave it that purge old files: repaired, or named before anything is lost."""
+"""A damaged code/<hash>/, as a file system leaves it that purges old files: repaired, or refused before a loss."""
 
 import fcntl
 import os
@@ -37,7 +37,7 @@ def garbled_list(code: Path) -> None:
 
 
 def instead(make, *names: str):
-    """Something else where a file or a folder was."""
+    """Puts something else in the place of files or folders."""
 
     def damage(code: Path) -> None:
         for path in [code / name for name in names]:
@@ -67,7 +67,7 @@ DAMAGES = {
 
 @pytest.fixture
 def kept(project, make_grid) -> tuple[Sweep, Path]:
-    """A sweep whose code has been kept, and that code."""
+    """A sweep and the folder of its code."""
     (project / "helper").mkdir()
     (project / "helper" / "__init__.py").write_text("from . import inner")
     (project / "helper" / "inner.py").write_text("X = 1  # and more")
@@ -81,7 +81,7 @@ def kept(project, make_grid) -> tuple[Sweep, Path]:
 
 
 def mend(sweep: Sweep, code: Path) -> None:
-    """As retry, evaluate and replay do before they use it."""
+    """Repairs the code, as retry, evaluate and replay do before they use it."""
     from mtlcluster.launch.code import changes
 
     changes.mend(sweep, [code.name])

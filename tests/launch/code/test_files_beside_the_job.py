@@ -1,4 +1,4 @@
-"""Files beside the job: what may be data or credentials is not copied unasked, and what is copied is named."""
+"""Files beside the job: possible data and credentials are copied only if asked for; the user is told what is copied."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Where Slurm is installed but its controller does not answer, a plain `submit` trains nothing on that login node."""
+"""If Slurm is installed but its controller does not answer, a plain `submit` trains nothing on that login node."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ def program(folder, name, text):
 
 @pytest.fixture
 def slurm_conf_of_nobody(tmp_path):
-    """A configuration that is right, of a controller that has gone."""
+    """A correct configuration whose controller is gone."""
     conf = tmp_path / "slurm.conf"
     conf.write_text(f"ClusterName=c\nSlurmctldHost={socket.gethostname()}(127.0.0.1)\nSlurmctldPort=1\nNodeName=n1\n")
     return conf

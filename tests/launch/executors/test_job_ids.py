@@ -1,5 +1,5 @@
-"""What sbatch, or a site's own sbatch, says of a job that it has submitted: the job is known by its id, whatever stands
-around it, and a submission that succeeded is never reported as failed.
+"""The output of sbatch, or of a site's own sbatch: the id of the job is found, whatever stands around it, and a
+submission that succeeded is never reported as failed.
 """
 
 import shutil
@@ -70,7 +70,7 @@ def test_what_takes_too_long_is_found_in_the_queue(site, project, make_grid, mon
 
 def test_several_jobs_of_one_submission_are_cancelled_and_named(site, project, make_grid):
     slurm = site('$real "$@"; $real "$@"')
-    with pytest.raises(SchedulerError, match=r"several jobs of one, which were cancelled: \d+, \d+"):
+    with pytest.raises(SchedulerError, match=r"several jobs of one; they were cancelled: \d+, \d+"):
         submit(make_grid(grid={"seed": [0]}, **CLOSED), project / "runs", "slurm", print)
     assert slurm.jobs() == {}
     site('$real "$@"')
