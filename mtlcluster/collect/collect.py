@@ -17,8 +17,9 @@ from mtlcluster.collect.survey import Seen, survey
 from mtlcluster.errors import UserError
 from mtlcluster.progress import progress
 from mtlcluster.sweep.disk import naming_the_disk
-from mtlcluster.sweep.files import locked, make_folder, remove, replace_text
+from mtlcluster.sweep.files import make_folder, remove, replace_text
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.locks import locked
 from mtlcluster.sweep.reading import read_json
 
 if TYPE_CHECKING:  # needs numpy, which a collect of nothing new need not pay for

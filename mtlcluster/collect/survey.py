@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mtlcluster.sweep.folder import Run, SizeAndTime, Sweep, sizes_and_times
+from mtlcluster.sweep.file_sizes import SizeAndTime, sizes_and_times
+from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.status import Status, read_status
 
 

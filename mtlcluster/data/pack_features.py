@@ -36,7 +36,7 @@ from mtlcluster.data.packed_features import FORMAT, PackedFeatures
 from mtlcluster.errors import UserError
 from mtlcluster.progress import Say, followed
 from mtlcluster.sweep.disk import naming_the_disk
-from mtlcluster.sweep.files import try_lock
+from mtlcluster.sweep.locks import try_lock
 
 NOTE = 2.0  # seconds of work that an interruption may cost
 UNBEGUN = -1  # the note while the structure may be torn

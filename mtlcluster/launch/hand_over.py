@@ -18,8 +18,9 @@ from mtlcluster.launch.executors.base import Unsettled
 from mtlcluster.launch.packing import Array, Packing, Unit
 from mtlcluster.progress import Say
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import locked, make_folder
+from mtlcluster.sweep.files import make_folder
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.locks import locked
 
 INTERRUPTED = "submit was killed before it was completed"
 

@@ -16,8 +16,9 @@ from mtlcluster.launch.packing import Unit
 from mtlcluster.launch.run_status import observe
 from mtlcluster.launch.sweep_file import SweepFile, read_sweep_file, source_of
 from mtlcluster.progress import Say
-from mtlcluster.sweep.files import is_locked, remove
+from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.folder import Sweep, forget_results
+from mtlcluster.sweep.locks import is_locked
 
 Configs = dict[str, SweepRunConfig]  # by run
 

@@ -14,7 +14,8 @@ from mtlcluster.launch.packing import Unit
 from mtlcluster.methods.catalog import moved_method
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
-from mtlcluster.sweep.folder import Run, Sweep, hash_of
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.names import hash_of
 from mtlcluster.sweep.status import ENDED, read_status
 
 

@@ -23,8 +23,8 @@ from mtlcluster.launch import executors
 from mtlcluster.launch.executors.base import JobState, Traces
 from mtlcluster.launch.job_of_run import Job, given, told_by
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_locked
 from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.locks import is_locked
 from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mtlcluster.errors import UserError
 from mtlcluster.launch.run_status import TO_RETRY, RunStatus
-from mtlcluster.sweep.folder import Run, find_sweep, meant_by, sweeps
+from mtlcluster.sweep.folder import Run, find_sweep, sweeps
+from mtlcluster.sweep.names import meant_by
 
 LISTED = 10  # names in an error
 

@@ -28,8 +28,10 @@ from typing import Any
 
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.run_status import observe
-from mtlcluster.sweep.files import locked, replace_text
-from mtlcluster.sweep.folder import Sweep, sizes_and_times, sweeps
+from mtlcluster.sweep.file_sizes import sizes_and_times
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.folder import Sweep, sweeps
+from mtlcluster.sweep.locks import locked
 from mtlcluster.sweep.names import RUN, SWEEP, fits
 from mtlcluster.sweep.yaml_fields import job_of
 

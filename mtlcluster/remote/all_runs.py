@@ -20,17 +20,10 @@ from mtlcluster.progress import Say
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.placement import Home, Key, homes
 from mtlcluster.remote.status_cache import Answer
-from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import (
-    OfRuns,
-    Sweep,
-    find_sweep,
-    forget_results,
-    hash_of,
-    natural,
-    sizes_and_times,
-    sweeps,
-)
+from mtlcluster.sweep.file_sizes import OfRuns, sizes_and_times
+from mtlcluster.sweep.folder import Sweep, find_sweep, forget_results, sweeps
+from mtlcluster.sweep.locks import locked
+from mtlcluster.sweep.names import hash_of, natural
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
 from mtlcluster.sweep.yaml_fields import cluster_of, job_of
 

@@ -32,7 +32,8 @@ from mtlcluster.remote.clusters import Fleet, Remote
 from mtlcluster.remote.placement import Home, homes
 from mtlcluster.remote.status_cache import Answer
 from mtlcluster.remote.upload import ship, wanted_of
-from mtlcluster.sweep.folder import Sweep, hash_of
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.names import hash_of
 from mtlcluster.sweep.yaml_fields import cluster_of
 
 

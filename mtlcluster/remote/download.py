@@ -17,8 +17,9 @@ from mtlcluster.remote.all_runs import Everywhere
 from mtlcluster.remote.clusters import Remote
 from mtlcluster.remote.ssh import ANSWER_TIMEOUT, ConnectionLost, folder_there
 from mtlcluster.remote.status_cache import Answer
-from mtlcluster.sweep.files import sha256
-from mtlcluster.sweep.folder import OfRuns, Sweep, find_sweep, sweeps
+from mtlcluster.sweep.checksums import sha256
+from mtlcluster.sweep.file_sizes import OfRuns
+from mtlcluster.sweep.folder import Sweep, find_sweep, sweeps
 from mtlcluster.sweep.names import RUN, SWEEP, fits
 from mtlcluster.sweep.status import ENDED, read_status
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mtlcluster.launch.run_status import RunStatus
-from mtlcluster.sweep.folder import hash_of
+from mtlcluster.sweep.names import hash_of
 
 Key = tuple[str, str]  # of a run: its sweep's name and its hash
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from mtlcluster.errors import ClusterError, shown, tell_once
 from mtlcluster.launch.run_status import RunStatus
+from mtlcluster.sweep.file_sizes import OfRuns
 from mtlcluster.sweep.files import make_folder, replace_text
-from mtlcluster.sweep.folder import OfRuns, Sweep
+from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.names import JOB, RUN, SWEEP, fits
 from mtlcluster.sweep.reading import LARGE, Unreadable, read_json
 from mtlcluster.sweep.status import LARGEST, kinds, misfit

@@ -1,8 +1,6 @@
-"""Writes, checks and locks files: each is complete or absent, has a SHA-256, and is locked while its owner lives."""
+"""Writes and removes files and folders. Whatever is written is complete or absent."""
 
 import errno
-import fcntl
-import hashlib
 import os
 import shutil
 import stat
@@ -11,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from mtlcluster import printable
 from mtlcluster.sweep.disk import naming_the_disk, open_to_write
 
 NO_FILE = "is no regular file"
@@ -110,89 +107,3 @@ def remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)  # does not follow links either
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def checksum_file(path: Path) -> Path:
-    """The file beside `path` that holds its checksum."""
-    return path.with_name(path.name + ".sha256")
-
-
-def write_checksum(path: Path) -> None:
-    """Writes the checksum of `path` beside it, in the form that `sha256sum -c` reads."""
-    replace_text(checksum_file(path), f"{sha256(path)}  {path.name}\n")
-
-
-def has_valid_checksum(path: Path) -> bool:
-    """Whether the file and its checksum are there and fit."""
-    if not (path.is_file() and checksum_file(path).is_file()):  # opening a FIFO would wait
-        return False
-    try:
-        return checksum_file(path).read_text("utf-8").split()[0] == sha256(path)
-    except (OSError, IndexError, UnicodeDecodeError):
-        return False
-
-
-def try_lock(file: int) -> bool:
-    """Tries to lock an open file. Also true on file systems without locks: there is no protection there."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def is_replaced(path: Path, file: int) -> bool:
-    """Whether the open `file` was removed or replaced at `path`. False if it was only moved."""
-    try:
-        return not os.path.samestat(path.stat(), os.fstat(file))
-    except FileNotFoundError:
-        return os.fstat(file).st_nlink == 0
-    except OSError:  # a file system that does not answer: not known
-        return False
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a live process holds the lock on `path`. False if the file can't be opened.
-
-    Tries a shared lock: any number of processes may ask at once, and the right to read is enough.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(file)
-    return False
-
-
-@contextmanager
-def locked(path: Path, on_wait: Callable[[str], object]) -> Iterator[None]:
-    """Holds an exclusive lock on `path`. The kernel releases it when its owner dies, however it dies.
-
-    If another process holds it, says so with `on_wait`, and waits.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", opener=unfollowed) as file:
-        if not try_lock(file.fileno()):
-            file.seek(0)
-            owner = printable.line(file.read(200).strip()) or "another process"
-            on_wait(f"waiting for {owner}, which works on {path.parent.name}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
-        yield

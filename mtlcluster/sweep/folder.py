@@ -1,19 +1,14 @@
 """The paths in a runs folder, and which sweeps and runs are in it."""
 
 import os
-import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtlcluster.errors import UserError, nearest, tell_once
-from mtlcluster.sweep import names as allowed
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import remove
-
-SizeAndTime = list[int]  # of a file: bytes, and Unix nanoseconds of its last change; a list, as JSON gives it back
-OfRuns = dict[str, list[SizeAndTime | None]]  # by run: of several of its files, None if missing
+from mtlcluster.sweep.names import COPY, HASHED, fits, hash_of, natural
 
 NOT_RUNS = {"code", "submissions", "report", "clusters"}
 
@@ -123,22 +118,22 @@ class Sweep:
             return []
         with os.scandir(self.folder) as entries:
             names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
-        hashed = [name for name in names if allowed.fits(allowed.HASHED, name) and not hash_of(name).isdecimal()]
+        hashed = [name for name in names if fits(HASHED, name) and not hash_of(name).isdecimal()]
         chosen = hashed + self._odd_runs({*names} - {*hashed} - NOT_RUNS)
-        identities = [hash_of(name) for name in chosen if allowed.fits(allowed.HASHED, name)]
+        identities = [hash_of(name) for name in chosen if fits(HASHED, name)]
         if len({*identities}) < len(identities):
             chosen = self._without_copies(chosen)
         return [self.run(name) for name in sorted(chosen, key=natural)]
 
     def _without_copies(self, names: list[str]) -> list[str]:
         """One folder of each run. Of copies, the folder that was submitted is kept, else one that was trained."""
-        submitted, found = submissions.names(self.submissions), dict[str, str]()
+        submitted, found = submissions.named_runs(self.submissions), dict[str, str]()
 
         def order(name: str) -> tuple[bool, bool, list[str | int]]:
             return name not in submitted, not os.path.lexists(self.run(name).status), natural(name)
 
         for name in sorted(names, key=order):
-            identity = hash_of(name) if allowed.fits(allowed.HASHED, name) else name
+            identity = hash_of(name) if fits(HASHED, name) else name
             if (kept := found.setdefault(identity, name)) != name:
                 tell_once(f"{self.folder / name}: skipped, because {kept} is the same run")
         return list(found.values())
@@ -148,9 +143,9 @@ class Sweep:
 
         A copy of a run is none, nor is what others put here, such as lost+found.
         """
-        names = {name for name in names if not allowed.COPY.search(name)}
+        names = {name for name in names if not COPY.search(name)}
         filled = {run.name for run in map(self.run, names) if any(map(os.path.lexists, (run.config, run.status)))}
-        submitted = submissions.names(self.submissions) if filled < names else set()
+        submitted = submissions.named_runs(self.submissions) if filled < names else set()
         return [name for name in names if name in filled or name in submitted]
 
 
@@ -159,41 +154,6 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
-    """Sizes and times of files of every run: they show which files are new.
-
-    names: the files, relative to a run's folder.
-    """
-    return {run.name: [_size_and_time(f"{run.folder}/{name}") for name in names] for run in sweep.runs()}
-
-
-def _size_and_time(file: str) -> SizeAndTime | None:
-    try:
-        about = os.stat(file)  # noqa: PTH116 - faster than a Path for each of thousands
-    except OSError:  # it is missing, or a link to nothing
-        return None
-    return [about.st_size, about.st_mtime_ns]
-
-
-def meant_by(text: str, names: Iterable[str]) -> list[str]:
-    """The names that a user means by `text`: the equal one, else those equal without the hash, else those that contain
-    it.
-    """
-    names = list(names)
-    without_hash = [name for name in names if name.rpartition("-")[0] == text]
-    return [text] if text in names else without_hash or [name for name in names if text in name]
-
-
-def hash_of(name: str) -> str:
-    """The identity of a run: the end of its folder's name."""
-    return name.rpartition("-")[2]
-
-
-def natural(name: str) -> list[str | int]:
-    """A sort key that compares the numbers in names as numbers."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def sweeps(runs_folder: Path) -> list[Sweep]:

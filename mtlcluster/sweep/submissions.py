@@ -148,7 +148,7 @@ def latest(submissions: list[Submission]) -> dict[str, tuple[Submission, str]]:
     }
 
 
-def names(path: Path) -> set[str]:
+def named_runs(path: Path) -> set[str]:
     """The runs that submissions.jsonl names; none if it can't be read."""
     try:
         return {run for submission in read(path) for job in submission.jobs for run in job}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mtlcluster.errors import UserError
-from mtlcluster.sweep.files import try_lock
+from mtlcluster.sweep.locks import try_lock
 
 SETUP_FAILED = "setup: "  # so begins a note about lines of a cluster's `setup` that have failed
 COUNTED = "the runs of this machine are counted there"

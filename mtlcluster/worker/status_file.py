@@ -4,8 +4,8 @@ import contextlib
 import os
 import time
 
-from mtlcluster.sweep.files import is_replaced
 from mtlcluster.sweep.folder import Run
+from mtlcluster.sweep.locks import is_replaced
 from mtlcluster.sweep.status import Status, write_status
 
 HEARTBEAT = 10.0  # seconds between two writes while nothing happens

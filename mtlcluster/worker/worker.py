@@ -20,8 +20,8 @@ import yaml
 
 from mtlcluster.errors import UserError
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_replaced, try_lock
 from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.locks import is_replaced, try_lock
 from mtlcluster.sweep.reading import open_regular
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 from mtlcluster.sweep.submissions import Submission

@@ -15,7 +15,7 @@ from mtlcluster.cli import app
 from mtlcluster.launch import cancel
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.run_status import observe
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.sweep.locks import is_locked
 
 
 def call(sweep, *arguments):

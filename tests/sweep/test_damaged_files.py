@@ -24,8 +24,9 @@ from mtlcluster.launch.run_status import observe
 from mtlcluster.launch.submit import submit
 from mtlcluster.remote import status_cache
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_locked, remove
+from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.locks import is_locked
 from mtlcluster.sweep.status import ENDED, Status, read_status, write_status
 
 DEAD = f"local:{os.uname().nodename}:1:5"

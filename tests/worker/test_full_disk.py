@@ -13,7 +13,7 @@ from rig.slurm_cluster import wait_for
 from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_status import observe
 from mtlcluster.launch.submit import submit
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.sweep.locks import is_locked
 
 pytestmark = pytest.mark.usefixtures("fake_child")
 

@@ -13,7 +13,8 @@ from mtlcluster.config.job_file import JobFile
 from mtlcluster.launch.code import git
 from mtlcluster.launch.code.imports import walk
 from mtlcluster.launch.code.project import SOURCES, collect
-from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace, sha256
+from mtlcluster.sweep.checksums import sha256
+from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace
 
 LIST = "files.sha256"  # the files of a snapshot and their checksums, as `sha256sum -c` reads them
 

@@ -17,8 +17,9 @@ from mtlcluster.processes.environment import headless
 from mtlcluster.processes.local_job_id import local_job_id, state_and_start_time, this_boot
 from mtlcluster.processes.pythonpath import behind
 from mtlcluster.progress import Say
-from mtlcluster.sweep.files import is_locked, try_lock, unfollowed
+from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.locks import is_locked, try_lock
 from mtlcluster.worker import slots
 
 if TYPE_CHECKING:

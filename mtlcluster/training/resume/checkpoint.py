@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from mtlcluster.sweep.files import checksum_file, has_valid_checksum, replace, write_checksum
+from mtlcluster.sweep.checksums import checksum_file, has_valid_checksum, write_checksum
+from mtlcluster.sweep.files import replace
 from mtlcluster.training.resume import plain_pickle
 
 KEEP = 2  # of the checkpoints to go on from

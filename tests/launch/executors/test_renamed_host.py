@@ -19,7 +19,7 @@ from rig.slurm_cluster import wait_for
 
 from mtlcluster.launch.run_status import observe
 from mtlcluster.processes.local_job_id import local_job_id
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.sweep.locks import is_locked
 
 ROOT = Path(__file__).parents[3]
 HOUR = 3600

@@ -20,8 +20,8 @@ from mtlcluster.config.run import RunConfig
 from mtlcluster.launch.executors import local
 from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.submit import submit
-from mtlcluster.sweep.files import is_locked
 from mtlcluster.sweep.history import read_history
+from mtlcluster.sweep.locks import is_locked
 from mtlcluster.training.train import load_build, train
 
 ROOT = Path(__file__).parents[3]

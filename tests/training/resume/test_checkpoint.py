@@ -4,7 +4,7 @@ import pytest
 import torch
 from rig.tiny_runs import METHODS, StopEvery, assert_same, final_weights, tiny, tiny_with_stops
 
-from mtlcluster.sweep.files import write_checksum
+from mtlcluster.sweep.checksums import write_checksum
 from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.resume import checkpoint
 from mtlcluster.training.resume.checkpoint import Checkpoints

@@ -6,7 +6,7 @@ from rig.resumes import SETTINGS, Stop, stopped
 from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
-from mtlcluster.sweep.files import write_checksum
+from mtlcluster.sweep.checksums import write_checksum
 from mtlcluster.training.resume.checkpoint import Checkpoints, Unfit
 
 

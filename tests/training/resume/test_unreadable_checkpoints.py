@@ -15,7 +15,7 @@ from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import RunConfig
-from mtlcluster.sweep.files import write_checksum
+from mtlcluster.sweep.checksums import write_checksum
 from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.commands import preflight as checking
 from mtlcluster.training.resume.checkpoint import Checkpoints, Unreadable, load, save
