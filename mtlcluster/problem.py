@@ -132,6 +132,23 @@ class Task:
             )
         return tensor.flatten() if tensor.ndim == 3 else tensor.movedim(1, -1).flatten(0, 2)
 
+    def is_missing(self, targets: Tensor) -> Tensor:
+        """Which targets stand for "no label".
+
+        Args:
+            targets: [N, …], of a batch.
+
+        Returns:
+            bool, of the shape of `targets`. In a dense task the channels of an element are missing together: if all of
+            them equal `missing`.
+        """
+        if self.missing is None:
+            return torch.zeros_like(targets, dtype=torch.bool)
+        missing = targets.isnan() if self.missing != self.missing else targets == self.missing
+        if self.dense and targets.ndim == 4:
+            missing = missing.all(1, keepdim=True).expand_as(missing)
+        return missing
+
     def labelled(self, targets: Tensor) -> Tensor | None:
         """The positions of the rows that have a label.
 
@@ -143,10 +160,9 @@ class Task:
         """
         if self.missing is None:
             return None
-        targets = self.rows(targets)
-        present = ~targets.isnan() if self.missing != self.missing else targets != self.missing
+        present = ~self.rows(self.is_missing(targets))
         if present.ndim > 1:
-            present = present.flatten(1).any(1) if self.dense else present.flatten(1).all(1)
+            present = present.flatten(1).all(1)
         return None if bool(present.all()) else present.nonzero().squeeze(1)
 
     def seen(self, outputs: Tensor, targets: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -101,11 +101,7 @@ def _check_targets(task: Task, targets: dict[str, Tensor], names: Sequence[str])
         raise BatchError(
             f"{field}: of a dense task, they should be [N, H, W] or [N, C, H, W], found {list(target.shape)}"
         )
-    missing = torch.zeros_like(target, dtype=torch.bool)
-    if task.missing is not None:
-        missing = target.isnan() if task.missing != task.missing else target == task.missing
-    if task.dense and target.ndim == 4:  # an element is missing as a whole or not at all
-        missing = missing.all(1, keepdim=True).expand_as(target)
+    missing = task.is_missing(target)
     if target.is_floating_point():
         _refuse_where(~target.isfinite() & ~missing, names, f"{field}: a value that is not finite")
     if task.classes is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcluster.problem import Task
+from mtlcluster.sweep.series import THRESHOLD, task_value
 from mtlcluster.training import metrics
 from mtlcluster.training.distributed import Ranks
 
@@ -193,9 +194,9 @@ def judge(totals: Sequence[BinaryTotal], thresholds: Mapping[str, float] | None)
     found = {total.task.name: total.found(thresholds) for total in totals}
     for task, own in found.items():
         if own.was_chosen:
-            judged.values[f"{task}/threshold"] = own.threshold
-        judged.values |= {f"{task}/{name}": number for name, (number, _) in own.values.items()}
-        judged.undefined |= {f"{task}/{name}": reason for name, (_, reason) in own.values.items() if reason}
+            judged.values[task_value(task, THRESHOLD)] = own.threshold
+        judged.values |= {task_value(task, name): number for name, (number, _) in own.values.items()}
+        judged.undefined |= {task_value(task, name): reason for name, (_, reason) in own.values.items() if reason}
         judged.confusion[task], judged.thresholds[task] = own.confusion, own.threshold
     over_all = _over_all(list(found.values()))
     if not all(own.is_finite for own in found.values()):  # a mean over the other tasks would hide it

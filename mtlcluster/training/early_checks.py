@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 from mtlcluster.config.run import RunConfig
 from mtlcluster.data.tensor_data import TensorData, map_tensors
 from mtlcluster.problem import Problem, Task
+from mtlcluster.sweep.series import LOSS, MEAN_LOSS, task_and_value
 from mtlcluster.training.batch_check import checked
 from mtlcluster.training.batches import batches, lengths_of
 from mtlcluster.training.gradients.forward import autocast, has_lazy_layers, without_trace
@@ -151,12 +152,12 @@ def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device
 
     Only labels of data that hold them as tensors are looked at.
     """
-    of, _, value = config.best.value.rpartition("/")
+    of, value = task_and_value(config.best.value)
     concerned = [task for task in tasks if not of or task.name == of]
     labels = _labels(problem.validation) if problem.collate is None else {}
     if not all(task.name in labels for task in concerned):
         return
-    if value in ("loss", "mean_loss"):
+    if value in (LOSS, MEAN_LOSS):
         if not any(_label_count(task, labels[task.name]) for task in concerned):
             raise Undefined(config.best, NO_LABELS)
         return

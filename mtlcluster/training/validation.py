@@ -11,6 +11,7 @@ from mtlcluster.config.run import Best
 from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.sweep.series import CONFUSION, LOSS, MEAN_LOSS, evaluated, task_and_value, task_value
 from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
 from mtlcluster.training.binary_metrics import BinaryTotal, Counted, Gathered, judge, names_over_all
@@ -50,17 +51,17 @@ class Evaluation:
         """
         found = []
         for name, reason in self.undefined.items():
-            task, _, value = name.rpartition("/")
+            task, value = task_and_value(name)
             if task and reason != NO_LABELS:
                 found.append(f"{data}: {value} of task '{task}'{UNDEFINED}{reason}")
-            elif task and value == "loss":
+            elif task and value == LOSS:
                 found.append(f"{data}: task '{task}' has no value: {reason}")
         return found
 
     def series(self, data: str) -> dict[str, Any]:
         """All values as in the history. Their names begin with `data`, "validation" or "test"."""
-        found: dict[str, Any] = {**self.values, **{f"{task}/confusion": c for task, c in self.confusion.items()}}
-        return {f"{data}/{name}": value for name, value in found.items()}
+        matrices = {task_value(task, CONFUSION): matrix for task, matrix in self.confusion.items()}
+        return {evaluated(data, name): value for name, value in {**self.values, **matrices}.items()}
 
 
 @torch.no_grad()
@@ -181,28 +182,28 @@ def summed_up(totals: Sequence[Total], thresholds: Mapping[str, float] | None, r
         for own in of_binary:
             own.gather(ranks)
     values = {
-        f"{total.task.name}/loss": float(loss) / count if count else float("nan")
+        task_value(total.task.name, LOSS): float(loss) / count if count else float("nan")
         for total, loss, count in zip(totals, losses, counts, strict=True)
     }
     present = [loss for loss, count in zip(values.values(), counts, strict=True) if count]
     undefined = {name: NO_LABELS for name, count in zip(values, counts, strict=True) if not count}
     if not present:
-        undefined["mean_loss"] = NO_LABELS
+        undefined[MEAN_LOSS] = NO_LABELS
     ranges = ranks.all_of([(total.lowest, total.highest) for total in totals])
     for k, (total, count) in enumerate(zip(totals, counts, strict=True)):
         lowest, highest = min(own[k][0] for own in ranges), max(own[k][1] for own in ranges)
         for found, into in zip(total.values(count, lowest, highest), (values, undefined), strict=True):
-            into.update({f"{total.task.name}/{name}": value for name, value in found.items()})  # type: ignore[attr-defined]
+            into.update({task_value(total.task.name, name): one for name, one in found.items()})  # type: ignore[attr-defined]
     binary = judge(of_binary, thresholds)
     mean_loss = sum(present) / len(present) if present else float("nan")
-    values = {**values, "mean_loss": mean_loss, **binary.values}
+    values = {**values, MEAN_LOSS: mean_loss, **binary.values}
     return Evaluation(values, binary.confusion, binary.thresholds, undefined | binary.undefined)
 
 
 def check_best(best: Best, tasks: Sequence[Task]) -> None:
     """Raises ValueError if `best` names a value that no validation of `tasks` finds, or the wrong direction."""
-    known = {f"{task.name}/{name}": task.direction(name) for task in tasks for name in ("loss", *task.metrics)}
-    known["mean_loss"] = "min"
+    known = {task_value(task.name, name): task.direction(name) for task in tasks for name in (LOSS, *task.metrics)}
+    known[MEAN_LOSS] = "min"
     known |= dict.fromkeys(names_over_all(tasks), "max")
     if best.value not in known:
         raise ValueError(f"best: there is no validation value '{best.value}'{nearest(best.value, known)}")

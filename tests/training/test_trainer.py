@@ -1,4 +1,4 @@
-"""What a user relies on in the training-validation loop."""
+"""The training loop: what a user relies on."""
 
 import math
 
@@ -39,7 +39,7 @@ def plain_problem(labels_missing: bool = False, frozen: bool = False) -> Problem
 
 
 def test_it_computes_what_a_plain_loop_computes(tmp_path):
-    """AdamW with decay on matrices only, warm-up and cosine, clipping, shuffling and missing labels, by hand."""
+    """By hand: AdamW with decay on matrices only, warm-up and cosine, clipping, shuffling and missing labels."""
     config = RunConfig(
         job="plain", epochs=3, batch_size=8, seed=3, optimizer={"lr": 0.01, "weight_decay": 0.1},
         scheduler={"name": "cosine", "warmup": 0.2}, gradient_clip=0.5,
@@ -83,7 +83,7 @@ def test_it_computes_what_a_plain_loop_computes(tmp_path):
     "method", ["equal", "uncertainty", "gradnorm", "pcgrad", {"weighting": "dwa", "gradient": "pcgrad"}]
 )
 def test_accumulation_changes_nothing_but_memory(method, tmp_path):
-    """Two batches of 8 as one step are one batch of 16; with missing labels, too: a loss is of all labelled samples."""
+    """A step of two batches of 8 equals one of 16, also with missing labels: a loss is over all labelled samples."""
     common = {"method": method, "epochs": 4, "optimizer": {"lr": 0.01}}
     sizes = {"batch_size": 16}, {"batch_size": 8, "accumulate": 2}
     whole, parts = (
@@ -254,7 +254,7 @@ def test_heads_that_share_parameters_are_refused(tmp_path):
 
 
 def test_a_method_that_needs_the_whole_jacobian_gets_it(tmp_path):
-    """No method that has landed does; one that adds up the rows is the plain sum."""
+    """A method that adds up the rows of the Jacobian is the plain sum."""
 
     class AddUp(Gradient):
         needs = "jacobian"

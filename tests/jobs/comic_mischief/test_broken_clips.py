@@ -1,4 +1,4 @@
-"""What broke this experiment before: texts whose padding and mask did not line up, and corrupt features."""
+"""Broken clips: texts whose padding and mask do not fit each other, and corrupt features."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ from mtlcluster.training.train import load_build, prepare
 
 
 def trainer(folder, run, spoil=None):
-    """Ready to train; `spoil` is done to the inputs of every batch. The first that is looked at is of validation."""
+    """A trainer; `spoil` changes the inputs of every batch. The first batch that is checked is one of validation."""
 
     def build():
         problem = load_build(JOB, ROOT, run)()
@@ -58,7 +58,7 @@ def test_a_clip_whose_mask_admits_nothing_is_named(clips, tmp_path):
 
 
 def test_a_corrupt_feature_file_is_named_by_clip_and_position(clips, tmp_path):
-    """Spoilt after it was packed, and read so late in the epoch that only its outcome shows it."""
+    """The features are corrupted after packing, and read so late in the epoch that only the result shows it."""
     features = shutil.copy(clips / "features.h5", tmp_path / "features.h5")
     run = config(clips, {"features": str(features)}, batch_size=4)
     data = load_build(JOB, ROOT, run)().train

@@ -16,7 +16,7 @@ from mtlcluster.training.train import prepare
 
 
 class Late(nn.Module):
-    """None at first, filled by the first forward."""
+    """Has a buffer that is None until the first forward."""
 
     persistent = True
 
@@ -35,7 +35,7 @@ class LateNotPersistent(Late):
 
 
 class Registered(nn.Module):
-    """Not there at first."""
+    """Has a buffer that the first forward makes."""
 
     def forward(self, x):
         if not hasattr(self, "mean"):
@@ -44,7 +44,7 @@ class Registered(nn.Module):
 
 
 class Emptied(nn.Module):
-    """Used up after some steps."""
+    """Has a buffer that is removed after some steps."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ class Emptied(nn.Module):
 
 
 class Bank(nn.Module):
-    """Grows."""
+    """Has a buffer that grows."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ class Bank(nn.Module):
 
 
 class Double(nn.Module):
-    """Becomes float64."""
+    """Has a buffer that becomes float64."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run whose data have another size when it goes on is refused in one sentence: it neither jumps nor never ends."""
+"""A run that goes on with data of another size is refused in one sentence."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What somebody has put into a run's checkpoints/ is neither read nor removed, and stops nothing."""
+"""Files that a user has put into checkpoints/ are neither read nor removed, and stop nothing."""
 
 import os
 
