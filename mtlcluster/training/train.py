@@ -38,7 +38,7 @@ def train(
         config: the keys of a run's file, such as `{"method": "pcgrad", "epochs": 10}`; see mtlcluster/config/run.py.
         folder: gets history.pkl and checkpoints/. If it holds a checkpoint of the same configuration, training goes on
             from there.
-        callbacks: reports progress and asks whether to stop; by default neither.
+        callbacks: report progress and ask whether to stop. None: they do nothing.
 
     Returns:
         The history, as in history.pkl (see mtlcluster/sweep/history.py): `series`, `measured` and `info`. A series is
@@ -48,7 +48,7 @@ def train(
         ValueError: a key or a value of `config` is wrong, the configuration does not fit the problem, a batch or a
             sample is broken, or `folder` holds the checkpoints of another configuration.
         NonFinite: a loss, an output or a gradient is not finite; the weights have not been touched by it.
-        StopRequested: `callbacks` asked to stop; a checkpoint is saved.
+        StopRequested: a callback asked to stop; a checkpoint is saved.
 
     Example:
         >>> history = train(build, {"method": "pcgrad", "epochs": 10, "seed": 1}, "out")
