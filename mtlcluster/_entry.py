@@ -68,7 +68,7 @@ def essential_files(code: Path) -> list[str]:
     """The files, relative to the folder, without which no worker can begin."""
     if _is_old(code):
         return [OLD_START_SCRIPT, OLD_WORKER, "mtlcluster/training/child.py"]
-    return [START_SCRIPT, *map(_file, (ENTRY, MODULES["worker"], MODULES["child"]))]
+    return [START_SCRIPT, *map(_file, (ENTRY, MODULES["worker"], "mtlcluster.worker.worker", MODULES["child"]))]
 
 
 def _is_old(code: Path) -> bool:

@@ -105,7 +105,7 @@ def test_what_the_project_still_has_is_written_again(kept, damage):
     assert after == before
 
 
-@pytest.mark.parametrize("place", [".", "mtlcluster", "mtlcluster/launch"])
+@pytest.mark.parametrize("place", [".", "mtlcluster", "mtlcluster/worker"])
 def test_nothing_is_written_through_a_link(kept, project, place):
     sweep, code = kept
     (project / "elsewhere").mkdir()
@@ -176,7 +176,7 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
     before = {path: path.read_bytes() for path in failed.sweep.folder.rglob("*") if path.is_file()}
     for verb in (
         lambda: resubmit(failed.sweep, [run.name], restart=False, say=print),
-        lambda: run_module("mtlcluster.errors", run.folder),  # as evaluate and replay do
+        lambda: run_module("evaluate", run.folder),
     ):
         with pytest.raises(UserError, match=r"jobs/tiny\.py can't be written again"):
             verb()
@@ -194,8 +194,10 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
 
 def test_evaluate_and_replay_repair_it(failed):
     [run], code = failed.sweep.runs(), code_of(failed.sweep)
+    before = contents(code)
     shutil.rmtree(code / "mtlcluster")
-    assert run_module("mtlcluster.errors", run.folder) == 0
+    run_module("evaluate", run.folder)  # which finds no best checkpoint
+    assert contents(code) == before
 
 
 def test_on_a_cluster_what_is_copied_there_repairs_it(kept, tmp_path):
