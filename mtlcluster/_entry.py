@@ -1,8 +1,8 @@
 """The one entry of all processes that mtlcluster starts: `python -m mtlcluster._entry NAME ARGUMENT …`.
 
-The names in MODULES never change, and a name keeps its arguments. A sweep keeps the code of its submission, and later
-versions of mtlcluster start processes with that code. So modules can be renamed freely. OLD is for code that is older
-than this module.
+A sweep keeps the code of its submission, and later versions of mtlcluster start processes with that code. So this file,
+_entry.sh and the names in MODULES are never renamed, and a name keeps its arguments. All other modules can be renamed
+freely. OLD is for code that is older than this file.
 """
 
 import runpy
@@ -23,10 +23,10 @@ MODULES = {
     "preflight": "mtlcluster.training.commands.preflight",
     "agent": "mtlcluster.remote.agent",
 }
-START_SCRIPT = "mtlcluster/worker/start.sh"
+START_SCRIPT = "mtlcluster/_entry.sh"
 
-# The same for the code of version 0.1.0 before November 2026: what Python is given, with the same arguments behind it.
-# Only what a user's command starts with the code of an old sweep.
+# The same for code of version 0.1.0 before this file was there (November 2026): what Python is given in place of
+# `-m mtlcluster._entry NAME`. Only the names that a user's command starts with the code of an old sweep.
 OLD = {
     "worker": ["-m", "mtlcluster.launch.local"],
     "slurm-worker": [
@@ -65,10 +65,10 @@ def start_script(code: Path) -> Path:
 
 
 def essential_files(code: Path) -> list[str]:
-    """The files, relative to the folder, without which no worker can begin."""
+    """The files, relative to the folder, that are in all code of this kind and without which nothing begins."""
     if _is_old(code):
         return [OLD_START_SCRIPT, OLD_WORKER, "mtlcluster/training/child.py"]
-    return [START_SCRIPT, *map(_file, (ENTRY, MODULES["worker"], "mtlcluster.worker.worker", MODULES["child"]))]
+    return [START_SCRIPT, _file(ENTRY)]
 
 
 def _is_old(code: Path) -> bool:

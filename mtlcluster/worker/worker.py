@@ -39,7 +39,7 @@ SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 class Listener:
     """Installs the signal handlers, and keeps the first signal that comes.
 
-    Signals that start.sh has held back come as soon as the handlers are there.
+    Signals that _entry.sh has held back come as soon as the handlers are there.
     """
 
     def __init__(self) -> None:

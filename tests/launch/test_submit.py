@@ -75,7 +75,7 @@ def test_the_snapshot_is_what_runs_whatever_happens_to_the_code_later(project, m
     sweep = submit_locally(make_grid(grid={"data.path": ["fine"]})).sweep
     [code] = sweep.code.iterdir()
     assert "# changed" in (code / "jobs" / "tiny.py").read_text()
-    assert (code / "mtlcluster" / "worker" / "start.sh").is_file()
+    assert (code / "mtlcluster" / "_entry.sh").is_file()
     assert not (code / "jobs" / "data.bin").exists()
     assert not (code / "jobs" / "big.json").exists()
     assert "branch: trunk\nstate: changed" in (code / "commit.txt").read_text()

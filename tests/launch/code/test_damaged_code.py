@@ -49,7 +49,7 @@ def instead(make, *names: str):
 
 DAMAGES = {
     "a file of the library is gone": unlink("mtlcluster/training/commands/child.py"),
-    "a small one, too": unlink("mtlcluster/methods/__init__.py", "mtlcluster/worker/start.sh"),
+    "a small one, too": unlink("mtlcluster/methods/__init__.py", "mtlcluster/_entry.sh"),
     "the job is gone": unlink("jobs/tiny.py"),
     "a module that it imports is cut off": cut("helper/inner.py"),
     "a file of the library is empty": lambda code: (code / "mtlcluster/worker/worker.py").write_bytes(b""),
@@ -59,7 +59,7 @@ DAMAGES = {
     "all files are gone": all_files,
     "all is gone": shutil.rmtree,
     "it is a file": instead(Path.touch, "."),
-    "a file is a folder": instead(Path.mkdir, "mtlcluster/worker/worker.py", "files.sha256"),
+    "a file is a folder": instead(Path.mkdir, "mtlcluster/_entry.py", "files.sha256"),
     "a folder of the library is a file": instead(Path.touch, "mtlcluster/sweep"),
     "files are FIFOs": instead(os.mkfifo, "jobs/tiny.py", "files.sha256"),
 }
@@ -192,11 +192,12 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
     assert code_of(failed.sweep) != code
 
 
-def test_evaluate_and_replay_repair_it(failed):
+def test_evaluate_and_replay_repair_it(failed, capfd):
     [run], code = failed.sweep.runs(), code_of(failed.sweep)
     before = contents(code)
     shutil.rmtree(code / "mtlcluster")
-    run_module("evaluate", run.folder)  # which finds no best checkpoint
+    assert run_module("replay", run.folder) == 2
+    assert "no step of this run failed" in capfd.readouterr().err
     assert contents(code) == before
 
 
