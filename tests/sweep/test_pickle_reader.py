@@ -154,9 +154,10 @@ GOOD["shared"] = [GOOD["turned"], GOOD["turned"], GOOD["numbers"][0]]
 def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol: int) -> None:
     whole = {"format": 1, **history(method(gradient="pcgrad"), 0), "more": GOOD}
     content = pickle.dumps(whole, protocol=protocol)
-    before = content.replace(b"cnumpy._core", b"cnumpy.core")  # as numpy 1 calls it, in a pickle without lengths
-    assert (before != content) == (protocol == 3)
-    for text in (content, before):
+    numpy_2, numpy_1 = b"cnumpy._core", b"cnumpy.core"  # what each calls the same, in a pickle without lengths
+    texts = {content, content.replace(numpy_2, numpy_1), content.replace(numpy_1, numpy_2)}
+    assert len(texts) == (2 if protocol == 3 else 1)
+    for text in texts:
         (tmp_path / "history.pkl").write_bytes(text)
         assert same(read_history(tmp_path / "history.pkl"), whole)
     write_history(tmp_path / "ours.pkl", whole)
