@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from mtlcluster.problem import MultiTaskModel as MultiTaskModel
     from mtlcluster.problem import Problem as Problem
     from mtlcluster.problem import Task as Task
+    from mtlcluster.training.own_loop import MultiTaskMethod as MultiTaskMethod
     from mtlcluster.training.train import train as train
 
 PUBLIC = {
     "Active": "mtlcluster.methods.base",
     "Context": "mtlcluster.methods.base",
     "Gradient": "mtlcluster.methods.base",
+    "MultiTaskMethod": "mtlcluster.training.own_loop",
     "MultiTaskModel": "mtlcluster.problem",
     "PackedFeatures": "mtlcluster.data.packed_features",
     "Padded": "mtlcluster.data.sequences",
@@ -45,8 +47,8 @@ PUBLIC = {
     "weighting": "mtlcluster.methods.decorators",
 }
 __all__ = [
-    "Active", "Context", "Gradient", "MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Schedule", "Task",
-    "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
+    "Active", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded", "Problem",
+    "Schedule", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
 ]  # fmt: skip
 
 

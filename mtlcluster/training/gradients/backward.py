@@ -53,8 +53,11 @@ class Updater:
         device: torch.device,
         linear_layers: bool = True,
         ranks: Ranks = ALONE,
+        forwards: type[Forwards] = Forwards,
     ) -> None:
-        """linear_layers: whether to look at them (see linear.py), which autocast and compiling forbid."""
+        """linear_layers: whether to look at them (see linear.py), which autocast and compiling forbid. forwards: what
+        runs the model; in a loop of one's own it takes the losses from outside.
+        """
         self.model, self.tasks, self.weighting, self.gradient = model, tasks, weighting, gradient
         self.device, self.ranks = device, ranks
         self.shared = [p for p in model.shared_parameters() if p.requires_grad]
@@ -74,7 +77,7 @@ class Updater:
         self.kept: dict[str, Any] | None = None  # with `every`: the weights a of which tasks, for how many steps now
         self.indices: dict[tuple[int, ...], Active] = {}
         one_backward = gradient.needs == "nothing" or not self.shared
-        self.forwards = Forwards(
+        self.forwards = forwards(
             model, tasks, autocast, device, gradient.context.generator, ranks, reduces=one_backward
         )
 

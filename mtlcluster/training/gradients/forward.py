@@ -1,5 +1,5 @@
 """The forwards of a step. Its batches (several with `accumulate`, and of all ranks) count as one: a task's loss is the
-mean over all its labelled samples in them, and all that a method sees is of the whole.
+mean over all its labelled samples (of a dense task: elements) in them, and all that a method sees is of the whole.
 
 Where a schedule gives shares, each sample is drawn for one task and counts for no other. The weights that the method
 gives are then multiplied by how many samples a task had, in multiples of the mean over the tasks: with equal weights
@@ -114,7 +114,8 @@ class Forwards:
             parts = list(torch.tensor(shown, device=self.device))
         emphasis = None
         if shares is not None:
-            emphasis = torch.tensor(totals, device=self.device) * (len(self.tasks) / sum(totals))
+            samples = self.ranks.total([sum(batch.samples[k] for batch in prepared) for k in range(len(present))])
+            emphasis = torch.tensor(samples, device=self.device) * (len(self.tasks) / sum(samples))
         return Step(prepared, parts, [active[k] for k in present], scale, emphasis)
 
     def losses(self, step: Step, number: int, seen: Seen) -> list[Tensor]:
@@ -130,9 +131,7 @@ class Forwards:
         seen.extremes.append(_extremes(batch.inputs, [outputs[self.tasks[i].name] for i in step.active]))
         for i, positions, count in zip(step.active, batch.labelled, batch.counts, strict=True):
             task = self.tasks[i]
-            output, target = outputs[task.name].float(), batch.targets[task.name]
-            if positions is not None:
-                output, target = output[positions], target[positions]
+            output, target = task.seen(outputs[task.name].float(), batch.targets[task.name], positions)
             losses.append(task.loss(output, target) if count else output.sum() * 0)
         if part is not None:
             losses = [loss * own for loss, own in zip(losses, part, strict=True)]

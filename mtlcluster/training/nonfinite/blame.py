@@ -28,12 +28,16 @@ def has_finite_gradient(
 def guilty_samples(update: Updater, batches: Sequence[Any], task: int) -> list[list[int]]:
     """In each batch the samples whose own loss of a task is not finite."""
     forwards, guilty = update.forwards, []
-    loss, name = update.tasks[task].loss, update.tasks[task].name
+    judged, name = update.tasks[task], update.tasks[task].name
     for raw in batches:
-        batch = prepare(raw, [update.tasks[task]], forwards.device)
+        batch = prepare(raw, [judged], forwards.device)
         with torch.no_grad(), forwards.autocast():
             outputs = update.model(batch.inputs, [name])[name].float()
-        labelled = range(len(outputs)) if batch.labelled[0] is None else batch.labelled[0].tolist()
-        each = [loss(outputs[i : i + 1], batch.targets[name][i : i + 1]) for i in labelled]
-        guilty.append([i for i, one in zip(labelled, each, strict=True) if not one.isfinite()])
+        targets, own = batch.targets[name], []
+        for i in range(len(outputs)):
+            positions = judged.labelled(targets[i : i + 1])
+            if positions is None or len(positions):
+                loss = judged.loss(*judged.seen(outputs[i : i + 1], targets[i : i + 1], positions))
+                own += [] if loss.isfinite() else [i]
+        guilty.append(own)
     return guilty
