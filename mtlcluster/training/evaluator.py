@@ -1,7 +1,5 @@
 """The evaluation of a run's model on one of its data sets, on all ranks."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.data_feed import DataFeed
 from mtlcluster.training.distributed import Ranks
 from mtlcluster.training.early_checks import untouched
-from mtlcluster.training.gradients.forward import has_lazy_layers
+from mtlcluster.training.gradients.forward import Autocast, has_lazy_layers
 from mtlcluster.training.metrics import MetricError
 from mtlcluster.training.validation import AfterBatch, Evaluation, evaluate
 
@@ -24,7 +22,7 @@ class Evaluator:
         self,
         model: MultiTaskModel,
         feed: DataFeed,
-        autocast: Callable[[], AbstractContextManager[Any]],
+        autocast: Autocast,
         device: torch.device,
         callbacks: Callbacks,
         ranks: Ranks,

@@ -23,11 +23,12 @@ from mtlcluster.training.best_validation import BestValidation
 from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.data_feed import DataFeed
 from mtlcluster.training.distributed import ALONE, Ranks
-from mtlcluster.training.early_checks import Foreseen, batches_per_epoch, foresee
+from mtlcluster.training.early_checks import batches_per_epoch, foresee
 from mtlcluster.training.evaluator import Evaluator
 from mtlcluster.training.gradients.backward import Update, Updater
 from mtlcluster.training.gradients.forward import autocast
 from mtlcluster.training.info import describe, device_name, peak_memory
+from mtlcluster.training.late_changes import LateChanges
 from mtlcluster.training.nonfinite.diagnosis import Diagnosis, diagnose, random_before_step
 from mtlcluster.training.nonfinite.guard import Guard, NonFinite
 from mtlcluster.training.nonfinite.refusal import refuse_step
@@ -37,7 +38,6 @@ from mtlcluster.training.recorder import Recorder, StepRecord, empty_record
 from mtlcluster.training.reporter import Reporter
 from mtlcluster.training.resume.buffers import Buffers
 from mtlcluster.training.resume.checkpoint import Checkpoints, State, Unfit, refuse_unreadable
-from mtlcluster.training.resume.number_attributes import notes_on_changes, numbers_in
 from mtlcluster.training.resume.own_generators import own_generators
 from mtlcluster.training.resume.parts import Parts, restore, states_of
 from mtlcluster.training.resume.random_generators import RandomGenerators
@@ -80,7 +80,7 @@ class Trainer:
         self.tasks = problem.chosen(config.tasks)
         self.model = problem.model.to(device)
         self.buffers = Buffers(self.model)
-        self.numbers = numbers_in(self.model)
+        self.late_changes = LateChanges(self.model)
         self.batches_per_epoch = batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         self.total_steps = config.steps or (config.epochs or 0) * self.steps_per_epoch
@@ -117,7 +117,6 @@ class Trainer:
         config, model, device = self.config, self.model, self.device
         self.optimizer = make_optimizer(config.optimizer, model, self.weighting)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.parameter_names = {name for name, _ in model.named_parameters()}
         self.base_rates = base_rates(config.optimizer)
         self.rate = LearningRate(config.scheduler, self.optimizer, self.total_steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -189,7 +188,7 @@ class Trainer:
         self.model.train()
         self._train_step(next(groups(self._batches(), self.config.accumulate)))
         self.recorder.flush()
-        self._refuse_late_parameters()
+        self.late_changes.refuse_parameters()
         self.evaluate.try_out(self.problem.validation)
         self.checkpoints.save(self.step, self._state())
         self._restore()
@@ -337,17 +336,9 @@ class Trainer:
 
     def _check_first_step(self) -> None:
         """Checks after the first step of every attempt what would else fail at the first save, hours later."""
-        self._refuse_late_parameters()
+        self.late_changes.refuse_parameters()
         refuse_unreadable(self._state())
-        self.reporter.note(notes_on_changes(self.numbers, numbers_in(self.model)))
-
-    def _refuse_late_parameters(self) -> None:
-        """Raises Foreseen for a parameter that a forward has made: it would never be trained."""
-        if late := [name for name, _ in self.model.named_parameters() if name not in self.parameter_names]:
-            raise Foreseen(
-                f"the model has made the parameter '{late[0]}' in its first step; the optimizer does not know it, and "
-                "it would never be trained: make it in the job's build, or by a lazy layer such as nn.LazyLinear"
-            )
+        self.reporter.note(self.late_changes.notes())
 
     def _refuse_step(self, moment: State, step_batches: list[Any]) -> NoReturn:
         """Adds to `moment` what it takes to make this step again, and raises NonFinite."""

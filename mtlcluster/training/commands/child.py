@@ -1,5 +1,5 @@
 """The process that trains one run, started by the worker:
-`python -m mtlcluster.training.commands.child RUN_FOLDER REPORT_FD [HELD_FD …]`.
+`python -m mtlcluster._entry child RUN_FOLDER REPORT_FD [HELD_FD …]`.
 
 Standard output and error go to the run's log.txt. The worker writes to standard input: a line `stop` asks to save a
 checkpoint at the next step boundary and to end. The end of input, when the worker is dead, asks the same; after

@@ -1,6 +1,6 @@
 """`mtlcluster evaluate RUN`: evaluates the best checkpoint of a run on one part of its data, sample by sample.
 
-Started as `python -m mtlcluster.training.commands.evaluate RUN_FOLDER [--split test] [--out FILE]`.
+Started as `python -m mtlcluster._entry evaluate RUN_FOLDER [--split test] [--out FILE]`.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Makes one training step of each given configuration, before anything is submitted.
 
-Started as `python -m mtlcluster.training.commands.preflight ROOT CONFIG.yaml …`. The working directory is a copy of
+Started as `python -m mtlcluster._entry preflight ROOT CONFIG.yaml …`. The working directory is a copy of
 what the runs will have of the project in ROOT; the `job` of a configuration is relative to it.
 
 Prints a line for each configuration, `ok` or `failed: one line`. The exit status is 1 if one failed.

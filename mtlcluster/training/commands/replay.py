@@ -1,6 +1,6 @@
 """`mtlcluster replay RUN`: makes the step that stopped a run again, and prints the output of every module.
 
-Started as `python -m mtlcluster.training.commands.replay RUN_FOLDER`.
+Started as `python -m mtlcluster._entry replay RUN_FOLDER`.
 """
 
 import sys
