@@ -1,6 +1,6 @@
-"""C2: a history that somebody sent reaches nothing of numpy that trusts it, and costs no more than its file explains.
+"""A history from a stranger never reaches numpy's own constructors, and needs no more memory than its size explains.
 
-What a hostile pickle might do ends a process, so it is read in one of its own, with little memory.
+A hostile pickle may end the process that reads it, so it is read in a process of its own, with little memory.
 """
 
 import os
@@ -35,7 +35,7 @@ for name in sys.argv[1:]:
 
 
 class Call:
-    """Pickled as a call of `function`, whose result may get a state."""
+    """An object that is pickled as a call of `function`, and possibly a state for the result."""
 
     def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
         self.how = (function, arguments) if state is None else (function, arguments, state)
@@ -47,7 +47,7 @@ class Call:
 _reconstruct = np.array([1.0]).T.__reduce__()[0]
 _scalar = np.float64(1).__reduce__()[0]
 _frombuffer = np.array([1.0]).__reduce_ex__(5)[0]
-ADDRESSES = b"\x41" * 64  # which would be taken for objects
+ADDRESSES = b"\x41" * 64  # numpy would take these bytes for objects
 
 
 def dtype(code: str = "f8", order: str = "<", *parts: Any) -> Call:
@@ -65,7 +65,7 @@ def opcodes(body: bytes) -> bytes:
 
 LAUGHS = b"](]\x94" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"e\x94" for i in range(40)) + b"e"
 HOSTILE: dict[str, Any] = {
-    # objects made of bytes, by every way that numpy has
+    # objects made of bytes, in every way that numpy has
     "objects, by state": array(dtype("O8", "|")),
     "objects, by buffer": Call(_frombuffer, bytearray(ADDRESSES), dtype("O8", "|"), (8,), "C"),
     "objects, by ndarray itself": Call(np.ndarray, (8,), "O", ADDRESSES),
@@ -90,7 +90,7 @@ HOSTILE: dict[str, Any] = {
     # code
     "a call": Call(os.system, "echo called"),
     "an attribute of numpy": Call(np.lib.format.open_memmap, "x"),
-    # what the machine itself can be made to do
+    # instructions of the stack machine itself
     "a tuple too deep to be hashed": opcodes(b"}" + b")" + b"\x85" * 400_000 + b"K\x00s"),
     "a set of what is too deep": opcodes(b"\x8f(" + b")" + b"\x85" * 400_000 + b"\x90"),
     "lists too deep": opcodes(b"]" * 300_000 + b"a" * 299_999),
@@ -110,7 +110,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
-def test_whatever_a_hostile_history_is_it_is_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_a_hostile_history_is_refused_with_a_sentence(tmp_path: Path) -> None:
     for name, made in HOSTILE.items():
         content = made if isinstance(made, bytes) else pickle.dumps({"format": 1, "series": made})
         (tmp_path / name).write_bytes(content)
@@ -151,10 +151,10 @@ GOOD["shared"] = [GOOD["turned"], GOOD["turned"], GOOD["numbers"][0]]
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol: int) -> None:
+def test_plain_containers_and_arrays_are_read_as_they_were_written(tmp_path: Path, protocol: int) -> None:
     whole = {"format": 1, **history(method(gradient="pcgrad"), 0), "more": GOOD}
     content = pickle.dumps(whole, protocol=protocol)
-    before = content.replace(b"cnumpy._core", b"cnumpy.core")  # as numpy 1 calls it, in a pickle without lengths
+    before = content.replace(b"cnumpy._core", b"cnumpy.core")  # numpy 1's name, in a pickle without lengths
     assert (before != content) == (protocol == 3)
     for text in (content, before):
         (tmp_path / "history.pkl").write_bytes(text)
@@ -162,7 +162,7 @@ def test_plain_containers_and_arrays_are_what_they_were(tmp_path: Path, protocol
     write_history(tmp_path / "ours.pkl", whole)
     found = read_history(tmp_path / "ours.pkl")
     assert same(found, whole)
-    found["series"]["train/left/loss"]["value"] *= 2  # a reader may go on computing with it
+    found["series"]["train/left/loss"]["value"] *= 2  # the array can be written to
 
 
 def test_damaged_histories_are_refused_and_never_end_a_process(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_damaged_histories_are_refused_and_never_end_a_process(tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_collect_passes_over_what_is_no_file(tmp_path: Path) -> None:
+def test_collect_skips_what_is_no_file(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "runs" / "sent")
     for name in ("good", "fifo", "link", "folder", "sparse", "endless", "infinite"):
         add_run(sweep, name, history(method(), 0))
@@ -200,8 +200,8 @@ def test_collect_passes_over_what_is_no_file(tmp_path: Path) -> None:
     assert "1,099,511,627,776 bytes" in reasons["sparse"]
 
 
-def test_numbers_that_no_training_gives_end_no_report(tmp_path: Path) -> None:
-    """Steps that can't be, and values that overflow in means and on axes."""
+def test_impossible_numbers_end_no_report(tmp_path: Path) -> None:
+    """Impossible steps, and values that overflow in means and on axes."""
     sweep = make_sweep(tmp_path / "runs" / "sent")
     strange = {
         "negative": lambda steps: -steps, "falling": lambda steps: steps[::-1], "endless": lambda steps: steps * np.inf,
