@@ -1,4 +1,4 @@
-"""`~` and `$SCRATCH` in options of data and model mean the same as in a shell, at any depth; identities do not change."""
+"""`~` and `$SCRATCH` in options of data and model mean what they mean in a shell, at any depth; identities stay."""
 
 import sys
 from pathlib import Path
