@@ -24,7 +24,7 @@ from mtlcluster.command_line.reports import (
     report_cancelled,
     report_changed_code,
     report_submitted,
-    wait_for,
+    wait_until_ended,
 )
 from mtlcluster.errors import UserError
 from mtlcluster.terminal import can_redraw, say, standard_streams
@@ -119,7 +119,7 @@ def submit(
         report_already_there(submitted, runs)
         report_submitted(submitted, runs)
         if wait:
-            wait_for(submitted, runs, fleet)
+            wait_until_ended(submitted, runs, fleet)
         if submitted.unreadable:
             raise Exit(MISTAKE)
 

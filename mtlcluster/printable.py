@@ -16,7 +16,7 @@ BREAKS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
 # joiners, which some scripts need.
 UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]+"
 )
 SHOWN = "\ufffd"
 
@@ -25,7 +25,7 @@ def text(given: str) -> str:
     """Several lines. Tabs and line breaks stay; a carriage return becomes a line break."""
     if given.isprintable():
         return given
-    return UNSEEN.sub(SHOWN, BREAKS.sub("\n", ESCAPES.sub("", given)))
+    return UNSEEN.sub(lambda found: SHOWN * len(found[0]), BREAKS.sub("\n", ESCAPES.sub("", given)))
 
 
 def line(given: str) -> str:

@@ -91,12 +91,12 @@ def test_usage_errors_exit_with_2_and_bugs_show_their_traceback(tmp_path, monkey
         (["train", "c.yaml", "--folder", __file__], f"'--folder': Directory '{__file__}' is a file"),
     ],
 )
-def test_what_cannot_be_a_path_is_refused(arguments, message):
+def test_an_impossible_path_is_refused(arguments, message):
     code, _, stderr = run(*arguments)
     assert (code, message in stderr) == (2, True), stderr
 
 
-def test_a_tilde_that_the_shell_left_alone_is_the_home(tmp_path, monkeypatch):
+def test_a_tilde_that_the_shell_does_not_expand_is_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     add_runs(new_sweep(tmp_path / "mine"), "local:x:1:1", {"run-1": at_epoch(20, "done")})
     assert "run-1" in run("status", "--runs=~/mine")[1]

@@ -1,4 +1,4 @@
-"""C6: what a file or a cluster says is shown as text: no terminal obeys it, and no line of it passes for ours."""
+"""Text out of a file or from a cluster can't control a terminal, and none of its lines looks like one of ours."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def clean(output: str, *also: str) -> bool:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_nothing_of_it_is_left_and_ordinary_text_is(evil: str) -> None:
+def test_control_sequences_are_removed_and_ordinary_text_stays(evil: str) -> None:
     assert clean(printable.line(f"before {evil} after"), "\n", "\t")
     assert clean(printable.text(f"before\t{evil}\nafter"))
     assert printable.line(f"before {evil} after").startswith("before ")
@@ -66,7 +66,7 @@ def call(*words: str) -> str:
     return CliRunner().invoke(app, words, prog_name="mtlcluster").output
 
 
-def test_status_shows_what_a_sent_sweep_says_as_text(runs: Path) -> None:
+def test_status_shows_a_sent_sweep_without_control_sequences(runs: Path) -> None:
     for words in (["status", "--all"], ["status", "--json"], ["collect"], ["retry", "sent"], ["logs", "sent"]):
         assert clean(call(*words)), words
     shown = call("status", "--all").splitlines()
@@ -89,12 +89,12 @@ def test_a_terminal_gets_no_sequence_but_our_own_colours(runs: Path) -> None:
             pass
     assert process.returncode == 0
     text = output.decode()
-    assert "\x1b[" in text  # our own
+    assert "\x1b[" in text  # our own colours
     for evil in ("\x1b[2J", "\x1b]", "\x1bP", "\x1bc", "\x9b", "\x9d", "\u202e", "\u2028", "\x07", "\x08"):
         assert evil not in text
 
 
-def test_a_log_is_shown_without_what_a_terminal_obeys(runs: Path) -> None:
+def test_a_log_is_shown_without_control_sequences(runs: Path) -> None:
     for number in range(len(EVIL) + 1):
         for words in (["logs", "sent", f"run-{number:08d}"], ["logs", "sent", f"run-{number:08d}", "-f"]):
             output = call(*words)
@@ -104,7 +104,7 @@ def test_a_log_is_shown_without_what_a_terminal_obeys(runs: Path) -> None:
     bars = "".join(f"\rtraining {i}/100" for i in range(101))
     log = runs / "sent/run-00000000/log.txt"
     log.write_text(f"begin\n{bars}\nend\r\n")
-    assert call("logs", "sent", "run-00000000") == "begin\ntraining 100/100\nend\n"  # what a bar said last
+    assert call("logs", "sent", "run-00000000") == "begin\ntraining 100/100\nend\n"  # the last state of the bar
     log.unlink()
     os.mkfifo(log)
     assert "is a pipe, not a file" in call("logs", "sent", "run-00000000")
@@ -135,7 +135,7 @@ def test_tables_hold_one_line_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def lying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
-    """To a cluster that answers with sequences, on both its outputs."""
+    """A connection to a cluster that answers with control sequences, on both its outputs."""
     (tmp_path / "said").write_bytes("\n".join(EVIL[:-1]).encode())
     ssh = tmp_path / "bin/ssh"
     ssh.parent.mkdir()
@@ -148,7 +148,9 @@ def lying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
     return Connection("arnold")
 
 
-def test_what_a_cluster_prints_is_text(lying: Connection, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_a_cluster_is_shown_without_control_sequences(
+    lying: Connection, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert lying.stream("true") == 3
     streamed = capfd.readouterr()
     for output in (streamed.out, streamed.err):
@@ -171,7 +173,7 @@ def test_what_a_cluster_prints_is_text(lying: Connection, capfd: pytest.CaptureF
 
 @pytest.mark.parametrize("name", ["mine (copy)", "$(touch owned)", "a; touch owned", "`touch owned`", "it's"])
 def test_a_command_that_is_offered_can_be_typed_as_it_stands(name: str, tmp_path: Path, monkeypatch) -> None:
-    """Whatever a folder is called that somebody has sent."""
+    """Also if somebody has sent a folder with an odd name."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -75,7 +75,7 @@ def report_changed_code(found: "list[RunStatus]", runs: Path) -> None:
                     say(f"  {line}")
 
 
-def wait_for(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
+def wait_until_ended(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
     """Shows progress until the grid's runs have ended. Exits with FAILED if one failed or was lost."""
     from mtlcluster.launch import live_status, status_table
     from mtlcluster.remote.all_runs import Everywhere

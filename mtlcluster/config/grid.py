@@ -80,7 +80,7 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
 
 def _checked(source: YamlFile) -> GridFile:
     if "grid" not in source.data and "name" not in source.data and "job" in source.data:
-        words = "this is the configuration of one run, not a grid; train it by `mtlcluster train`"
+        words = "this is the configuration of one run, not a grid; train it with `mtlcluster train`"
         raise UserError(f"{source.path}: {words}")
     try:
         return GridFile.model_validate(source.data)

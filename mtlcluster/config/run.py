@@ -19,9 +19,6 @@ from mtlcluster.pydantic_errors import Checked, first_mistake
 from mtlcluster.sweep import names
 from mtlcluster.sweep.folder import Sweep
 
-Positive = Field(gt=0)
-NotNegative = Field(ge=0)
-
 
 class GroupOptions(Checked):
     """Options of the trunk or of the heads alone. None: as in `optimizer`."""
@@ -31,11 +28,15 @@ class GroupOptions(Checked):
 
 
 class Groups(Checked):
+    """The optimizer's groups of parameters."""
+
     trunk: GroupOptions = GroupOptions()
     heads: GroupOptions = GroupOptions()
 
 
 class Optimizer(Checked):
+    """The optimizer. A comment names the optimizers that take an option."""
+
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)  # never on biases and norms
@@ -66,6 +67,8 @@ class Best(Checked):
 
 
 class EarlyStopping(Checked):
+    """When a run ends before its last epoch."""
+
     patience: int = Field(ge=1)  # validations without a better `best` value
     min_delta: float = Field(default=0.0, ge=0)
 
@@ -81,7 +84,7 @@ class Resources(Checked):
     """What one run asks of each of its nodes. Not part of its identity."""
 
     nodes: int = Field(default=1, ge=1)
-    gpus: Annotated[int, NotNegative] | Gpus = 0  # a count, or a type and a count
+    gpus: Annotated[int, Field(ge=0)] | Gpus = 0  # a count, or a type and a count
     cpus: int = Field(default=1, ge=1)
     memory: Size = "2G"
     time: Duration = "1h"
@@ -228,9 +231,11 @@ def is_path(value: Any) -> bool:
 
 
 def placed(value: Any, folder: Path) -> Any:
-    """An option, a list of them or a section, with every ./ and ../ replaced by the path from `folder`.
+    """An option, a list of them or a section, with absolute paths instead of ./ and ../: jobs run in another folder.
 
-    folder: that of the file in which the option stands. Jobs run elsewhere.
+    Args:
+        value: The option or options.
+        folder: The folder of the file that holds them; the paths are relative to it.
     """
     if isinstance(value, list):
         return [placed(inner, folder) for inner in value]
@@ -277,7 +282,7 @@ def read_run_and_job(path: Path) -> tuple[RunConfig, JobFile]:
 def _checked(file: YamlFile) -> RunConfig:
     if "grid" in file.data:
         raise UserError(
-            f"{file.path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`"
+            f"{file.path}: this is a grid, not the configuration of one run; train it with `mtlcluster submit`"
         )
     folder = file.path.parent
     model = SweepRunConfig if "origin" in file.data else RunConfig

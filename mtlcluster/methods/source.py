@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pydantic
 
@@ -85,8 +85,9 @@ class Method:
 
 def read_built_in(file: Path, slot: str) -> Method:
     """Reads a method of the library: the class of this slot in its file."""
-    node = next(n for n in PythonFile(file).classes.values() if _slot(n) == slot)
-    return _read(node, file, slot, file.stem, file.stem)
+    source = PythonFile(file)
+    node = next(n for n in source.classes.values() if _slot(n) == slot)
+    return _read(node, source, slot, file.stem, file.stem)
 
 
 def read_own(name: str) -> Method:
@@ -102,16 +103,17 @@ def read_own(name: str) -> Method:
     file = Path(place)
     if not file.is_file():
         raise UserError(f"method '{file.name}:{class_name}': there is no file {file}")
-    node = PythonFile(file).class_(class_name)
+    source = PythonFile(file)
+    node = source.class_(class_name)
     slot = _slot(node)
     if slot is None:
-        _refuse(file, node, f"class {class_name} should have one of the bases {', '.join(BASES)}: which slot it fills")
+        source.refuse(node, f"class {class_name} should have one of the bases {', '.join(BASES)}: which slot it fills")
     if unread := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
-        _refuse(file, node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
-    found = _read(node, file, slot, name, class_name)
+        source.refuse(node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
+    found = _read(node, source, slot, name, class_name)
     needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
     if needed and needed not in found.functions:
-        _refuse(file, node, f"class {class_name} defines no function '{needed}'{nearest(needed, found.functions)}")
+        source.refuse(node, f"class {class_name} defines no function '{needed}'{nearest(needed, found.functions)}")
     return found
 
 
@@ -127,18 +129,18 @@ def _last_name(node: ast.expr) -> str:
     return ast.unparse(node).rpartition(".")[2]
 
 
-def _read(node: ast.ClassDef, file: Path, slot: str, name: str, label: str) -> Method:
-    constants = {**CONSTANTS, **_constants(node, file)}
+def _read(node: ast.ClassDef, source: PythonFile, slot: str, name: str, label: str) -> Method:
+    constants = {**CONSTANTS, **_constants(node, source)}
     functions = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
     if constants["needs"] not in NEEDS:
-        _refuse(file, node, f"needs is {constants['needs']!r}{nearest(str(constants['needs']), NEEDS)}")
+        source.refuse(node, f"needs is {constants['needs']!r}{nearest(str(constants['needs']), NEEDS)}")
     common: dict[str, Any] = OF_GRAMIANS if slot == "gradient" and constants["needs"] == "gramian" else {}
-    fields = _options(node, file)
+    fields = _options(node, source)
     if taken := sorted(fields.keys() & {"name", *common}):
-        _refuse(file, node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
+        source.refuse(node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
     options = pydantic.create_model(node.name, __base__=Checked, **fields, **common)
     text, option_texts = _docstring(node)
-    return Method(name, label, slot, file, node.name, text, option_texts, constants, functions, options)
+    return Method(name, label, slot, source.path, node.name, text, option_texts, constants, functions, options)
 
 
 def _docstring(node: ast.ClassDef) -> tuple[str, dict[str, str]]:
@@ -152,7 +154,7 @@ def _docstring(node: ast.ClassDef) -> tuple[str, dict[str, str]]:
     return "\n\n".join(prose), options
 
 
-def _constants(node: ast.ClassDef, file: Path) -> dict[str, Any]:
+def _constants(node: ast.ClassDef, source: PythonFile) -> dict[str, Any]:
     """The class constants of a method, such as `paper = "…"`, with or without an annotation."""
     found = {}
     for statement in node.body:
@@ -160,32 +162,32 @@ def _constants(node: ast.ClassDef, file: Path) -> dict[str, Any]:
             target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
             if isinstance(target, ast.Name) and target.id in CONSTANTS:
                 if not isinstance(statement.value, ast.Constant):
-                    _refuse(file, statement, f"{target.id} should be a plain value: the file is read, not run")
+                    source.refuse(statement, f"{target.id} should be a plain value: the file is read, not run")
                 found[target.id] = statement.value.value
     return found
 
 
-def _options(node: ast.ClassDef, file: Path) -> dict[str, Any]:
+def _options(node: ast.ClassDef, source: PythonFile) -> dict[str, Any]:
     """The type and the default of each option, as pydantic.create_model takes them."""
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is None:
         return {}
     positional = [*init.args.posonlyargs, *init.args.args]
     if len(positional) != 2 or init.args.vararg or init.args.kwarg:
-        _refuse(file, init, "__init__ should take self, context and, after a *, the options: (self, context, *, …)")
+        source.refuse(init, "__init__ should take self, context and, after a *, the options: (self, context, *, …)")
     fields = {}
     for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
         if argument.arg.startswith("_"):
-            _refuse(file, argument, f"option '{argument.arg}' should begin with a letter")
+            source.refuse(argument, f"option '{argument.arg}' should begin with a letter")
         try:
             value = ... if default is None else ast.literal_eval(default)
         except ValueError:
-            _refuse(file, argument, f"the default of option '{argument.arg}' should be a plain value, such as 0.5")
-        fields[argument.arg] = (_type(argument, file), value)
+            source.refuse(argument, f"the default of option '{argument.arg}' should be a plain value, such as 0.5")
+        fields[argument.arg] = (_type(argument, source), value)
     return fields
 
 
-def _type(argument: ast.arg, file: Path) -> Any:
+def _type(argument: ast.arg, source: PythonFile) -> Any:
     if argument.annotation is None:
         return Any
     try:
@@ -193,7 +195,7 @@ def _type(argument: ast.arg, file: Path) -> Any:
         pydantic.TypeAdapter(kind)
     except (LookupError, TypeError, ValueError, SyntaxError, pydantic.PydanticUserError):
         text, known = ast.unparse(argument.annotation), ", ".join(sorted(ANNOTATIONS))
-        _refuse(file, argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
+        source.refuse(argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
     return kind
 
 
@@ -215,7 +217,3 @@ def _kind(node: ast.expr) -> Any:
         case ast.Subscript(of, part):
             return _kind(of)[_kind(part)]
     raise ValueError(ast.unparse(node))
-
-
-def _refuse(file: Path, node: ast.AST, message: str) -> NoReturn:
-    raise UserError(f"{file}:{getattr(node, 'lineno', 1)}: {message}")

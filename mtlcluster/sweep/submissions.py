@@ -83,6 +83,7 @@ def read(path: Path) -> list[Submission]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of the file; none if it is missing."""
     try:
         content = read_bytes(path, LARGE)
     except FileNotFoundError:
@@ -92,20 +93,24 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _add(entry: Any, found: list[Submission]) -> None:
     """Adds what a line says to the submissions. Raises ValueError, KeyError or TypeError for an invalid line."""
-    name = _fitting(SWEEP, entry["submission"])
+    name = _checked_name(SWEEP, entry["submission"])
     if entry["event"] == "begin":
-        jobs = [[_fitting(RUN, run) for run in job] for job in entry["jobs"]]
-        when, cluster, code = float(entry["time"]), _fitting(SWEEP, entry["cluster"]), _fitting(SWEEP, entry["code"])
+        jobs = [[_checked_name(RUN, run) for run in job] for job in entry["jobs"]]
+        when, cluster, code = (
+            float(entry["time"]),
+            _checked_name(SWEEP, entry["cluster"]),
+            _checked_name(SWEEP, entry["code"]),
+        )
         found.append(Submission(name, when, cluster, code, jobs))
     elif entry["event"] == "end" and (begun := [s for s in found if s.id == name]):
         submission, error = begun[-1], str(entry.get("error", ""))
-        job_ids = [_fitting(JOB, job) if job else "" for job in entry.get("jobs", [])]
+        job_ids = [_checked_name(JOB, job) if job else "" for job in entry.get("jobs", [])]
         if not error and len(job_ids) != len(submission.jobs):
             raise ValueError
         submission.job_ids, submission.error, submission.ended = job_ids, error, True
 
 
-def _fitting(pattern: re.Pattern[str], name: Any) -> str:
+def _checked_name(pattern: re.Pattern[str], name: Any) -> str:
     if not fits(pattern, name):
         raise ValueError(f"{name!r} is no name")
     return str(name)

@@ -1,4 +1,4 @@
-"""Folders in a sweep that are no runs: of file systems, of snapshots, of the user's own, and copies of runs."""
+"""Folders in a sweep that are no runs: those of file systems, of snapshots and of the user, and copies of runs."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ COPIES = ["{} (copy)", "{} (1)", "{}.bak", "{}.old", "{}~", "{}-copy", "{}_2", "
 
 @pytest.fixture
 def sweep(project, make_grid):
-    """Two runs: one that a job has, one that was never submitted."""
+    """Two runs: one has a job, one was never submitted."""
     grid = make_grid(grid={"seed": [0, 1]}, cluster="local")
     sweep = Sweep(project / "runs" / "sweep")
     submitted = submit(make_grid(grid={"seed": [0]}, cluster="local"), project / "runs", None, print)
@@ -59,7 +59,7 @@ def test_where_no_submission_is_known_one_folder_of_a_run_counts(tmp_path):
     assert len(observe([sweep])) == 2
 
 
-def test_a_snapshot_of_a_sweep_is_no_sweep_and_odd_runs_of_ones_own_stay(tmp_path):
+def test_a_snapshot_of_a_sweep_is_no_sweep_and_runs_with_odd_names_stay(tmp_path):
     sweep = new_sweep(tmp_path)
     add_runs(sweep, "local:elsewhere:1:1", {"by-hand": None, "mine": at_epoch(20, "done")})
     shutil.copytree(sweep.folder, tmp_path / ".snapshot")
