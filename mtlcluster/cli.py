@@ -30,7 +30,7 @@ from mtlcluster.errors import UserError
 from mtlcluster.terminal import can_redraw, say, standard_streams
 
 if TYPE_CHECKING:
-    from mtlcluster.remote.download import Checkpoints
+    from mtlcluster.remote.transfer import Checkpoints
 
 
 def _show_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -97,7 +97,7 @@ def submit(
     run failed.
     """
     from mtlcluster.config.grid import read_grid
-    from mtlcluster.remote.clusters import fleet_of
+    from mtlcluster.remote.clusters import find_remote_clusters
     from mtlcluster.remote.dispatch import previews, submit_to
 
     planned = read_grid(grid, max_runs)
@@ -114,12 +114,12 @@ def submit(
         return
     if any(not path.name.startswith(".") for path in (runs / planned.file.name).glob("*")):
         confirm_code(runs / planned.file.name, "submit", yes)
-    with fleet_of([planned.path.parent]) as fleet:
-        submitted = submit_to(planned, runs, targets, fleet, say)
+    with find_remote_clusters([planned.path.parent]) as remote_clusters:
+        submitted = submit_to(planned, runs, targets, remote_clusters, say)
         report_already_there(submitted, runs)
         report_submitted(submitted, runs)
         if wait:
-            wait_until_ended(submitted, runs, fleet)
+            wait_until_ended(submitted, runs, remote_clusters)
         if submitted.unreadable:
             raise Exit(MISTAKE)
 
@@ -136,26 +136,26 @@ def status(sweep: str | None, runs: Path, everything: bool, watch: bool, as_json
     SWEEP is the name of a grid; by default all are shown.
     """
     from mtlcluster.launch import live_status, status_table
-    from mtlcluster.remote.all_runs import Everywhere
+    from mtlcluster.remote.all_runs import AllRuns
 
     if as_json and watch:
         raise UserError("--json and --watch don't go together; for programs, repeat `mtlcluster status --json`")
-    with Everywhere(runs, sweep) as everywhere:
+    with AllRuns(runs, sweep) as all_runs:
         if as_json:
-            found = everywhere.observe()
-            say(status_table.as_json(found, everywhere.unreachable))
+            found = all_runs.observe()
+            say(status_table.as_json(found, all_runs.unreachable))
         elif watch:
             if not can_redraw():
                 raise UserError("--watch needs a terminal; without one, repeat `mtlcluster status`")
             with suppress(KeyboardInterrupt):  # how one stops watching
-                live_status.watch(everywhere.observe, False, lambda: everywhere.unreachable)
-        elif found := everywhere.observe():
+                live_status.watch(all_runs.observe, False, lambda: all_runs.unreachable)
+        elif found := all_runs.observe():
             print_lines(
-                status_table.overview(found, terminal_width(), everything, runs_option(runs), everywhere.unreachable)
+                status_table.overview(found, terminal_width(), everything, runs_option(runs), all_runs.unreachable)
             )
             report_changed_code(found, runs)
         else:
-            print_lines(status_table.remarks([], everywhere.unreachable))
+            print_lines(status_table.remarks([], all_runs.unreachable))
             say(f"{sweep or runs} holds no runs yet; to start some: mtlcluster submit GRID{runs_option(runs)}")
 
 
@@ -173,15 +173,14 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
     SWEEP is the name of a grid; by default all are collected. Results that only remote clusters have are copied to this
     machine first.
     """
-    from mtlcluster.collect.collect import NothingFinished
-    from mtlcluster.collect.collect import collect as collect_sweep
-    from mtlcluster.remote.download import fetch
+    from mtlcluster.collect.make_report import NothingFinished, make_report
+    from mtlcluster.remote.download import download
 
-    chosen, failed = fetch(runs, sweep, checkpoints, say)
+    chosen, failed = download(runs, sweep, checkpoints, say)
     early = []
     for one in chosen:
         try:
-            say(str(collect_sweep(one, say)))
+            say(str(make_report(one, say)))
         except NothingFinished as error:
             early.append(f"{error}; see mtlcluster status {shlex.quote(one.name)}{runs_option(runs)}")
     if not chosen and failed is None:
@@ -197,9 +196,9 @@ def collect(sweep: str | None, runs: Path, checkpoints: "Checkpoints | None") ->
 @app.command()
 def clusters() -> None:
     """List the clusters, and whether each is ready."""
-    from mtlcluster.remote.setup import states
+    from mtlcluster.remote.list_clusters import cluster_lines
 
-    print_lines(states())
+    print_lines(cluster_lines())
 
 
 @app.command()
@@ -227,19 +226,20 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
     save a checkpoint first, so that `retry` can continue from it.
     """
     from mtlcluster.launch import select_runs
-    from mtlcluster.remote.all_runs import Everywhere
+    from mtlcluster.remote.all_runs import AllRuns
+    from mtlcluster.remote.cancel import cancel_runs
 
-    with Everywhere(runs, sweep) as everywhere:
-        stopping = [run for run in select_runs.meant(sweep, everywhere.observe(), names) if not run.ended]
+    with AllRuns(runs, sweep) as all_runs:
+        stopping = [run for run in select_runs.meant(sweep, all_runs.observe(), names) if not run.ended]
         if not stopping:
             say(f"nothing to cancel: all chosen runs of {sweep} have ended")
             return
         warning = ""
-        if jobs := sorted({run.job_id for run in everywhere.by_cluster(stopping).get("", []) if run.job_id}):
+        if jobs := sorted({run.job_id for run in all_runs.by_cluster(stopping).get("", []) if run.job_id}):
             named = ", ".join(jobs[:3]) + (f" and {len(jobs) - 3:,} more" if len(jobs) > 3 else "")
-            warning = warn_of_stranger(everywhere.sweep.folder, f"cancel ends the jobs that it names: {named}")
+            warning = warn_of_stranger(all_runs.sweep.folder, f"cancel ends the jobs that it names: {named}")
         confirm(f"{warning}Cancel {counted_runs(len(stopping))} of {sweep}?", yes)
-        after = everywhere.cancel(stopping, say)
+        after = cancel_runs(all_runs, stopping, say)
     report_cancelled(sweep, after, runs)
 
 
@@ -256,19 +256,20 @@ def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Pa
     submitted. They continue from their last checkpoint, with the code that they began with.
     """
     from mtlcluster.launch import select_runs
-    from mtlcluster.remote.all_runs import Everywhere
+    from mtlcluster.remote.all_runs import AllRuns
+    from mtlcluster.remote.retry import retry_runs
 
-    with Everywhere(runs, sweep) as everywhere:
-        again = select_runs.to_retry(sweep, everywhere.observe(), names, restart)
+    with AllRuns(runs, sweep) as all_runs:
+        again = select_runs.to_retry(sweep, all_runs.observe(), names, restart)
         if not again:
             named = "; --restart trains finished runs only if they are named" if restart else ""
             say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")
             return
-        if everywhere.sweep.folder.exists() and (restart or "" in everywhere.by_cluster(again)):
-            confirm_code(everywhere.sweep.folder, "retry", yes)
+        if all_runs.sweep.folder.exists() and (restart or "" in all_runs.by_cluster(again)):
+            confirm_code(all_runs.sweep.folder, "retry", yes)
         if restart:
             confirm(f"Remove the results of {counted_runs(len(again))} of {sweep} and train from scratch?", yes)
-        retried = everywhere.retry(again, restart, say)
+        retried = retry_runs(all_runs, again, restart, say)
         report_submitted(retried, runs)
         if retried.unreadable:
             raise Exit(MISTAKE)
@@ -322,13 +323,14 @@ def logs(sweep: str, name: str | None, follow: bool, lines: int, runs: Path) -> 
     failed.
     """
     from mtlcluster.launch import logs as reading
-    from mtlcluster.remote.all_runs import Everywhere
+    from mtlcluster.remote.all_runs import AllRuns
+    from mtlcluster.remote.logs import print_log
 
-    with Everywhere(runs, sweep) as everywhere:
-        run = reading.choose(sweep, everywhere.observe(), name)
-        if (code := everywhere.logs(run, lines, follow)) is not None:
+    with AllRuns(runs, sweep) as all_runs:
+        run = reading.choose(sweep, all_runs.observe(), name)
+        if (code := print_log(all_runs, run, lines, follow)) is not None:
             raise Exit(code)
-    chosen = everywhere.sweep
+    chosen = all_runs.sweep
     log = chosen.run(run.run).log
     there = os.path.lexists(log)
     text, position = reading.tail(log, lines) if there else ("", 0)

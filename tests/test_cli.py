@@ -77,7 +77,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, argumen
 
 def test_usage_errors_exit_with_2_and_bugs_show_their_traceback(tmp_path, monkeypatch):
     assert run("status", "--nonsense")[0] == 2
-    monkeypatch.setattr("mtlcluster.remote.all_runs.Everywhere.observe", lambda self: 1 / 0)
+    monkeypatch.setattr("mtlcluster.remote.all_runs.AllRuns.observe", lambda self: 1 / 0)
     result = CliRunner().invoke(app, ["status", "--runs", str(tmp_path)])
     assert isinstance(result.exception, ZeroDivisionError)
 

@@ -132,7 +132,7 @@ def test_what_the_library_exports():
         mtlcluster.nothing  # noqa: B018
 
 
-WITHOUT_TORCH = ["cli", "collect.collect", "launch.submit", "remote.dispatch", "worker.worker"]
+WITHOUT_TORCH = ["cli", "collect.make_report", "launch.submit", "remote.dispatch", "worker.worker"]
 
 
 def test_the_users_and_the_jobs_side_start_without_torch():

@@ -14,10 +14,11 @@ from rig.synthetic_sweep import add_run, history, make_sweep, method
 
 from mtlcluster import printable
 from mtlcluster.cli import app
-from mtlcluster.collect.collect import collect
+from mtlcluster.collect.make_report import make_report
 from mtlcluster.errors import ClusterError
-from mtlcluster.remote import status_cache
-from mtlcluster.remote.ssh import MARK, Connection
+from mtlcluster.remote import agent_reply
+from mtlcluster.remote.shell import MARK
+from mtlcluster.remote.ssh import Connection
 from mtlcluster.sweep.status import Status, write_status
 
 EVIL = [
@@ -120,7 +121,7 @@ def test_tables_hold_one_line_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyP
         add_run(sweep, f"run-{number:08d}", made)
     add_run(sweep, "failed-00000000", None, "failed", "\n".join(evil))
     said: list[str] = []
-    collect(sweep, said.append)
+    make_report(sweep, said.append)
     assert clean("".join(said), "\n")
     for path in (sweep.report / "tables").iterdir():
         text = path.read_text("utf-8")
@@ -166,7 +167,7 @@ def test_the_output_of_a_cluster_is_shown_without_control_sequences(
         "sweep": "s", "run": "r", "state": "failed", "verified": True, "cancelling": False, "seconds_left": None,
         "started": None, "heartbeat": None, "latest": {}, "best": None, "cluster": "", "job_id": "",
     }  # fmt: skip
-    for run in status_cache.rows([rest | entry for entry in runs], "arnold"):
+    for run in agent_reply.parse_runs([rest | entry for entry in runs], "arnold"):
         texts = [run.host, run.device, run.error, run.scheduler, *run.notes]
         assert all(clean(text, "\n", "\t") for text in texts)
 

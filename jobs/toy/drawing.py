@@ -9,7 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
-from mtlcluster.collect.style import COLOURS, DPI, PAGE, new_figure, settings
+from mtlcluster.collect.colours import COLOURS
+from mtlcluster.collect.style import DPI, PAGE, new_figure, use_style
 
 from . import loss
 from .findings import FRONT_X, FRONT_Y, SCALE, Paths
@@ -28,7 +29,7 @@ def draw(paths: Paths, to: Path) -> None:
     rows = math.ceil(len(paths) / ACROSS)
     axis_of = np.linspace(-LIMIT, LIMIT, CELLS)
     losses = [SCALE[task] * surface(task, axis_of) for task in (0, 1)]
-    with settings():
+    with use_style():
         figure, axes = new_figure(PAGE, 2.35 * rows, rows, ACROSS, sharex=True, sharey=True)
         for axis, (method, of_method) in zip(axes, paths.items(), strict=False):
             _contours(axis, axis_of, losses)

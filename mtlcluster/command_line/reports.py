@@ -16,7 +16,7 @@ from mtlcluster.terminal import can_redraw, echo, say
 if TYPE_CHECKING:
     from mtlcluster.launch.hand_over import Submitted
     from mtlcluster.launch.run_status import RunStatus
-    from mtlcluster.remote.clusters import Fleet
+    from mtlcluster.remote.clusters import RemoteClusters
 
 
 def report_submitted(submitted: "Submitted", runs: Path) -> None:
@@ -75,20 +75,18 @@ def report_changed_code(found: "list[RunStatus]", runs: Path) -> None:
                     say(f"  {line}")
 
 
-def wait_until_ended(submitted: "Submitted", runs: Path, fleet: "Fleet") -> None:
+def wait_until_ended(submitted: "Submitted", runs: Path, remote_clusters: "RemoteClusters") -> None:
     """Shows progress until the grid's runs have ended. Exits with FAILED if one failed or was lost."""
     from mtlcluster.launch import live_status, status_table
-    from mtlcluster.remote.all_runs import Everywhere
+    from mtlcluster.remote.all_runs import AllRuns
 
     name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
-    with Everywhere(submitted.sweep.folder.parent, name, fleet=fleet) as everywhere:
+    with AllRuns(submitted.sweep.folder.parent, name, clusters=remote_clusters) as all_runs:
         try:
             if can_redraw():
-                ended = live_status.watch(lambda: everywhere.observe(names), True, lambda: everywhere.unreachable)
+                ended = live_status.watch(lambda: all_runs.observe(names), True, lambda: all_runs.unreachable)
             else:
-                ended = live_status.wait_plainly(
-                    lambda: everywhere.observe(names), echo, lambda: everywhere.unreachable
-                )
+                ended = live_status.wait_plainly(lambda: all_runs.observe(names), echo, lambda: all_runs.unreachable)
         except KeyboardInterrupt:
             say(f"\nthe runs go on; to look at them: mtlcluster status {shlex.quote(name)}{runs_option(runs)}")
             raise Exit(INTERRUPTED) from None

@@ -28,10 +28,12 @@ from mtlcluster.launch.run_status import RunStatus, observe
 from mtlcluster.launch.submit import submit_grid
 from mtlcluster.progress import Say
 from mtlcluster.remote import status_cache
-from mtlcluster.remote.clusters import Fleet, Remote
-from mtlcluster.remote.placement import Home, homes
-from mtlcluster.remote.status_cache import Answer
-from mtlcluster.remote.upload import ship, wanted_of
+from mtlcluster.remote.agent_reply import unreadable_runs
+from mtlcluster.remote.clusters import RemoteCluster, RemoteClusters
+from mtlcluster.remote.placement import Placement, place_runs
+from mtlcluster.remote.status_cache import LastReply
+from mtlcluster.remote.this_version import is_this_version
+from mtlcluster.remote.upload import name_and_options, upload
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.names import hash_of
 from mtlcluster.sweep.yaml_fields import cluster_of
@@ -52,15 +54,17 @@ class Share:
     wanted: list[PlannedRun] = field(default_factory=list)
 
 
-def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, say: Say) -> Submitted:
+def submit_to(
+    grid: Grid, runs_folder: Path, names: Sequence[str | None], remote_clusters: RemoteClusters, say: Say
+) -> Submitted:
     """Submits a grid to clusters, wherever they are.
 
     Args:
-        grid: The grid.
-        runs_folder: Where the sweep's folder is, or will be made.
-        names: The clusters' names; None for the usual one, see choose_cluster.
-        fleet: The remote clusters, which may have runs of this sweep.
-        say: Gets lines for the user.
+        grid: the grid.
+        runs_folder: where the sweep's folder is, or will be made.
+        names: the clusters' names; None for the usual one, see choose_cluster.
+        remote_clusters: the remote clusters, which may have runs of this sweep.
+        say: gets lines for the user.
 
     Raises:
         UserError, ClusterError, SchedulerError: See `submit`, and launch.submit.
@@ -68,9 +72,9 @@ def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet:
     targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
     only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it was submitted before, to no remote cluster
-    if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
+    if len(targets) == 1 and not targets[0].is_remote and (only_here or not remote_clusters.by_name):
         return _submit_here(grid, sweep, targets[0], say)
-    return submit(grid, runs_folder, targets, fleet, say)
+    return submit(grid, runs_folder, targets, remote_clusters, say)
 
 
 def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submitted:
@@ -85,7 +89,7 @@ def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submit
 def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
     """What submit_to would do, a text for each target. The clusters are not asked: their last answers count."""
     sweep = sweep_of(grid, runs_folder)
-    known = status_cache.known(sweep)
+    known = status_cache.last_replies(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
     for number, name in enumerate(names):
         part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
@@ -95,7 +99,9 @@ def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iter
         yield describe(sweep, part, cluster, found)
 
 
-def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, say: Say) -> Submitted:
+def submit(
+    grid: Grid, runs_folder: Path, targets: Sequence[Cluster], remote_clusters: RemoteClusters, say: Say
+) -> Submitted:
     """Gives each run of the grid that no cluster has to one of `targets`.
 
     Raises:
@@ -109,7 +115,7 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
         refuse_impossible(target, sweep, grid)
     adapted = {target.name: adapt(grid, target) for target in targets}
     before = _grid_time(sweep)
-    found, unheard = _ask(grid, sweep, targets, fleet, adapted)
+    found, unheard = _ask(grid, sweep, targets, remote_clusters, adapted)
     for name, why in unheard.items():
         last = "its runs are assumed to be as they were last" if found[name] else "nothing is known about its runs"
         say(f"{why}; {last}")
@@ -122,8 +128,8 @@ def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fle
         code = _write(grid, sweep, shares, adapted, result, say)
         for name, there in found.items():
             if there and name not in unheard:
-                status_cache.keep(sweep, name, Answer(time.time(), there))
-        failed = _send(grid, sweep, shares, code, fleet, say, result)
+                status_cache.save_reply(sweep, name, LastReply(time.time(), there))
+        failed = _send(grid, sweep, shares, code, remote_clusters, say, result)
     for share in shares:  # this machine may be among the targets, too
         if not share.cluster.is_remote and share.wanted:
             with writing(sweep, say):
@@ -175,18 +181,22 @@ def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
 
 
 def _ask(
-    grid: Grid, sweep: Sweep, targets: Sequence[Cluster], fleet: Fleet, adapted: dict[str, dict[str, PlannedRun]]
+    grid: Grid,
+    sweep: Sweep,
+    targets: Sequence[Cluster],
+    remote_clusters: RemoteClusters,
+    adapted: dict[str, dict[str, PlannedRun]],
 ) -> tuple[dict[str, list[RunStatus]], dict[str, str]]:
     """The runs of the sweep on each cluster, by its name; and why some clusters could not be asked."""
     paths = {t.name: paths_of(adapted[t.name]) for t in targets if t.is_remote}
 
-    def ask(remote: Remote) -> dict[str, Any]:
+    def ask(remote: RemoteCluster) -> dict[str, Any]:
         if remote.name not in paths:
             return remote.call("look", sweep=sweep.name)
         return remote.call("prepare", sweep=sweep.name, job=grid.job.reference, paths=[*paths[remote.name]])
 
-    known = status_cache.known(sweep)
-    replies = fleet.each([*dict.fromkeys([*paths, *fleet.remotes, *known])], ask)
+    known = status_cache.last_replies(sweep)
+    replies = remote_clusters.each([*dict.fromkeys([*paths, *remote_clusters.by_name, *known])], ask)
     if failed := [reply for name in paths if isinstance(reply := replies[name], ClusterError)]:
         raise together(failed, "; nothing was submitted")
     found, unheard = {}, {}
@@ -203,7 +213,7 @@ def _ask(
 
 def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) -> None:
     """Refuses a target that lacks this version of mtlcluster, Slurm, or data of the grid. paths: those of the data."""
-    if reply["version"] != snapshot.library_hash():
+    if not is_this_version(reply["version"]):
         raise ClusterError(
             f"{cluster} has another version of mtlcluster; mtlcluster setup --cluster {cluster} brings it up to date"
         )
@@ -228,7 +238,7 @@ def _deal(
     shares = {target.name: Share(target) for target in targets}
     turn = itertools.cycle(list(shares.values()))
     here = observe([sweep]) if sweep.grid.exists() else []
-    known = {key: home for (_, key), home in homes(here, found).items()}
+    known = {key: home for (_, key), home in place_runs(here, found).items()}
     for planned in grid.runs:
         home = known.get(planned.hash)
         cluster = _settled(sweep, home, unheard) if home else None
@@ -242,7 +252,7 @@ def _deal(
     return list(shares.values())
 
 
-def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
+def _settled(sweep: Sweep, home: Placement, unheard: dict[str, str]) -> str | None:
     """The cluster of a run that must not be dealt out again; None for any other run.
 
     Such a run has or had a job, was brought home, or may have been given to a cluster that can't be asked.
@@ -288,34 +298,40 @@ def _write(
         result.new += new
         result.there += unsent
         if share.wanted:
-            status_cache.expect(sweep, share.cluster.name)
+            status_cache.expect_runs(sweep, share.cluster.name)
     return code.hash
 
 
 def _send(
-    grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, say: Say, result: Submitted
+    grid: Grid,
+    sweep: Sweep,
+    shares: list[Share],
+    code: str,
+    remote_clusters: RemoteClusters,
+    say: Say,
+    result: Submitted,
 ) -> list[ClusterError]:
     """Copies to each cluster its runs and submits them there, all clusters side by side. Returns what failed."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
-    def send(remote: Remote) -> dict[str, Any]:
+    def send(remote: RemoteCluster) -> dict[str, Any]:
         names = [run.name for run in parts[remote.name].wanted]
         say(f"{remote.name}: copying {len(names):,} runs and their code")
-        folder = ship(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
+        folder = upload(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
         say(f"{remote.name}: submitting")
         packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
-        wanted = {"names": names, "code": code, "arriving": folder, **packing, **wanted_of(remote)}
+        wanted = {"names": names, "code": code, "arriving": folder, **packing, **name_and_options(remote)}
         return remote.call("submit", sweep=sweep.name, **wanted)
 
     failed = []
-    for name, reply in fleet.each(parts, send).items():
+    for name, reply in remote_clusters.each(parts, send).items():
         if isinstance(reply, ClusterError):
             failed.append(reply)
             continue
-        status_cache.keep(sweep, name, Answer(time.time(), reply["runs"]))
+        status_cache.save_reply(sweep, name, LastReply(time.time(), reply["runs"]))
         result.submitted += reply["submitted"]
         result.job_ids += reply["jobs"]
-        result.unreadable |= status_cache.unreadable(reply)
+        result.unreadable |= unreadable_runs(reply)
         if len(parts) > 1:
             result.notes.append(f"{len(reply['submitted']):,} of them on {name}")
     for share in shares:

@@ -19,6 +19,11 @@ def job_of(sweep: Sweep) -> str:
     return _found(r"^job: (.*)$", sweep.grid)
 
 
+def grid_file_of(sweep: Sweep) -> str:
+    """The path of the grid file that sweep.yaml names; "" if that is not known."""
+    return _found(r"^source:\n(?:  .*\n)*?  grid: (.*)$", sweep.grid)
+
+
 def cluster_of(run: Run) -> str:
     """The cluster that config.yaml names; "" if the file has not come home yet or can't be read."""
     name = _found(r"^origin:\n(?:  .*\n)*?  cluster: (.*)$", run.config)

@@ -1,5 +1,6 @@
-"""Samples may be called anything, and so may tasks of older sweeps: each name arrives in figures, tables and page,
-harms no spreadsheet, and is no markup, formula or option of anybody's.
+"""Samples, and tasks of older sweeps, may have any name. It appears as it is in figures, tables and page.
+
+It is never markup, a formula of a spreadsheet, or an option.
 """
 
 import csv
@@ -18,7 +19,7 @@ from PIL import Image
 
 from mtlcluster import problem
 from mtlcluster.collect import figures, style
-from mtlcluster.collect.collect import collect
+from mtlcluster.collect.make_report import make_report
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.status import Status, write_status
 from mtlcluster.training.commands.evaluate import main as evaluate
@@ -55,8 +56,9 @@ def build() -> Problem:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a job whose tasks and samples are called so, trained to its end; and its predictions. Older versions let
-    tasks have every name, and their sweeps are still collected.
+    """A finished run of a job with these names of tasks and samples, and its predictions.
+
+    Older versions let tasks have every name, and their sweeps are still collected.
     """
     project = tmp_path_factory.mktemp("project")
     (project / "jobs").mkdir()
@@ -71,14 +73,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(trained: Path) -> tuple[Path, list[str]]:
-    """The report of a sweep of that run; and what was said."""
+    """The report of a sweep of that run, and the lines for the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return collected(trained, "odd", "results", "schedule", "total_loss")
 
 
 def collected(trained: Path, name: str, *drawn: str) -> tuple[Path, list[str]]:
-    """With only these figures: all together take long with so many tasks."""
+    """Makes a report with the figures `drawn` only: all figures take long with so many tasks."""
     sweep, lines = Sweep(trained / "runs" / name), []
     sweep.folder.mkdir(parents=True)
     sweep.grid.write_text(f"name: {name}\n")
@@ -88,7 +90,7 @@ def collected(trained: Path, name: str, *drawn: str) -> tuple[Path, list[str]]:
         write_status(run.status, Status(state="done"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "FIGURES", {key: key for key in drawn})
-        collect(sweep, lines.append)
+        make_report(sweep, lines.append)
     return sweep.report, lines
 
 
@@ -139,7 +141,7 @@ def test_a_table_in_markdown_has_a_line_a_setting_and_no_markup(report):
 
 
 class Text(HTMLParser):
-    """What a page shows, and its elements."""
+    """The text that a page shows, and its elements."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -163,10 +165,10 @@ def test_the_page_shows_every_name_as_text(report):
 
 
 def picture(name: str, folder: Path) -> np.ndarray:
-    """A figure's title of that name."""
+    """The pixels of a figure with that title."""
     from mtlcluster.collect import fonts
 
-    with style.settings(fonts.families(name)[0]):
+    with style.use_style(fonts.families(name)[0]):
         figure, _, _ = style.grid_of_panels([name])
         figure.savefig(folder / "title.png")
     return np.asarray(Image.open(folder / "title.png"))
@@ -181,7 +183,7 @@ def test_figures_show_names_in_the_fonts_that_are_here(tmp_path, report):
     from mtlcluster.collect import fonts
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of glyphs that are missing
+        warnings.simplefilter("error")  # matplotlib warns of missing glyphs
         for name in CJK:
             assert fonts.families(name)[1] == ""
             assert not np.array_equal(picture(name, tmp_path), picture(name[::-1], tmp_path)), "no boxes, all alike"
@@ -194,14 +196,14 @@ def test_figures_show_names_in_the_fonts_that_are_here(tmp_path, report):
 
 
 def test_without_such_a_font_it_is_said_once_in_words(trained, monkeypatch, capfd):
-    """And not by a warning for each character."""
+    """There is no warning for each character."""
     own = [entry for entry in font_manager.fontManager.ttflist if "mpl-data" in entry.fname]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     font_manager.fontManager._findfont_cached.cache_clear()
     _, lines = collected(trained, "bare", "schedule")
     assert len(lines) == 2
-    assert lines[1].startswith("no font here has ")
-    assert lines[1].endswith(": the figures have boxes there; to mend that, install one and remove report/")
+    assert lines[1].startswith("no installed font has ")
+    assert lines[1].endswith(": figures show boxes instead; to fix that, install a font and remove report/")
     assert capfd.readouterr().err == ""
     font_manager.fontManager._findfont_cached.cache_clear()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtlcluster.collect.gather import gather
-from mtlcluster.collect.survey import survey
+from mtlcluster.collect.read_histories import read_histories
+from mtlcluster.collect.run_list import list_runs
 from mtlcluster.config.run import read_run_config, run_hash
 from mtlcluster.errors import UserError
 from mtlcluster.launch.dry_run import preview
@@ -60,7 +60,7 @@ def test_a_run_uses_the_file_as_it_was_at_its_submission(project, own, make_grid
     assert str(project) not in yaml.safe_dump(yaml.safe_load(run.config.read_text())["origin"])
     assert run.name == planned.name
     assert run_hash(load_run(run.folder)[0]) == planned.hash
-    [finished], _ = gather(survey(sweep.sweep), lambda: None)
+    [finished], _ = read_histories(list_runs(sweep.sweep), lambda: None)
     assert finished.method == "Shrinks"
     assert run_module("evaluate", run.folder, "--split", "test") == 0, capfd.readouterr().err
     assert submit(grid, project / "runs", "local", print).left == {"done": [run.name]}

@@ -91,7 +91,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_status(done.status, at_epoch(20, "done", submission="0001", job_id=DEAD))
     write_status(failed.status, at_epoch(3, "failed", submission="0001", job_id=DEAD, error="boom"))
     failed.log.write_text("it printed this\n")
-    status_cache.expect(sweep, "arnold")
+    status_cache.expect_runs(sweep, "arnold")
     return project
 
 

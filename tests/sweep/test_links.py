@@ -11,7 +11,7 @@ from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.submit import submit
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.ssh import Connection
-from mtlcluster.remote.status_cache import Answer
+from mtlcluster.remote.status_cache import LastReply
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.worker.rendezvous import _write_secret
@@ -123,7 +123,7 @@ def test_the_answer_of_a_cluster_is_not_written_through_a_link(tmp_path: Path, m
     (sweep.folder / name).symlink_to(mine if name == "clusters" else mine / "file")
     if name == "clusters":
         with pytest.raises(OSError, match="symbolic link"):
-            status_cache.keep(sweep, "arnold", Answer(1.0, []))
+            status_cache.save_reply(sweep, "arnold", LastReply(1.0, []))
     else:
-        status_cache.keep(sweep, "arnold", Answer(1.0, []))
+        status_cache.save_reply(sweep, "arnold", LastReply(1.0, []))
     assert as_before(mine)

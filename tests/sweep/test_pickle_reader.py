@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from rig.synthetic_sweep import add_run, history, make_sweep, method
 
-from mtlcluster.collect.collect import collect
-from mtlcluster.collect.gather import Absent, gather
-from mtlcluster.collect.survey import survey
+from mtlcluster.collect.make_report import make_report
+from mtlcluster.collect.read_histories import OmittedRun, read_histories
+from mtlcluster.collect.run_list import list_runs
 from mtlcluster.sweep.history import read_history, write_history
 
 TESTS = Path(__file__).parents[1]
@@ -191,9 +191,9 @@ def test_collect_passes_over_what_is_no_file(tmp_path: Path) -> None:
     strange = history(method(), 0)
     strange["info"]["best"]["epoch"] = float("inf")
     write_history(sweep.run("infinite").history, strange)
-    finished, absent = gather(survey(sweep), lambda: None)
+    finished, omitted = read_histories(list_runs(sweep), lambda: None)
     assert [run.name for run in finished] == ["good"]
-    reasons = {run.name: run.reason for run in absent if isinstance(run, Absent)}
+    reasons = {run.name: run.reason for run in omitted if isinstance(run, OmittedRun)}
     assert reasons.keys() == {"fifo", "link", "folder", "sparse", "endless", "infinite"}
     assert "is a pipe, not a file" in reasons["fifo"]
     assert "symbolic link" in reasons["link"]
@@ -218,7 +218,7 @@ def test_numbers_that_no_training_gives_end_no_report(tmp_path: Path) -> None:
                 entry["value"] = np.where(np.arange(len(entry["value"])) % 2, 1.7e308, -1.7e308)
         add_run(sweep, name, made)
     said: list[str] = []
-    page = collect(sweep, said.append).read_text()
+    page = make_report(sweep, said.append).read_text()
     assert said[0] == f"collected 2 of {2 + len(strange)} runs; not in this report: {len(strange)} unreadable"
     assert sorted(line.split(":")[0] for line in said[1:]) == sorted(f"passed over {name}" for name in strange)
     assert "that do not go up from 0" in page
