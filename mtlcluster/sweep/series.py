@@ -38,7 +38,8 @@ EVALUATIONS = (VALIDATION, TEST)
 
 # Values of an evaluation
 LOSS, MEAN_LOSS, CONFUSION, THRESHOLD = "loss", "mean_loss", "confusion", "threshold"
-OVER_BINARY_TASKS = ("mean_f1", "exact_match", "hamming_score")
+MEAN_F1, EXACT_MATCH, HAMMING_SCORE = "mean_f1", "exact_match", "hamming_score"
+OVER_BINARY_TASKS = (MEAN_F1, EXACT_MATCH, HAMMING_SCORE)
 CELLS = ("true_negatives", "false_positives", "false_negatives", "true_positives")  # of a confusion matrix, row by row
 
 # Series that are not about single tasks

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcluster.problem import Task
-from mtlcluster.sweep.series import THRESHOLD, task_value
+from mtlcluster.sweep.series import EXACT_MATCH, HAMMING_SCORE, MEAN_F1, THRESHOLD, task_value
 from mtlcluster.training import metrics
 from mtlcluster.training.distributed import Ranks
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # importing it takes two seconds
     import torchmetrics
 
 Array = NDArray[np.float64]
-OF_SAMPLES = ("exact_match", "hamming_score")  # over all binary tasks that are not dense, sample by sample
+OF_SAMPLES = (EXACT_MATCH, HAMMING_SCORE)  # over all binary tasks that are not dense, sample by sample
 # Metrics that are a quotient of nothing by nothing: no number, where torchmetrics gives the 0 of a bad model.
 # By the name that Task.binary gives the metric, or by its class.
 UNDEFINED_WITHOUT_YES = {
@@ -28,9 +28,9 @@ UNDEFINED_WITHOUT_YES = {
 }  # fmt: skip
 UNDEFINED_WITHOUT_NO = {"f1_macro", "roc_auc", "BinaryAUROC", "BinarySpecificity"}
 UNDEFINED_OVER_ALL = {
-    "mean_f1": "no task has an f1",
-    "exact_match": "no sample has a label of every task",
-    "hamming_score": "no sample has a label of every task",
+    MEAN_F1: "no task has an f1",
+    EXACT_MATCH: "no sample has a label of every task",
+    HAMMING_SCORE: "no sample has a label of every task",
 }
 
 
@@ -210,7 +210,7 @@ def judge(totals: Sequence[BinaryTotal], thresholds: Mapping[str, float] | None)
 def names_over_all(tasks: Sequence[Task]) -> tuple[str, ...]:
     """The names of the values over all binary tasks, for these tasks."""
     binary = [task for task in tasks if task.kind == "binary"]
-    return (("mean_f1",) if binary else ()) + (OF_SAMPLES if any(not task.dense for task in binary) else ())
+    return ((MEAN_F1,) if binary else ()) + (OF_SAMPLES if any(not task.dense for task in binary) else ())
 
 
 def best_threshold(probabilities: Array, labels: NDArray[np.bool_]) -> float:
@@ -282,7 +282,7 @@ def _over_all(found: Sequence[OfTask]) -> dict[str, float]:
     if not found:
         return {}
     f1 = [number for own in found if (number := own.values.get("f1", (float("nan"), ""))[0]) == number]
-    values = {"mean_f1": sum(f1) / len(f1) if f1 else float("nan")}
+    values = {MEAN_F1: sum(f1) / len(f1) if f1 else float("nan")}
     decisions = [own.decided for own in found if own.decided is not None]
     if not decisions:
         return values
@@ -294,6 +294,6 @@ def _over_all(found: Sequence[OfTask]) -> dict[str, float]:
     some = bool(complete.any())
     return {
         **values,
-        "exact_match": float((decided == truth).all(0).mean()) if some else float("nan"),
-        "hamming_score": float(scores.mean()) if some else float("nan"),
+        EXACT_MATCH: float((decided == truth).all(0).mean()) if some else float("nan"),
+        HAMMING_SCORE: float(scores.mean()) if some else float("nan"),
     }
