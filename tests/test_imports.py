@@ -46,8 +46,8 @@ MAY_IMPORT = {
     "__main__": "cli",
 }
 EXPORTED = [
-    "Active", "Context", "Gradient", "MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Schedule", "Task",
-    "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
+    "Active", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded", "Problem",
+    "Schedule", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
 ]  # fmt: skip
 
 
