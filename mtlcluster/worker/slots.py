@@ -9,7 +9,6 @@ import fcntl
 import functools
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -139,6 +138,8 @@ class Machine:
 
 
 def slots_folder() -> Path:
+    import tempfile  # slow: `status` imports this module, and needs none
+
     return Path(tempfile.gettempdir()) / f"mtlcluster-{os.getuid()}"
 
 
