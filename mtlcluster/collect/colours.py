@@ -22,9 +22,9 @@ class Look:
     """How a setting is drawn.
 
     Attributes:
-        colour: of lines and dots.
-        dash: of lines.
-        in_front: it has a colour, a band and its own entry in the legend.
+        colour: Of lines and dots.
+        dash: Of lines.
+        in_front: It has a colour, a band and its own entry in the legend.
     """
 
     colour: Any

@@ -19,10 +19,10 @@ class Column:
     """A value of the histories: a cell is its spread over the seeds of a setting.
 
     Attributes:
-        key: the name of the value, such as `test/left/accuracy`.
-        group: the task; empty for a value of no task.
-        name: what the heading says.
-        direction: which direction is better, "min" or "max"; empty for neither.
+        key: The name of the value, such as `test/left/accuracy`.
+        group: The task; empty for a value of no task.
+        name: What the heading says.
+        direction: Which direction is better, "min" or "max"; empty for neither.
     """
 
     key: str

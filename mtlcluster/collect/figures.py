@@ -55,7 +55,7 @@ class Figures:
     """All figures of one sweep. A setting looks the same in each of them.
 
     Attributes:
-        boxes: the characters of names that no installed font has.
+        boxes: The characters of names that no installed font has.
     """
 
     def __init__(self, settings: Sequence[Setting], tasks: Sequence[TaskInfo], results: Table) -> None:

@@ -38,12 +38,12 @@ def draw_panels(
     """Draws the panels whose series was recorded.
 
     Args:
-        settings: all settings of the report.
-        looks: their looks.
-        panels: the panels.
-        ylabel: what the vertical axes show.
-        log: makes an axis logarithmic where its values span enough.
-        only: the settings to draw; left out, all.
+        settings: All settings of the report.
+        looks: Their looks.
+        panels: The panels.
+        ylabel: What the vertical axes show.
+        log: Makes an axis logarithmic where its values span enough.
+        only: The settings to draw; left out, all.
 
     Returns:
         The figure, and the part of the caption that says what is shown. None where nothing was recorded.

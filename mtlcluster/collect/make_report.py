@@ -31,15 +31,15 @@ def make_report(sweep: Sweep, say: Say) -> Path:
     """Makes `report/` of all runs that have finished. Where nothing is new, no history is read and no figure drawn.
 
     Args:
-        sweep: the sweep.
-        say: gets lines for the user: how many runs were collected and which were not.
+        sweep: The sweep.
+        say: Gets lines for the user: how many runs were collected and which were not.
 
     Returns:
         The path of the page.
 
     Raises:
-        NothingFinished: no run has finished.
-        UserError: nothing can be written, or no history can be read.
+        NothingFinished: No run has finished.
+        UserError: Nothing can be written, or no history can be read.
     """
     try:
         with locked(sweep.folder / ".report.lock", say):

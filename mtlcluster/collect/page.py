@@ -33,11 +33,11 @@ def make_page(
     """Makes the whole page. All that a user chose, such as names of sweeps, runs and tasks, is escaped.
 
     Args:
-        name: of the sweep.
-        settings: what is in the report.
-        omitted: the runs that are not in it.
-        tables: the results first.
-        figures: in the order of the page.
+        name: Of the sweep.
+        settings: What is in the report.
+        omitted: The runs that are not in it.
+        tables: The results first.
+        figures: In the order of the page.
     """
     runs = [run for setting in settings for run in setting.runs]
     results, *others = tables

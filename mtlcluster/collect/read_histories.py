@@ -38,8 +38,8 @@ class Curve:
 
     Attributes:
         axis: "step" or "epoch".
-        x: optimizer steps or finished epochs [K].
-        y: values [K]; NaN where there was none.
+        x: Optimizer steps or finished epochs [K].
+        y: Values [K]; NaN where there was none.
     """
 
     axis: str
@@ -52,9 +52,9 @@ class TaskInfo:
     """What a history says about a task.
 
     Attributes:
-        name: the task's name.
-        kind: such as "classification" or "binary".
-        metrics: by metric, which direction is better: "min" or "max".
+        name: The task's name.
+        kind: Such as "classification" or "binary".
+        metrics: By metric, which direction is better: "min" or "max".
     """
 
     name: str
@@ -67,8 +67,8 @@ class FinishedRun:
     """One finished history. A single-task run holds its own task only: the heads of the others were never trained.
 
     Attributes:
-        epoch: the epoch whose validation values count: the best one, or the last one where none was chosen.
-        curves: the series that are drawn, by name.
+        epoch: The epoch whose validation values count: the best one, or the last one where none was chosen.
+        curves: The series that are drawn, by name.
         values: `validation/…` at that epoch, `test/…` and `measured/…`. Some may not be finite.
     """
 
@@ -95,8 +95,8 @@ def read_histories(
     """Reads the histories of the runs that are done. A history that can't be read makes an omitted run, no exception.
 
     Args:
-        listed: all runs of the sweep.
-        advance: called after each run.
+        listed: All runs of the sweep.
+        advance: Called after each run.
     """
     finished, omitted = [], []
     for entry in listed:

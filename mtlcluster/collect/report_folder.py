@@ -26,10 +26,10 @@ class Record:
     """What a report was made of.
 
     Attributes:
-        code: the hash of the code that made it, see `drawing_code`.
-        runs: the runs of the sweep, as they were then.
-        lines: what the user was told.
-        files: the files that belong to the report, named from its folder.
+        code: The hash of the code that made it, see `drawing_code`.
+        runs: The runs of the sweep, as they were then.
+        lines: What the user was told.
+        files: The files that belong to the report, named from its folder.
     """
 
     code: str
@@ -84,9 +84,9 @@ def put_in_place(beside: Path, report: Path, former: list[str]) -> list[str]:
     A kill in between leaves every file whole, and a record without runs: then the next collect makes all of it again.
 
     Args:
-        beside: the folder of the new report.
-        report: the folder of the last one.
-        former: the files of the last one.
+        beside: The folder of the new report.
+        report: The folder of the last one.
+        former: The files of the last one.
 
     Returns:
         The files of the new report.

@@ -19,8 +19,8 @@ def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
     """Draws every seed, and the mean, for each metric.
 
     Args:
-        table: the results.
-        looks: of its settings.
+        table: The results.
+        looks: Of its settings.
 
     Returns:
         The figure, and the sentences about what is left out. None where there is nothing to draw.

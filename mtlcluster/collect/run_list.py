@@ -13,11 +13,11 @@ class ListedRun:
     """One run and its state.
 
     Attributes:
-        run: its folder.
-        state: as in status.json, or `cancelled`, or `unreadable`.
-        error: why it failed or can't be read, else empty.
-        status: size and time of status.json, None where there is none.
-        history: the same of history.pkl.
+        run: Its folder.
+        state: As in status.json, or `cancelled`, or `unreadable`.
+        error: Why it failed or can't be read, else empty.
+        status: Size and time of status.json, None where there is none.
+        history: The same of history.pkl.
     """
 
     run: Run
@@ -31,8 +31,8 @@ def list_runs(sweep: Sweep, former: Iterable[ListedRun] = ()) -> list[ListedRun]
     """Lists all runs of the sweep by name.
 
     Args:
-        sweep: the sweep.
-        former: the list of the last time. A run in it that was done, and whose files are unchanged, is not read again.
+        sweep: The sweep.
+        former: The list of the last time. A run in it that was done, and whose files are unchanged, is not read again.
     """
     done = {entry.run.name: entry for entry in former if entry.state == "done"}
     listed = []

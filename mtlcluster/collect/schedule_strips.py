@@ -23,8 +23,8 @@ class Strip:
     """The activity of one schedule.
 
     Attributes:
-        labels: of the settings with this activity.
-        activity: the share of the steps [T, BINS]; NaN after the end of the training and for a task that is missing.
+        labels: Of the settings with this activity.
+        activity: The share of the steps [T, BINS]; NaN after the end of the training and for a task that is missing.
     """
 
     labels: list[str]

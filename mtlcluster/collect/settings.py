@@ -23,10 +23,10 @@ class Setting:
     The single-task baselines of all tasks are one setting, too: the values of each task come from its own runs.
 
     Attributes:
-        method: the method's label.
-        values: the other options that differ between settings, by shortened key.
-        label: method and values; it is unique.
-        runs: one run a seed; of a single-task baseline, one run a seed and task.
+        method: The method's label.
+        values: The other options that differ between settings, by shortened key.
+        label: Method and values; it is unique.
+        runs: One run a seed; of a single-task baseline, one run a seed and task.
     """
 
     method: str

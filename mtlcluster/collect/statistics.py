@@ -22,10 +22,10 @@ class Spread:
     """The spread of a value over seeds.
 
     Attributes:
-        mean: of the finite values; NaN where there are none.
-        std: standard deviation of the finite values; NaN where there are fewer than two.
-        n: how many seeds have a finite value.
-        other: one of the values where none is finite, else None.
+        mean: Of the finite values; NaN where there are none.
+        std: Standard deviation of the finite values; NaN where there are fewer than two.
+        n: How many seeds have a finite value.
+        other: One of the values where none is finite, else None.
     """
 
     mean: float
@@ -39,10 +39,10 @@ class Band:
     """The curves of several seeds of one setting together. All arrays are [K].
 
     Attributes:
-        x: places on the horizontal axis.
-        mean, low, high: over the seeds.
-        whole: whether every seed still goes on at that place.
-        n: how many seeds there are.
+        x: Places on the horizontal axis.
+        mean, low, high: Over the seeds.
+        whole: Whether every seed still goes on at that place.
+        n: How many seeds there are.
     """
 
     x: Array
@@ -102,9 +102,9 @@ def delta_m(values: Sequence[float], baseline: Sequence[float], directions: Sequ
     Δm% = 100/K · Σ (−1)^[higher is better] (M − M_single) / |M_single| over the K metrics (Maninis et al., CVPR 2019).
 
     Args:
-        values: the metrics [K].
-        baseline: those of the single-task baselines [K].
-        directions: which direction of each metric is better, "min" or "max" [K].
+        values: The metrics [K].
+        baseline: Those of the single-task baselines [K].
+        directions: Which direction of each metric is better, "min" or "max" [K].
     """
     signs = [_sign(direction) for direction in directions]
     return 100 * float(np.mean([s * (m - b) / abs(b) for s, m, b in zip(signs, values, baseline, strict=True)]))
@@ -116,8 +116,8 @@ def mean_ranks(means: Sequence[Sequence[float]], directions: Sequence[str]) -> l
     Equal values share the mean of their ranks.
 
     Args:
-        means: one row a setting, one number a metric [S, K].
-        directions: which direction of each metric is better, "min" or "max" [K].
+        means: One row a setting, one number a metric [S, K].
+        directions: Which direction of each metric is better, "min" or "max" [K].
     """
     table = np.array(means) * [_sign(direction) for direction in directions]
     better = (table[None] < table[:, None]).sum(axis=1)

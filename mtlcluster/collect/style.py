@@ -159,10 +159,10 @@ def legend(figure: Figure, settings: Sequence[Setting], looks: Sequence[Look], d
     """Puts the legend below the panels: an entry for each setting in front, and one for all others.
 
     Args:
-        figure: the figure.
-        settings: all settings.
-        looks: their looks.
-        drawn: the numbers of the settings that were drawn.
+        figure: The figure.
+        settings: All settings.
+        looks: Their looks.
+        drawn: The numbers of the settings that were drawn.
     """
     if len(drawn) < 2:
         return

@@ -34,10 +34,10 @@ class CellText:
     """A cell as it is shown.
 
     Attributes:
-        mean: the mean, or what there is in its place.
-        spread: such as `± 0.01`; empty where there is none.
-        note: where fewer seeds have a value than the setting has seeds, else empty.
-        bold: whether it is one of the best.
+        mean: The mean, or what there is in its place.
+        spread: Such as `± 0.01`; empty where there is none.
+        note: Where fewer seeds have a value than the setting has seeds, else empty.
+        bold: Whether it is one of the best.
     """
 
     mean: str

@@ -19,12 +19,12 @@ class Table:
     """One table.
 
     Attributes:
-        name: of its files.
-        title: what the page says above it.
-        columns: its columns [C].
-        settings: its rows [S].
-        rows: the cells [S][C].
-        best: the (row, column) of the cells that are shown in bold.
+        name: Of its files.
+        title: What the page says above it.
+        columns: Its columns [C].
+        settings: Its rows [S].
+        rows: The cells [S][C].
+        best: The (row, column) of the cells that are shown in bold.
     """
 
     name: str

@@ -26,7 +26,7 @@ def check_reply(verb: str, reply: Any, cluster: str) -> dict[str, Any]:
     """Returns a reply of the agent with its `runs` as RunStatus.
 
     Raises:
-        ClusterError: the reply does not have the form of one. All of it is refused then: a run that was overlooked
+        ClusterError: The reply does not have the form of one. All of it is refused then: a run that was overlooked
             would be trained a second time.
     """
     for key, kind in FIELDS[verb].items():
@@ -44,11 +44,11 @@ def parse_runs(entries: Iterable[Any], cluster: str) -> list[RunStatus]:
     """The runs of a reply or of a file. Fields of a newer version are left out.
 
     Args:
-        entries: the runs, as in `status --json`.
-        cluster: the cluster's name here; over there it may have another one, or none.
+        entries: The runs, as in `status --json`.
+        cluster: The cluster's name here; over there it may have another one, or none.
 
     Raises:
-        ValueError: an entry is no run, or has a name that would lead out of the runs folder.
+        ValueError: An entry is no run, or has a name that would lead out of the runs folder.
     """
     return [_parse_run(entry, cluster) for entry in entries]
 
@@ -75,8 +75,8 @@ def file_sizes(reply: dict[str, Any], files: int) -> dict[str, OfRuns]:
     """The sizes and times of the files of every run, by sweep. What has another form is left out.
 
     Args:
-        reply: of the agent.
-        files: how many files of each run were asked for.
+        reply: Of the agent.
+        files: How many files of each run were asked for.
     """
     given = reply.get("files")
     return {

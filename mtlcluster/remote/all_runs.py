@@ -30,14 +30,14 @@ class AllRuns:
     """The runs of one sweep, or of all sweeps. Connections stay open until the `with` block ends.
 
     Attributes:
-        sweeps: the sweeps that have a folder here.
-        clusters: the remote clusters that may have runs; None where there are none.
-        cluster_names: their names.
-        replies: by sweep and cluster, what the clusters replied last.
-        unreachable: by cluster, why it could not be asked the last time.
-        placements: the runs as they were observed last.
-        sizes_there: by cluster and sweep, sizes and times of `file_names` over there.
-        sizes_here: by sweep, the same here, of sweeps that clusters have, too.
+        sweeps: The sweeps that have a folder here.
+        clusters: The remote clusters that may have runs; None where there are none.
+        cluster_names: Their names.
+        replies: By sweep and cluster, what the clusters replied last.
+        unreachable: By cluster, why it could not be asked the last time.
+        placements: The runs as they were observed last.
+        sizes_there: By cluster and sweep, sizes and times of `file_names` over there.
+        sizes_here: By sweep, the same here, of sweeps that clusters have, too.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class AllRuns:
         """Finds out what there is, without asking a cluster.
 
         Args:
-            runs_folder: the runs folder here.
-            sweep: the name of the sweep, which may be on clusters alone; None for all.
-            file_names: files of each run, whose sizes and times are asked for.
-            clusters: the clusters, if their connections are open already.
+            runs_folder: The runs folder here.
+            sweep: The name of the sweep, which may be on clusters alone; None for all.
+            file_names: Files of each run, whose sizes and times are asked for.
+            clusters: The clusters, if their connections are open already.
 
         Raises:
-            UserError: the sweep is not here, and there is no cluster.
+            UserError: The sweep is not here, and there is no cluster.
         """
         self.runs_folder, self.name, self.file_names = runs_folder, sweep, file_names
         self.sweeps = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
@@ -102,7 +102,7 @@ class AllRuns:
         """Asks all clusters, and returns the runs in the order of sweeps and names. For errors see `ask`.
 
         Args:
-            names: of the runs to return; left out, all.
+            names: Of the runs to return; left out, all.
         """
         self.ask()
         here = [run for sweep in self.sweeps for run in self._observe_here(sweep, names)]
@@ -126,8 +126,8 @@ class AllRuns:
         """Asks all clusters at the same time how their runs are.
 
         Raises:
-            UserError: the sweep is not here, and no cluster has it.
-            ClusterError: the sweep is not here, and a cluster that may have it can't be asked.
+            UserError: The sweep is not here, and no cluster has it.
+            ClusterError: The sweep is not here, and a cluster that may have it can't be asked.
         """
         self.unreachable = {}
         if self.clusters is None:
@@ -160,7 +160,7 @@ class AllRuns:
         """Takes in the replies of clusters, or their errors, and returns the replies.
 
         Raises:
-            ClusterError: of the clusters that failed, once the others are taken in.
+            ClusterError: Of the clusters that failed, once the others are taken in.
         """
         good = {cluster: reply for cluster, reply in replies.items() if not isinstance(reply, ClusterError)}
         for cluster, reply in good.items():
@@ -214,7 +214,7 @@ class AllRuns:
         """Groups observed runs of the sweep by the remote cluster that has them; "" is this machine.
 
         Raises:
-            ClusterError: a run may or may not have reached a cluster that can't be asked.
+            ClusterError: A run may or may not have reached a cluster that can't be asked.
         """
         found: dict[str, list[RunStatus]] = {}
         for run in runs:

@@ -15,15 +15,15 @@ def cancel_runs(all_runs: AllRuns, runs: list[RunStatus], say: Say) -> list[RunS
     """Stops runs of the sweep, on all clusters at the same time.
 
     Args:
-        all_runs: the observed runs of the sweep.
-        runs: the runs to stop.
-        say: gets lines for the user.
+        all_runs: The observed runs of the sweep.
+        runs: The runs to stop.
+        say: Gets lines for the user.
 
     Returns:
         The runs as they are then; see `launch.cancel.cancel`.
 
     Raises:
-        ClusterError: a cluster can't be reached. The others have been told by then.
+        ClusterError: A cluster can't be reached. The others have been told by then.
     """
     parts = all_runs.by_cluster(runs)
     own = parts.pop("", [])

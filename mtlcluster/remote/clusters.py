@@ -76,8 +76,8 @@ class RemoteCluster:
         """Sends a request to the agent (see agent.py) and returns its reply.
 
         Raises:
-            ClusterError: the cluster can't be reached, or could not do it.
-            ClusterRefusal: the request is the user's mistake.
+            ClusterError: The cluster can't be reached, or could not do it.
+            ClusterRefusal: The request is the user's mistake.
         """
         script = self.python_script(*_entry.python_arguments("agent"), self.root, verb)
         try:
@@ -115,7 +115,7 @@ class RemoteClusters:
         """Takes the remote ones among `clusters`.
 
         Raises:
-            UserError: two clusters have the same host and root. A run there would be on two clusters.
+            UserError: Two clusters have the same host and root. A run there would be on two clusters.
         """
         self.by_name = {cluster.name: RemoteCluster(cluster) for cluster in clusters if cluster.is_remote}
         places: dict[tuple[str | None, str], Cluster] = {}
@@ -151,9 +151,9 @@ class RemoteClusters:
         """Calls `do` for each of the clusters, all at the same time.
 
         Args:
-            names: of the clusters.
-            do: called with a cluster, in a thread of its own.
-            meanwhile: called here while the clusters are busy.
+            names: Of the clusters.
+            do: Called with a cluster, in a thread of its own.
+            meanwhile: Called here while the clusters are busy.
 
         Returns:
             By name, the result of `do`, or the ClusterError that it raised.
@@ -182,7 +182,7 @@ def find_remote_clusters(grid_folders: Iterable[Path]) -> RemoteClusters:
     """The clusters of the user's own files, and of files beside grids.
 
     Args:
-        grid_folders: the folders of grids that the user names or has submitted. A file nearer to a grid counts more.
+        grid_folders: The folders of grids that the user names or has submitted. A file nearer to a grid counts more.
     """
     files = cluster_files(None) + [file for folder in grid_folders for file in cluster_files(folder)]
     nearest_last = list(dict.fromkeys(file.absolute() for file in reversed(files)))[::-1]

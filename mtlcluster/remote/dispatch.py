@@ -60,11 +60,11 @@ def submit_to(
     """Submits a grid to clusters, wherever they are.
 
     Args:
-        grid: the grid.
-        runs_folder: where the sweep's folder is, or will be made.
-        names: the clusters' names; None for the usual one, see choose_cluster.
-        remote_clusters: the remote clusters, which may have runs of this sweep.
-        say: gets lines for the user.
+        grid: The grid.
+        runs_folder: Where the sweep's folder is, or will be made.
+        names: The clusters' names; None for the usual one, see choose_cluster.
+        remote_clusters: The remote clusters, which may have runs of this sweep.
+        say: Gets lines for the user.
 
     Raises:
         UserError, ClusterError, SchedulerError: See `submit`, and launch.submit.

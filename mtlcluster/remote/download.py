@@ -25,17 +25,17 @@ def download(
     The user is told which clusters can't be reached, and how old the files from there are.
 
     Args:
-        runs_folder: the runs folder here.
-        name: of the sweep; None for all.
-        checkpoints: which checkpoints to bring home; None for no checkpoints.
-        say: gets lines for the user.
+        runs_folder: The runs folder here.
+        name: Of the sweep; None for all.
+        checkpoints: Which checkpoints to bring home; None for no checkpoints.
+        say: Gets lines for the user.
 
     Returns:
         The sweeps that are here then, and what could not be brought home.
 
     Raises:
-        UserError: no cluster has the sweep, nor is it here.
-        ClusterError: nothing of the sweep has arrived.
+        UserError: No cluster has the sweep, nor is it here.
+        ClusterError: Nothing of the sweep has arrived.
     """
     failed = None
     with AllRuns(runs_folder, name, OF_A_RUN) as all_runs:
@@ -85,8 +85,8 @@ def _new_files(here: OfRuns, there: OfRuns | None) -> dict[str, int] | None:
     """Finds out, without rsync and its round trips, which files of runs are new.
 
     Args:
-        here: sizes and times of the files here.
-        there: the same over there; None where it is not known.
+        here: Sizes and times of the files here.
+        there: The same over there; None where it is not known.
 
     Returns:
         The sizes in bytes of the new files over there, by name. None where `there` is not known.

@@ -8,16 +8,16 @@ def print_log(all_runs: AllRuns, run: RunStatus, lines: int, follow: bool) -> in
     """Prints the log of a run that a remote cluster has.
 
     Args:
-        all_runs: the observed runs of the sweep.
-        run: one of them.
-        lines: how many of the last lines.
-        follow: goes on until the run ends.
+        all_runs: The observed runs of the sweep.
+        run: One of them.
+        lines: How many of the last lines.
+        follow: Goes on until the run ends.
 
     Returns:
         The exit status; None if the run is on this machine.
 
     Raises:
-        ClusterError: the cluster can't be reached.
+        ClusterError: The cluster can't be reached.
     """
     cluster = all_runs.remote_cluster_of(run)
     if not cluster or all_runs.clusters is None:

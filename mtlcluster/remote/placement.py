@@ -22,8 +22,8 @@ def place_runs(here: Iterable[RunStatus], there: dict[str, list[RunStatus]]) -> 
     Precedence: where it was submitted, then where it ended, then where it waits.
 
     Args:
-        here: the runs with a folder on this machine.
-        there: those with a folder on a remote cluster, by cluster.
+        here: The runs with a folder on this machine.
+        there: Those with a folder on a remote cluster, by cluster.
     """
     candidates = [(_rank_here(run), Placement("", run)) for run in here]
     candidates += [(_rank_there(run), Placement(cluster, run)) for cluster, runs in there.items() for run in runs]

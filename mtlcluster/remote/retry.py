@@ -20,14 +20,14 @@ def retry_runs(all_runs: AllRuns, runs: list[RunStatus], restart: bool, say: Say
     """Submits runs of the sweep once more, each on its cluster, with the resources that the grid here asks for now.
 
     Args:
-        all_runs: the observed runs of the sweep.
-        runs: the runs to submit.
-        restart: from scratch, with the code as it is now. See `launch.retry.resubmit`.
-        say: gets lines for the user.
+        all_runs: The observed runs of the sweep.
+        runs: The runs to submit.
+        restart: From scratch, with the code as it is now. See `launch.retry.resubmit`.
+        say: Gets lines for the user.
 
     Raises:
-        UserError: a run was never sent to its cluster, or a restart needs what is not here.
-        ClusterError: a cluster can't be reached.
+        UserError: A run was never sent to its cluster, or a restart needs what is not here.
+        ClusterError: A cluster can't be reached.
     """
     from mtlcluster.launch.hand_over import Submitted
     from mtlcluster.launch.retry import resubmit
@@ -97,4 +97,5 @@ def _codes(sweep: Sweep, names: list[str]) -> set[str]:
     from mtlcluster.config.run import read_sweep_run_config
 
     here = [run for run in map(sweep.run, names) if run.config.exists()]
-    return {code for run in here if (sweep.code / (code := read_sweep_run_config(run.config).origin.code)).is_dir()}
+    codes = {read_sweep_run_config(run.config).origin.code for run in here}
+    return {code for code in codes if (sweep.code / code).is_dir()}

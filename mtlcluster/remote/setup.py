@@ -35,10 +35,10 @@ class Found:
     """What is installed over there.
 
     Attributes:
-        pythons: the versions of the system's Pythons by command, the preferred one first.
-        environment: the version of the environment's Python; None where there is no environment.
-        install_lines: a hash of the `install:` lines that made the environment; empty for none.
-        mtlcluster: the version of mtlcluster in the environment, as a hash; empty for none.
+        pythons: The versions of the system's Pythons by command, the preferred one first.
+        environment: The version of the environment's Python; None where there is no environment.
+        install_lines: A hash of the `install:` lines that made the environment; empty for none.
+        mtlcluster: The version of mtlcluster in the environment, as a hash; empty for none.
     """
 
     pythons: dict[str, Version]
@@ -59,12 +59,12 @@ def set_up(name: str, say: Say) -> None:
     """Tells the user what is to be done on the cluster, does it, and checks it.
 
     Args:
-        name: of the cluster.
-        say: gets lines for the user.
+        name: Of the cluster.
+        say: Gets lines for the user.
 
     Raises:
-        UserError: there is no remote cluster of that name.
-        ClusterError: a step failed.
+        UserError: There is no remote cluster of that name.
+        ClusterError: A step failed.
     """
     cluster = _named(name)
     if not cluster.is_remote:

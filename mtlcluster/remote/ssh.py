@@ -115,15 +115,15 @@ class Connection:
         """Runs a script of bash over there.
 
         Args:
-            script: the script.
-            given: its input.
-            timeout: seconds until it should have ended.
+            script: The script.
+            given: Its input.
+            timeout: Seconds until it should have ended.
 
         Returns:
             What it printed.
 
         Raises:
-            ClusterError: it failed, or there is no connection.
+            ClusterError: It failed, or there is no connection.
         """
         options = self.open()
         try:
@@ -147,7 +147,7 @@ class Connection:
             Its exit status.
 
         Raises:
-            ClusterError: the connection is lost.
+            ClusterError: The connection is lost.
         """
         options = self.open()
         command, line = self._command(COMMAND, marked(UNTIL_INPUT_ENDS + script)), b""
@@ -174,12 +174,12 @@ class Connection:
         """Copies files to the cluster.
 
         Args:
-            source: a folder here.
-            names: of files and folders in it.
-            target: a folder over there. It is made if it is missing and its parent is there.
+            source: A folder here.
+            names: Of files and folders in it.
+            target: A folder over there. It is made if it is missing and its parent is there.
 
         Raises:
-            ClusterError: they could not be copied.
+            ClusterError: They could not be copied.
         """
         self._rsync(names, f"{source}/", f"cluster:{path_from_home(target)}/")
 
@@ -187,16 +187,16 @@ class Connection:
         """Copies what is new from the cluster.
 
         Args:
-            source: a folder over there.
-            target: a folder here.
-            options: of rsync.
-            names: of the files to copy; left out, all.
+            source: A folder over there.
+            target: A folder here.
+            options: Of rsync.
+            names: Of the files to copy; left out, all.
 
         Returns:
             The names of the files that were copied.
 
         Raises:
-            ClusterError: they could not be copied.
+            ClusterError: They could not be copied.
         """
         exactly = re.sub(r"([\\*?\[])", r"\\\1", path_from_home(source))  # rsync expands patterns over there
         plain = ["--no-links", "--info=nonreg0"]  # a link could lead anywhere on this machine; no file of ours is one

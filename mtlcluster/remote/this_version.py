@@ -18,7 +18,7 @@ def installed() -> Distribution:
     """The installation that runs here.
 
     Raises:
-        ClusterError: mtlcluster is not installed here. Then nobody knows what it depends on.
+        ClusterError: Mtlcluster is not installed here. Then nobody knows what it depends on.
     """
     try:
         return distribution("mtlcluster")

@@ -30,10 +30,10 @@ class Transfer:
     """The copying of one sweep from one cluster.
 
     Attributes:
-        remote: the cluster.
-        sweep: the sweep's folder here.
-        checkpoints: which checkpoints to copy; None for no checkpoints.
-        say: gets lines for the user.
+        remote: The cluster.
+        sweep: The sweep's folder here.
+        checkpoints: Which checkpoints to copy; None for no checkpoints.
+        say: Gets lines for the user.
     """
 
     remote: RemoteCluster
@@ -49,10 +49,10 @@ class Transfer:
         """Copies what is new, checks it, and tells how much it was.
 
         Args:
-            new: sizes of the changed files, as far as they are known; their checksums are computed during the transfer.
+            new: Sizes of the changed files, as far as they are known; their checksums are computed during the transfer.
 
         Raises:
-            ClusterError: the connection was lost several times, or a file arrives damaged each time.
+            ClusterError: The connection was lost several times, or a file arrives damaged each time.
         """
         began = time.monotonic()
         with ThreadPoolExecutor(1) as beside:
@@ -113,11 +113,11 @@ class Transfer:
         """Compares the checksums of files here and there, and copies again those that differ.
 
         Args:
-            names: of the files.
-            sums: the checksums over there that are known already.
+            names: Of the files.
+            sums: The checksums over there that are known already.
 
         Raises:
-            ClusterError: a file stays damaged. Files of runs that still train are excepted: they change all the time.
+            ClusterError: A file stays damaged. Files of runs that still train are excepted: they change all the time.
         """
         for attempt in range(ATTEMPTS + 1):
             if attempt:

@@ -20,15 +20,15 @@ def upload(remote: RemoteCluster, sweep: Sweep, names: list[str]) -> str:
     """Copies files and folders to the cluster.
 
     Args:
-        remote: the cluster.
-        sweep: the sweep here.
-        names: of files and folders, from the sweep's folder.
+        remote: The cluster.
+        sweep: The sweep here.
+        names: Of files and folders, from the sweep's folder.
 
     Returns:
         The name of the hidden folder.
 
     Raises:
-        ClusterError: they could not be copied.
+        ClusterError: They could not be copied.
     """
     folder = arrival_folder(sweep)
     remote.connection.push(sweep.folder, names, f"{remote.sweep(sweep.name)}/{folder}")

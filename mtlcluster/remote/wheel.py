@@ -20,7 +20,7 @@ def build_wheel(folder: Path) -> Path:
         The path of the wheel.
 
     Raises:
-        ClusterError: mtlcluster is not installed here.
+        ClusterError: Mtlcluster is not installed here.
     """
     known = installed()
     library = Path(mtlcluster.__file__).parent

@@ -208,5 +208,5 @@ def test_on_a_cluster_what_is_copied_there_repairs_it(kept, tmp_path):
         shutil.copytree(sweep.code, folder)
     shutil.copy(sweep.grid, over_there.folder)
     all_files(over_there.code / code.name / "mtlcluster")
-    agent._arrive(over_there, {"arriving": ".arriving-1", "code": code.name}, [])
+    agent._move_in(over_there, {"arriving": ".arriving-1", "code": code.name}, [])
     assert contents(over_there.code / code.name) == contents(code)
