@@ -1,8 +1,10 @@
-"""Two scanned digits side by side, read in four ways: which is left, which is right, whether their sum is even, and by
-how much the left one is larger (a regression, whose loss is on another scale than the others').
+"""Two scanned digits side by side, and four tasks about them.
 
-The scans are scikit-learn's 1,797 (8 × 8 pixels; nothing is downloaded). They are first split into training, validation
-and test scans, and only then paired, so that no scan is in two of the three.
+The tasks are: which digit is left, which is right, whether their sum is even, and by how much the left one is larger.
+The last is a regression, whose loss is on another scale than the others.
+
+The scans are the 1,797 of scikit-learn (8 × 8 pixels; nothing is downloaded). They are split into training, validation
+and test scans before they are paired, so that no scan is in two of the three.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData
 
-SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
+SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}  # of the scans
 
 
 @dataclass
@@ -22,8 +24,8 @@ class Digits:
     """Options of the data."""
 
     pairs: int = 4000  # for training; a quarter as many for validation, and for the test
-    split_seed: int = 0  # which scans are where, and how they are paired
-    unlabelled: float = 0.0  # the share of training pairs without a label for `difference`
+    split_seed: int = 0  # of splitting and pairing the scans
+    unlabelled: float = 0.0  # the share of training pairs without a label of `difference`
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Network:
 
 
 def build(data: Digits, model: Network) -> Problem:
+    """Makes the problem: a multilayer perceptron as the trunk, and a linear head for each task."""
     parts = load(data)
     layers: list[nn.Module] = [nn.Flatten()]
     for i in range(model.depth):
@@ -56,7 +59,11 @@ def build(data: Digits, model: Network) -> Problem:
 
 
 def load(options: Digits) -> dict[str, TensorData]:
-    """The pairs of each part: images [N, 8, 16] from 0 to 1, and the four targets."""
+    """Loads the pairs.
+
+    Returns:
+        For "train", "validation" and "test": images [N, 8, 16] with values from 0 to 1, and the four targets [N].
+    """
     scans = load_digits()
     generator = np.random.default_rng(options.split_seed)
     order = generator.permutation(len(scans.target))

@@ -13,21 +13,33 @@ if TYPE_CHECKING:
     from mtlcluster.data.sequences import Padded as Padded
     from mtlcluster.data.sequences import pad as pad
     from mtlcluster.data.tensor_data import TensorData as TensorData
+    from mtlcluster.methods.base import Active as Active
+    from mtlcluster.methods.base import Context as Context
+    from mtlcluster.methods.base import Gradient as Gradient
+    from mtlcluster.methods.base import Schedule as Schedule
+    from mtlcluster.methods.base import Weighting as Weighting
     from mtlcluster.methods.decorators import gradient as gradient
     from mtlcluster.methods.decorators import schedule as schedule
     from mtlcluster.methods.decorators import weighting as weighting
     from mtlcluster.problem import MultiTaskModel as MultiTaskModel
     from mtlcluster.problem import Problem as Problem
     from mtlcluster.problem import Task as Task
+    from mtlcluster.training.own_loop import MultiTaskMethod as MultiTaskMethod
     from mtlcluster.training.train import train as train
 
 PUBLIC = {
+    "Active": "mtlcluster.methods.base",
+    "Context": "mtlcluster.methods.base",
+    "Gradient": "mtlcluster.methods.base",
+    "MultiTaskMethod": "mtlcluster.training.own_loop",
     "MultiTaskModel": "mtlcluster.problem",
     "PackedFeatures": "mtlcluster.data.packed_features",
     "Padded": "mtlcluster.data.sequences",
     "Problem": "mtlcluster.problem",
+    "Schedule": "mtlcluster.methods.base",
     "Task": "mtlcluster.problem",
     "TensorData": "mtlcluster.data.tensor_data",
+    "Weighting": "mtlcluster.methods.base",
     "gradient": "mtlcluster.methods.decorators",
     "pad": "mtlcluster.data.sequences",
     "schedule": "mtlcluster.methods.decorators",
@@ -35,8 +47,8 @@ PUBLIC = {
     "weighting": "mtlcluster.methods.decorators",
 }
 __all__ = [
-    "MultiTaskModel", "PackedFeatures", "Padded", "Problem", "Task", "TensorData", "gradient", "pad", "schedule",
-    "train", "weighting",
+    "Active", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded", "Problem",
+    "Schedule", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
 ]  # fmt: skip
 
 

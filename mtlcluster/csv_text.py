@@ -1,4 +1,4 @@
-"""CSV as a spreadsheet may open it: a cell of text is never taken for a formula, and a row is a line."""
+"""CSV that is safe to open in a spreadsheet: no text is taken for a formula, and every row is one line."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """A text that begins as a formula does gets an apostrophe before it; numbers stay as they are."""
+    """The rows as CSV. A text that begins like a formula gets an apostrophe before it; numbers stay as they are."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(map(_harmless, row) for row in rows)
     return text.getvalue()
@@ -20,5 +20,5 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 def _harmless(cell: object) -> object:
     if not isinstance(cell, str) or NUMBER.fullmatch(cell):
         return cell
-    shown = CONTROL.sub(" ", cell).encode("utf-8", "backslashreplace").decode()  # half of a pair is no UTF-8
+    shown = CONTROL.sub(" ", cell).encode("utf-8", "backslashreplace").decode()  # UTF-8 has no lone surrogates
     return f"'{shown}" if FORMULA.match(shown) else shown

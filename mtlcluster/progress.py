@@ -1,4 +1,4 @@
-"""Progress of what may take long."""
+"""Progress bars and lines for work that may take long."""
 
 import sys
 import time
@@ -8,15 +8,15 @@ from typing import TypeVar
 
 from mtlcluster.terminal import console
 
-PATIENCE = 2.0  # seconds before a progress bar is worth showing
-NEWS = 30.0  # seconds between two lines of news where there is no terminal for a bar
+BAR_AFTER = 2.0  # seconds of work before a progress bar appears
+LINE_EVERY = 30.0  # seconds between two lines where there is no terminal for a bar
 T = TypeVar("T")
-Say = Callable[[str], object]  # gets a line for the user
+Say = Callable[[str], object]  # shows one line to the user
 
 
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
-    """Gives what is to be called after each of `total` parts. A bar on stderr appears once it takes longer."""
+    """Yields a callback; call it after each of `total` items. A bar appears on standard error if it takes long."""
     from rich.progress import Progress
 
     screen = console(stderr=True)
@@ -26,7 +26,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
 
     def advance() -> None:
         bar.advance(task)
-        if time.monotonic() - start > PATIENCE and not bar.live.is_started:
+        if time.monotonic() - start > BAR_AFTER and not bar.live.is_started:
             bar.start()
 
     try:
@@ -37,12 +37,12 @@ def progress(description: str, total: int) -> Iterator[Callable[[], object]]:
 
 
 def followed(what: str, items: Collection[T], say: Say) -> Iterator[T]:
-    """`items`, with a bar where they take long, or a line now and then where there is no terminal."""
+    """Yields `items`. Shows a bar if they take long, or a line now and then if there is no terminal."""
     with progress(what, len(items)) as advance:
         told_at = time.monotonic()
         for number, item in enumerate(items):
             yield item
             advance()
-            if not sys.stderr.isatty() and time.monotonic() - told_at > NEWS:
+            if not sys.stderr.isatty() and time.monotonic() - told_at > LINE_EVERY:
                 say(f"{what}: {number + 1:,} of {len(items):,} files")
                 told_at = time.monotonic()

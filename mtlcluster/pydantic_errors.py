@@ -1,4 +1,4 @@
-"""From pydantic's findings to one sentence: where, what was found, what was expected and the nearest right name."""
+"""Turns pydantic's errors into one sentence: the place, what was expected, what was found, the nearest right name."""
 
 import re
 from collections.abc import Sequence
@@ -6,21 +6,21 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.errors import nearest
-from mtlcluster.errors import shown as shown
+from mtlcluster.errors import nearest, shown
 
 Key = tuple[str | int, ...]  # the keys that lead to a value in nested mappings and lists
 
 
 class Checked(pydantic.BaseModel):
-    """Base of everything that a user writes: no unknown keys, no silent conversions, no changes afterwards. Numbers are
-    finite.
+    """Base class of everything that a user writes.
+
+    Unknown keys are refused, values are not converted silently, numbers are finite, and objects can't be changed.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-# What pydantic says in words of Python's.
+# Messages for errors that pydantic words in terms of Python, by pydantic's type of error.
 PLAIN_WORDS = {
     "dict_type": "should be keys and values",
     "model_type": "should be keys and values",
@@ -30,14 +30,14 @@ PLAIN_WORDS = {
 }
 
 
-# How pydantic calls the types of which a value may be one, where it was none of them.
+# Names of types that pydantic adds to the place of an error, if a value fits none of several types.
 TYPE = re.compile(r"(constrained-)?(int|float|str|bool|none)|(list|dict|tuple|literal|nullable|function-\w+)\[.*\]")
 
 
 def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> tuple[Key, str]:
-    """The place (the keys that lead to it) and the wording of the first mistake."""
+    """The first mistake: the keys that lead to it, and a sentence about it."""
     mistakes = error.errors()
-    # A misspelt key is often also a missing one: the misspelling is the better news.
+    # A misspelt key is often also a missing one: to name the misspelling helps more.
     mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     key = _without_types(mistake["loc"], [m["loc"] for m in mistakes])
     alike = [m for m in mistakes if m["loc"][:-1] == key] if key == mistake["loc"][:-1] else [mistake]
@@ -54,7 +54,7 @@ def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseMode
     found = "" if isinstance(mistake["input"], dict) else f", found {shown(mistake['input'])}"
     if mistake["type"] == "value_error":
         found = ""
-    found += meant(mistake["type"], mistake["input"])
+    found += hint(mistake["type"], mistake["input"])
     return key, f"{dotted(key)} {message}{found}" if key and message.startswith("should") else message
 
 
@@ -66,7 +66,7 @@ def _wording(mistake: Any) -> str:
 
 
 def _without_types(place: Key, all_places: Sequence[Key]) -> Key:
-    """`place` without the types that stand in it for a value that is of none of several."""
+    """`place` without the names of types that pydantic adds if a value fits none of several types."""
     kept: list[str | int] = []
     for i, part in enumerate(place):
         tried = {str(other[i]) for other in all_places if other[:i] == place[:i] and len(other) > i}
@@ -75,8 +75,8 @@ def _without_types(place: Key, all_places: Sequence[Key]) -> Key:
     return tuple(kept)
 
 
-def meant(kind: str, found: Any) -> str:
-    """'; write true' for a word that other versions of YAML, or a programming language, read as such."""
+def hint(kind: str, found: Any) -> str:
+    """Such as "; write true" for `yes`: a word that other versions of YAML, or Python, would read as such a value."""
     if not isinstance(found, str):
         return ""
     if kind == "bool_type" and found.lower() in ("yes", "on", "no", "off"):
@@ -88,11 +88,12 @@ def meant(kind: str, found: Any) -> str:
 
 
 def dotted(key: Key) -> str:
+    """Such as "optimizer.lr"."""
     return ".".join(str(part) for part in key)
 
 
 def known_keys(model: type[pydantic.BaseModel], key: Key) -> list[str]:
-    """The keys that `model` admits at the place `key`."""
+    """The keys that `model` accepts at the place `key`."""
     for part in key:
         field = model.model_fields.get(str(part))
         inner = [a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if field] if field else []

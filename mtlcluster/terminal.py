@@ -1,5 +1,5 @@
-"""Standard input, output and error, whatever they are: a terminal that knows few characters, a pipe whose reader has
-left, a full disk, nothing at all.
+"""Standard input, output and error, also when they are a terminal with few characters, a pipe that nobody reads any
+more, a file on a full disk, or closed.
 """
 
 import codecs
@@ -16,19 +16,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NO_OUTPUT = 2
-# What stands for a character that the terminal lacks, where Unicode itself knows nothing simpler.
+# Replacements for characters that the terminal lacks and that Unicode can't decompose into simpler ones.
 SIMPLER = {"–": "-", "—": "-", "−": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "×": "x", "·": "*", "±": "+-"}
 SIMPLER |= {"→": "->", "←": "<-", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "━": "=", "╌": "-", "Σ": "sum", "Δ": "D"}
 
 
 class OutputLost(Exception):
-    """Standard output takes no more: its reader has left, or its disk is full. No OSError, which others make up for."""
+    """Standard output takes no more: its reader has left, or its disk is full.
+
+    Not an OSError, so that no handler of another file's error catches it.
+    """
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """What is printed meanwhile is shown as well as the terminal can. Where output is lost the process ends in order,
-    as other tools do: by SIGPIPE where the reader has left, else with one message.
+    """Inside, whatever is printed is shown as well as the terminal can.
+
+    If output is lost, the process ends as other tools do: by SIGPIPE if the reader has left, else with one message.
     """
     _open_closed()
     sys.stdout, sys.stderr = _tolerant(sys.stdout, _Output), _tolerant(sys.stderr, _Errors)
@@ -38,7 +42,7 @@ def standard_streams() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except OutputLost as lost:
-        _to_nowhere(1)  # or the interpreter would try once more, and say that it could not
+        _to_nowhere(1)  # else Python flushes once more at exit, and prints that it failed
         if isinstance(lost.__cause__, BrokenPipeError):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGPIPE)
@@ -47,32 +51,32 @@ def standard_streams() -> Iterator[None]:
 
 
 def echo(text: object = "") -> None:
-    """A line on standard output, now."""
+    """Prints a line on standard output at once. Raises OutputLost."""
     print(text, flush=True)
 
 
 def say(text: object, err: bool = False) -> None:
-    """As `echo`, in the midst of work that must not be left half done because nobody listens any more."""
+    """Prints a line at once. Lost output is ignored: the caller's work must not stop half-way because nobody reads."""
     with suppress(OutputLost):
         print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def console(**options: Any) -> "Console":
-    """rich's, which takes every name as it stands: `[b]` and `:key:` mean nothing more."""
+    """A rich console that prints text unchanged: `[b]` and `:key:` have no meaning."""
     from rich.console import Console
 
     return Console(markup=False, emoji=False, **options)
 
 
 def breadth(text: str) -> int:
-    """How many columns the text takes: a Chinese character, say, as many as two Latin ones."""
+    """The number of terminal columns of a text. A Chinese character, for example, takes two."""
     if text.isascii():
         return len(text)
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") - bool(unicodedata.combining(c)) for c in text)
 
 
 def can_redraw() -> bool:
-    """Whether standard output is a terminal on which lines can be drawn over."""
+    """Whether standard output is a terminal on which lines can be overwritten."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
@@ -86,18 +90,18 @@ class _Output(io.FileIO):
 
 class _Errors(io.FileIO):
     def write(self, data: Any) -> int:
-        with suppress(OSError):  # there is nowhere left to say so
+        with suppress(OSError):  # there is nowhere left to report it
             return super().write(data)
         return len(data)
 
 
 def _tolerant(stream: Any, kind: type[io.FileIO]) -> Any:
-    """The stream anew, of a file of that kind, and without characters that it could not encode."""
+    """A new stream on the same file, of class `kind`. Replaces characters that its encoding lacks."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     raw = kind(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),  # always: what is lost stays in it, so that the end of the process knows
+        io.BufferedWriter(raw),  # always: lost output stays in it, so that the last flush notices
         encoding=stream.encoding,
         errors="simpler",
         line_buffering=stream.line_buffering or stream.write_through,  # the latter is `python -u`
@@ -105,7 +109,7 @@ def _tolerant(stream: Any, kind: type[io.FileIO]) -> Any:
 
 
 def _open_closed() -> None:
-    """Opens what was closed on nothing: else the next file that is opened would be taken for it."""
+    """Opens closed standard streams on /dev/null: else the next file that is opened would get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             _to_nowhere(number)
@@ -123,7 +127,7 @@ def _to_nowhere(number: int) -> None:
 
 
 def _simpler(error: UnicodeError) -> tuple[str, int]:
-    """For codecs: what the terminal lacks, in simpler characters, or as question marks."""
+    """Error handler of codecs: replaces what the terminal lacks with simpler characters or question marks."""
     assert isinstance(error, UnicodeEncodeError)
     shown = (_ascii(character) for character in error.object[error.start : error.end])
     return "".join(shown), error.end

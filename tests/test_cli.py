@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from rig.handmade import add_runs, at_epoch, local_job, new_sweep, wait_for
 
 from mtlcluster.cli import app
-from mtlcluster.launch import submit
+from mtlcluster.launch.hand_over import Submitted
 from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.remote import dispatch
 from mtlcluster.sweep.folder import Sweep
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,10 @@ def test_starts_without_anything_heavy(tmp_path, verb):
         (["status", "--watch"], "--watch needs a terminal; without one, repeat `mtlcluster status`"),
         (["status", "--watch", "--json"], "--json and --watch don't go together"),
         (["evaluate", ""], "expected the name of a run, found nothing"),
-        (["evaluate", "./digits/"], "./digits/ is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN"),
+        (
+            ["evaluate", "./digits/"],
+            "./digits/ is not the folder of a run: it has no config.yaml; name a run, or SWEEP/RUN",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, arguments, message):
@@ -73,7 +77,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, monkeypatch, argumen
 
 def test_usage_errors_exit_with_2_and_bugs_show_their_traceback(tmp_path, monkeypatch):
     assert run("status", "--nonsense")[0] == 2
-    monkeypatch.setattr("mtlcluster.remote.all_runs.Everywhere.observe", lambda self: 1 / 0)
+    monkeypatch.setattr("mtlcluster.remote.all_runs.AllRuns.observe", lambda self: 1 / 0)
     result = CliRunner().invoke(app, ["status", "--runs", str(tmp_path)])
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -87,12 +91,12 @@ def test_usage_errors_exit_with_2_and_bugs_show_their_traceback(tmp_path, monkey
         (["train", "c.yaml", "--folder", __file__], f"'--folder': Directory '{__file__}' is a file"),
     ],
 )
-def test_what_cannot_be_a_path_is_refused(arguments, message):
+def test_an_impossible_path_is_refused(arguments, message):
     code, _, stderr = run(*arguments)
     assert (code, message in stderr) == (2, True), stderr
 
 
-def test_a_tilde_that_the_shell_left_alone_is_the_home(tmp_path, monkeypatch):
+def test_a_tilde_that_the_shell_does_not_expand_is_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     add_runs(new_sweep(tmp_path / "mine"), "local:x:1:1", {"run-1": at_epoch(20, "done")})
     assert "run-1" in run("status", "--runs=~/mine")[1]
@@ -119,11 +123,12 @@ def test_the_runs_folder_comes_from_the_option_or_the_environment(tmp_path, monk
 
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 1), ("lost", 1), ("cancelled", 0)])
 def test_wait_ends_with_1_if_a_run_failed(tmp_path, make_grid, monkeypatch, state, code):
+    monkeypatch.chdir(tmp_path)
     sweep = new_sweep(tmp_path / "runs")
     last_word = at_epoch(3, "running" if state == "lost" else state, error="boom")
     add_runs(sweep, f"local:{os.uname().nodename}:1:5", {"run-1": at_epoch(20, "done"), "run-2": last_word})
-    result = submit.Submitted(sweep, "local", new=["run-2"], there=["run-1"], submitted=["run-2"], job_ids=["1"])
-    monkeypatch.setattr(submit, "submit", lambda *_: result)
+    result = Submitted(sweep, "local", new=["run-2"], there=["run-1"], submitted=["run-2"], job_ids=["1"])
+    monkeypatch.setattr(dispatch, "submit_to", lambda *_: result)
     grid = make_grid(grid={"seed": [0, 1]})
     outcome = CliRunner().invoke(app, ["submit", str(grid.path), "--cluster", "local", "--wait"])
     assert outcome.exit_code == code, outcome.output

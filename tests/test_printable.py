@@ -1,4 +1,4 @@
-"""C6: what a file or a cluster says is shown as text: no terminal obeys it, and no line of it passes for ours."""
+"""Text out of a file or from a cluster can't control a terminal, and none of its lines looks like one of ours."""
 
 import csv
 import json
@@ -14,10 +14,11 @@ from rig.synthetic_sweep import add_run, history, make_sweep, method
 
 from mtlcluster import printable
 from mtlcluster.cli import app
-from mtlcluster.collect.collect import collect
+from mtlcluster.collect.make_report import make_report
 from mtlcluster.errors import ClusterError
-from mtlcluster.remote import status_cache
-from mtlcluster.remote.ssh import MARK, Connection
+from mtlcluster.remote import agent_reply
+from mtlcluster.remote.shell import MARK
+from mtlcluster.remote.ssh import Connection
 from mtlcluster.sweep.status import Status, write_status
 
 EVIL = [
@@ -34,7 +35,7 @@ def clean(output: str, *also: str) -> bool:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_nothing_of_it_is_left_and_ordinary_text_is(evil: str) -> None:
+def test_control_sequences_are_removed_and_ordinary_text_stays(evil: str) -> None:
     assert clean(printable.line(f"before {evil} after"), "\n", "\t")
     assert clean(printable.text(f"before\t{evil}\nafter"))
     assert printable.line(f"before {evil} after").startswith("before ")
@@ -66,7 +67,7 @@ def call(*words: str) -> str:
     return CliRunner().invoke(app, words, prog_name="mtlcluster").output
 
 
-def test_status_shows_what_a_sent_sweep_says_as_text(runs: Path) -> None:
+def test_status_shows_a_sent_sweep_without_control_sequences(runs: Path) -> None:
     for words in (["status", "--all"], ["status", "--json"], ["collect"], ["retry", "sent"], ["logs", "sent"]):
         assert clean(call(*words)), words
     shown = call("status", "--all").splitlines()
@@ -89,12 +90,12 @@ def test_a_terminal_gets_no_sequence_but_our_own_colours(runs: Path) -> None:
             pass
     assert process.returncode == 0
     text = output.decode()
-    assert "\x1b[" in text  # our own
+    assert "\x1b[" in text  # our own colours
     for evil in ("\x1b[2J", "\x1b]", "\x1bP", "\x1bc", "\x9b", "\x9d", "\u202e", "\u2028", "\x07", "\x08"):
         assert evil not in text
 
 
-def test_a_log_is_shown_without_what_a_terminal_obeys(runs: Path) -> None:
+def test_a_log_is_shown_without_control_sequences(runs: Path) -> None:
     for number in range(len(EVIL) + 1):
         for words in (["logs", "sent", f"run-{number:08d}"], ["logs", "sent", f"run-{number:08d}", "-f"]):
             output = call(*words)
@@ -104,7 +105,7 @@ def test_a_log_is_shown_without_what_a_terminal_obeys(runs: Path) -> None:
     bars = "".join(f"\rtraining {i}/100" for i in range(101))
     log = runs / "sent/run-00000000/log.txt"
     log.write_text(f"begin\n{bars}\nend\r\n")
-    assert call("logs", "sent", "run-00000000") == "begin\ntraining 100/100\nend\n"  # what a bar said last
+    assert call("logs", "sent", "run-00000000") == "begin\ntraining 100/100\nend\n"  # the last state of the bar
     log.unlink()
     os.mkfifo(log)
     assert "is a pipe, not a file" in call("logs", "sent", "run-00000000")
@@ -120,7 +121,7 @@ def test_tables_hold_one_line_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyP
         add_run(sweep, f"run-{number:08d}", made)
     add_run(sweep, "failed-00000000", None, "failed", "\n".join(evil))
     said: list[str] = []
-    collect(sweep, said.append)
+    make_report(sweep, said.append)
     assert clean("".join(said), "\n")
     for path in (sweep.report / "tables").iterdir():
         text = path.read_text("utf-8")
@@ -135,7 +136,7 @@ def test_tables_hold_one_line_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def lying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
-    """To a cluster that answers with sequences, on both its outputs."""
+    """A connection to a cluster that answers with control sequences, on both its outputs."""
     (tmp_path / "said").write_bytes("\n".join(EVIL[:-1]).encode())
     ssh = tmp_path / "bin/ssh"
     ssh.parent.mkdir()
@@ -148,7 +149,9 @@ def lying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
     return Connection("arnold")
 
 
-def test_what_a_cluster_prints_is_text(lying: Connection, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_a_cluster_is_shown_without_control_sequences(
+    lying: Connection, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert lying.stream("true") == 3
     streamed = capfd.readouterr()
     for output in (streamed.out, streamed.err):
@@ -164,14 +167,14 @@ def test_what_a_cluster_prints_is_text(lying: Connection, capfd: pytest.CaptureF
         "sweep": "s", "run": "r", "state": "failed", "verified": True, "cancelling": False, "seconds_left": None,
         "started": None, "heartbeat": None, "latest": {}, "best": None, "cluster": "", "job_id": "",
     }  # fmt: skip
-    for run in status_cache.rows([rest | entry for entry in runs], "arnold"):
+    for run in agent_reply.parse_runs([rest | entry for entry in runs], "arnold"):
         texts = [run.host, run.device, run.error, run.scheduler, *run.notes]
         assert all(clean(text, "\n", "\t") for text in texts)
 
 
 @pytest.mark.parametrize("name", ["mine (copy)", "$(touch owned)", "a; touch owned", "`touch owned`", "it's"])
 def test_a_command_that_is_offered_can_be_typed_as_it_stands(name: str, tmp_path: Path, monkeypatch) -> None:
-    """Whatever a folder is called that somebody has sent."""
+    """Also if somebody has sent a folder with an odd name."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)

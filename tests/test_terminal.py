@@ -1,5 +1,5 @@
-"""What a command prints arrives whatever its output is: a terminal that knows few characters, or few columns, or can't
-redraw; a pipe whose reader leaves; a full disk; nothing at all. What it does is done in every case.
+"""Output arrives on any standard output: a terminal with few characters or columns or without redrawing, a pipe whose
+reader leaves, a full disk, or none at all. The work is done in every case.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ LOOKS = ["methods", "status", "status digits --json", "logs digits failed", DRY_
 
 @pytest.fixture
 def sweep(project: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    """One run that goes on and one that failed, in words of many alphabets; beside it a grid, as strange."""
+    """A sweep with a running and a failed run whose words are of many alphabets, and a grid like that."""
     monkeypatch.chdir(project)
     sweep = new_sweep(project / "runs")
     best = {"value": "情感分類/accuracy", "direction": "max", "number": 0.5, "epoch": 3}
@@ -57,7 +57,7 @@ def latin_1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if shutil.which("localedef") is None:
         pytest.skip("localedef is missing")
     command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", folder / "en_US"]
-    subprocess.run(command, capture_output=True)  # which warns
+    subprocess.run(command, capture_output=True)  # it prints warnings
     return {"LOCPATH": str(folder), "LC_ALL": "en_US"}
 
 
@@ -85,12 +85,12 @@ def test_a_terminal_shows_what_it_can(sweep, latin_1, terminal):
 
 @pytest.mark.parametrize("verb", [*LOOKS, "clusters", "collect digits", "status missing"])
 def test_a_reader_that_leaves_is_no_error(sweep, verb):
-    """As of other tools: the end by SIGPIPE, and no word."""
+    """As in other tools: the command ends by SIGPIPE, without a message."""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([*COMMAND, *shlex.split(verb)], stdout=writer, stderr=subprocess.PIPE, timeout=60)
     os.close(writer)
-    own_mistake = verb in ("collect digits", "status missing")  # told on stderr
+    own_mistake = verb in ("collect digits", "status missing")  # reported on standard error
     assert done.returncode == (2 if own_mistake else -13)
     assert bool(done.stderr) == own_mistake
     assert b"Traceback" not in done.stderr
@@ -120,7 +120,7 @@ PACK = ["pack-features", "clips", "packed.h5"]
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_without_any_terminal_the_work_is_done(sweep, clips, closed):
-    """And no file that is opened is taken for standard output."""
+    """Also, no file that is opened is taken for standard output."""
     for arguments, code in ((PACK, 0), (["status"], 0), (["status", "missing"], 2)):
         command = f"exec {shlex.join([*COMMAND, *arguments])} {closed}"
         done = subprocess.run(["bash", "-c", command], start_new_session=True, capture_output=True, timeout=60)
@@ -131,7 +131,7 @@ def test_without_any_terminal_the_work_is_done(sweep, clips, closed):
     assert read_status(sweep.run("running-a1").status).state == "running"
 
 
-def test_what_changes_something_goes_on_when_nobody_listens(sweep, clips):
+def test_a_command_that_changes_something_finishes_when_nobody_listens(sweep, clips):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([*COMMAND, *PACK], stdout=writer, stderr=subprocess.PIPE, timeout=60)
@@ -141,7 +141,7 @@ def test_what_changes_something_goes_on_when_nobody_listens(sweep, clips):
 
 
 def in_terminal(verb: str, columns: int, **environment: str) -> tuple[int, str]:
-    """The verb's exit status, and what a terminal of so many columns got."""
+    """The verb's exit status, and its output on a terminal with a number of columns."""
     outside, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}

@@ -1,6 +1,7 @@
-"""Five tasks over short videos: is there any comic mischief, and is it mature, gory, slapstick humor or sarcasm?
-The model is HICCAP of Baharlouei et al. (LREC-COLING 2024), see hiccap.py; its data are described in annotations.py and
-data.py, and made up by synthetic.py for a machine that has none.
+"""Five tasks about short videos: is there any comic mischief, and is it mature, gory, slapstick humor or sarcasm?
+
+The model is HICCAP of Baharlouei et al. (LREC-COLING 2024), see hiccap.py. The data are described in annotations.py and
+data.py; synthetic.py makes synthetic ones for a machine that has none.
 """
 
 from dataclasses import dataclass, field
@@ -18,25 +19,28 @@ from .text import load_tokenizer
 
 @dataclass
 class Data:
-    """Options of the data. Paths in a configuration begin with /, ~ or $, or with ./ or ../ (then from its folder).
+    """Options of the data.
 
-    A clip without a soundtrack has one segment of zeros for it; an empty text is [CLS] [SEP]; a missing caption adds
-    nothing; clips of one video are never in two parts.
+    Paths in a configuration begin with /, ~ or $; or with ./ or ../, and are then relative to the folder of the
+    configuration.
+
+    A clip without a soundtrack has one segment of zeros as audio. An empty text is [CLS] [SEP]. A missing caption adds
+    nothing. The clips of one video are never in two parts.
     """
 
-    annotations: str  # JSON as published, split by video
-    features: str | None = None  # packed: video or rgb and flow, vggish; None with text alone
+    annotations: str  # JSON as published; split by video
+    features: str | None = None  # a packed file with video, or rgb and flow, and vggish; None for text alone
     validation_annotations: str | None = None  # instead of a share of `annotations`
     test_annotations: str | None = None
     validation_share: float = 0.15  # of the clips in `annotations`
     test_share: float = 0.15  # 0: no test
     split_seed: int = 0
-    text_length: int = 500  # tokens; what is longer is cut, as video and audio are
+    text_length: int = 500  # tokens; longer texts are cut, and so are video and audio
     video_length: int = 36  # segments
     audio_length: int = 63  # seconds
-    captions: bool = False  # appended to the text, where a clip has one
-    missing_video: Literal["refuse", "drop"] = "refuse"  # clips without features of the video
-    class_weights: Literal["none", "balanced"] = "none"  # balanced: yes and no count the same in every loss
+    captions: bool = False  # whether a clip's caption is appended to its text
+    missing_video: Literal["refuse", "drop"] = "refuse"  # what to do with clips without video features
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: yes and no have the same weight in every loss
     similar_length: bool = False  # batches of clips with texts of similar length: several times faster
     workers: int = 0  # processes that load data
 
@@ -60,13 +64,14 @@ class Model:
 
     text_encoder: str = "bert-base-uncased"  # `small`, a folder, or a name in transformers' cache
     modalities: list[Modality] = field(default_factory=lambda: ["text", "video", "audio"])
-    video_order: VideoOrder = "text_first"  # what video attends to first; published for many tasks: audio_first
+    video_order: VideoOrder = "text_first"  # what video attends to first; the published multi-task model: audio_first
     freeze: list[Literal["text", "video", "audio", "trunk"]] = field(default_factory=list)
     units: int = 512  # of the LSTMs over video and audio, each layer and direction
     pretrained: str | None = None  # a checkpoint of the authors
 
 
 def build(data: Data, model: Model) -> Problem:
+    """Makes the problem: HICCAP, with five binary tasks whose thresholds are chosen on validation data."""
     network = Hiccap(TASKS, model.text_encoder, model.modalities, model.video_order, model.freeze, model.units)
     if model.pretrained:
         load_pretrained(network, model.pretrained)
@@ -88,7 +93,11 @@ def build(data: Data, model: Model) -> Problem:
 
 
 def load(data: Data, model: Model) -> tuple[dict[str, Clips], Collate]:
-    """The clips of train, validation and test, and what makes batches of them. Says what it found, in a line each."""
+    """Loads the clips, and prints what it found.
+
+    Returns:
+        The clips of "train", "validation" and "test"; and the function that makes batches of them.
+    """
     records = read_parts(data)
     every = {clip: record for part in records.values() for clip, record in part.items()}
     texts, text_padding = None, 0
@@ -96,7 +105,7 @@ def load(data: Data, model: Model) -> tuple[dict[str, Clips], Collate]:
         tokenizer = load_tokenizer(model.text_encoder)
         texts, again = encode_texts(every, tokenizer, data.captions, data.text_length)
         text_padding = tokenizer.pad
-        print(f"texts: {again} of {len(every)} encoded again from their words, whose ids are another vocabulary's")
+        print(f"texts: {again} of {len(every)} encoded again from their words, as their ids are another vocabulary's")
     given = {"video": data.video_length, "audio": data.audio_length}
     longest: dict[str, int] = {modality: length for modality, length in given.items() if modality in model.modalities}
     features = None
@@ -117,7 +126,7 @@ def load(data: Data, model: Model) -> tuple[dict[str, Clips], Collate]:
 
 
 def read_parts(data: Data) -> dict[str, dict[str, Record]]:
-    """The records of train, validation and test: from a file of their own, or split from `annotations` by video."""
+    """Reads the records of train, validation and test, from their own files or split from `annotations` by video."""
     files = {"train": data.annotations, "validation": data.validation_annotations, "test": data.test_annotations}
     records = {part: read_annotations(path) for part, path in files.items() if path}
     refuse_shared_videos(records)

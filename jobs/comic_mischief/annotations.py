@@ -1,5 +1,6 @@
-"""Annotated clips: the JSON that Baharlouei et al. (LREC-COLING 2024) publish, the vocabularies that are mixed in it,
-and splits that keep each video whole.
+"""Annotated clips: the JSON files that Baharlouei et al. (LREC-COLING 2024) publish.
+
+The ids of their texts are of two vocabularies, which are told apart here. Splits keep each video whole.
 """
 
 import json
@@ -17,7 +18,7 @@ from .text import Tokenizer
 
 KEYS = {"mischief": "y", "mature": "mature", "gory": "gory", "slapstick": "slapstick", "sarcasm": "sarcasm"}
 TASKS = tuple(KEYS)
-CLIP = re.compile(r"(?P<video>.+)[_.]\d+")  # of a clip's id, `TkZFuKHXa7w_2` or `Auyj3CNF5xk.03`
+CLIP = re.compile(r"(?P<video>.+)[_.]\d+")  # a clip's id, such as `TkZFuKHXa7w_2` or `Auyj3CNF5xk.03`
 NO_ID = 200_000  # larger than any vocabulary of word pieces
 SPLITS_TRIED = 5000
 SHOWN = 5  # mistakes in one message
@@ -34,7 +35,7 @@ Id = Annotated[int, pydantic.Field(ge=0, lt=NO_ID)]
 
 
 class Record(pydantic.BaseModel):
-    """One clip, under the published keys; what is not used here (`id`, `IMDBid`, `label`) is not read."""
+    """One clip, under the published keys. The keys `id`, `IMDBid` and `label` are not used and not read."""
 
     model_config = pydantic.ConfigDict(strict=True)
 
@@ -61,7 +62,11 @@ class Record(pydantic.BaseModel):
 
 
 def read_annotations(path: str | Path) -> dict[str, Record]:
-    """The records by clip id. Raises ValueError, naming file and clip, for what is not as published."""
+    """Reads the records of a file, by clip id.
+
+    Raises:
+        ValueError: The file is not as published; the message names the clip.
+    """
     try:
         data = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
@@ -85,9 +90,9 @@ def read_annotations(path: str | Path) -> dict[str, Record]:
 
 
 def video_of(clip: str) -> str:
-    """The video that a clip is from."""
+    """The video of a clip."""
     found = CLIP.fullmatch(clip)
-    assert found  # as `read_annotations` has seen to
+    assert found  # `read_annotations` has checked it
     return found["video"]
 
 
@@ -95,8 +100,8 @@ def video_of(clip: str) -> str:
 
 Pairs = list[tuple[str, int]]  # pieces with their ids
 
-# The vocabularies of bert-base-cased and bert-base-uncased, which the published texts mix: how many pieces they have,
-# and the ids of some.
+# The published texts mix the vocabularies of bert-base-cased and bert-base-uncased, in this order: how many pieces each
+# has, and the ids of some.
 SIZES = (28_996, 30_522)
 SPECIAL = {"[CLS]": (101, 101), "[SEP]": (102, 102)}
 COMMON = {
@@ -110,14 +115,14 @@ COMMON = {
 
 
 class Vocabulary:
-    """One vocabulary, as far as records show it: a piece has one id in it, and an id is of one piece."""
+    """A vocabulary, as far as the records show it. Each piece has one id, and each id one piece."""
 
     def __init__(self, known: Pairs, size: int = NO_ID) -> None:
         self.size = size
         self.ids: dict[str, Counter[int]] = defaultdict(Counter)
         self.pieces: dict[int, Counter[str]] = defaultdict(Counter)
         self.clips: list[str] = []
-        self.confirmed = False  # a record has shown what was known before it
+        self.confirmed = False  # whether a record agrees with what was known before
         self._learn(known)
 
     def add(self, clip: str, pairs: Pairs) -> None:
@@ -130,8 +135,11 @@ class Vocabulary:
             self.pieces[id][piece] += 1
 
     def contradicts(self, piece: str, id: int) -> str | None:
-        """A sentence, if most of the records that have this piece or this id have another id or piece with it, or if
-        there can be no such id.
+        """Checks a piece with its id.
+
+        Returns:
+            A sentence if they contradict the vocabulary, else None. They do if the id is too large, or if most records
+            have another id for the piece or another piece for the id.
         """
         if id >= self.size:
             return f"'{piece}' is {id}, beyond its vocabulary's {self.size:,} pieces"
@@ -142,7 +150,7 @@ class Vocabulary:
         return f"{id} is '{piece}', elsewhere '{usual_piece}'" if usual_piece != piece else None
 
     def compare(self, pairs: Pairs) -> tuple[int, int]:
-        """How many of the pairs agree with what is known, and how many contradict it."""
+        """Counts the pairs that agree with what is known, and those that contradict it."""
         known = [pair for pair in pairs if pair[0] in self.ids or pair[1] in self.pieces]
         against = sum(self.contradicts(*pair) is not None for pair in known)
         return len(known) - against, against
@@ -151,10 +159,22 @@ class Vocabulary:
 def encode_texts(
     records: dict[str, Record], tokenizer: Tokenizer, captions: bool, longest: int
 ) -> tuple[dict[str, NDArray[np.int64]], int]:
-    """The texts as ids [L] of the tokenizer, and for how many clips they were encoded again from their words.
+    """Encodes the texts of clips.
 
-    A text is [CLS] … [SEP], an empty one [CLS] [SEP]; with captions, a clip's caption and [SEP] follow. What is longer
-    than `longest` is cut, and ends in [SEP] all the same. Raises ValueError naming clips whose ids fit no vocabulary.
+    A text is [CLS] … [SEP], an empty one [CLS] [SEP]. With captions, a clip's caption and [SEP] follow. A text that is
+    longer than `longest` is cut and ends in [SEP], too.
+
+    Args:
+        records: The clips.
+        tokenizer: Its ids are wanted.
+        captions: Whether to append the captions.
+        longest: The most ids of a text.
+
+    Returns:
+        The ids [L] of each clip; and for how many clips they were encoded again from their words.
+
+    Raises:
+        ValueError: The ids of some clips fit no vocabulary; the message names the clips.
     """
     fields = [("indexes", "words"), ("caps_index", "cap_words")][: 1 + captions]
     bodies: dict[str, list[list[int]]] = {clip: [] for clip in records}
@@ -176,8 +196,10 @@ def encode_texts(
 
 
 def _foreign_clips(records: dict[str, Record], tokenizer: Tokenizer, ids_key: str, pieces_key: str) -> set[str]:
-    """The clips whose ids are another vocabulary's than the tokenizer's. Which others there are, COMMON and the records
-    themselves tell: a record belongs to the one that it agrees with in most of the pieces that both know.
+    """Finds the clips whose ids are of another vocabulary than the tokenizer's.
+
+    Other vocabularies are known by COMMON and by the records themselves: a record belongs to the vocabulary with which
+    it agrees in most of the pieces that both know.
     """
     mistakes: dict[str, str] = {}
     foreign: dict[str, Pairs] = {}
@@ -208,7 +230,7 @@ def _foreign_clips(records: dict[str, Record], tokenizer: Tokenizer, ids_key: st
 
 
 def _unexplained(foreign: dict[str, Pairs], lonely: bool) -> dict[str, str]:
-    """The clips whose ids belong to no vocabulary, and why. lonely: there are no records besides these."""
+    """Finds the clips whose ids belong to no vocabulary, and why. lonely: whether there are no other records."""
     known = SPECIAL | COMMON
     found = [Vocabulary([(piece, ids[i]) for piece, ids in known.items()], size) for i, size in enumerate(SIZES)]
     for clip, pairs in sorted(foreign.items(), key=lambda item: -len(item[1])):
@@ -241,9 +263,13 @@ def _special(pair: tuple[str, int]) -> bool:
 
 
 def _pairs(record: Record, ids_key: str, pieces_key: str) -> Pairs:
-    """The pieces, completed by the two special ones that some records lack, with their ids; [] where both are left out.
+    """Pairs the pieces of a record with their ids. The special pieces, which some records lack, are added.
 
-    Raises ValueError where there is not one id for each piece.
+    Returns:
+        The pairs; none if the record has neither pieces nor ids.
+
+    Raises:
+        ValueError: There is not one id for each piece.
     """
     ids, pieces = getattr(record, ids_key), _without_special(getattr(record, pieces_key))
     if not ids and not pieces:
@@ -258,7 +284,7 @@ def _without_special(pieces: list[str]) -> list[str]:
 
 
 def _words(pieces: list[str]) -> list[str]:
-    """`##` continues a word."""
+    """Joins pieces to words: a piece with `##` continues a word."""
     words: list[str] = []
     for piece in _without_special(pieces):
         if piece.startswith("##") and words:
@@ -272,10 +298,21 @@ def _words(pieces: list[str]) -> list[str]:
 
 
 def split(records: dict[str, Record], shares: dict[str, float], seed: int) -> dict[str, list[str]]:
-    """The clips of each part, all clips of a video in one: of many random splits the one in which every part's share of
-    the clips and of each label's clips comes nearest to its share in `shares` (which sum to 1; 0 gives an empty part).
+    """Splits the clips into parts. All clips of a video are in one part.
 
-    Raises ValueError where there are fewer videos than parts.
+    Of many random splits it takes the best: in each part, the share of all clips, and the share of each label's clips,
+    come nearest to the part's share.
+
+    Args:
+        records: The clips.
+        shares: The share of each part; they sum to 1. A share of 0 gives an empty part.
+        seed: Of the random splits.
+
+    Returns:
+        The clips of each part.
+
+    Raises:
+        ValueError: There are too few videos.
     """
     parts = [part for part, share in shares.items() if share > 0]
     wanted = np.array([shares[part] for part in parts])
@@ -305,7 +342,11 @@ def split(records: dict[str, Record], shares: dict[str, float], seed: int) -> di
 
 
 def refuse_shared_videos(parts: Mapping[str, Iterable[str]]) -> None:
-    """Raises ValueError for a video with clips in two parts: the model would be tested on what it was trained on."""
+    """Checks that no video has clips in two parts: the model would be tested on videos that it was trained on.
+
+    Raises:
+        ValueError: A video has.
+    """
     seen: dict[str, str] = {}
     for part, clips in parts.items():
         for clip in clips:

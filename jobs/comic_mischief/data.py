@@ -21,8 +21,12 @@ Item = tuple[str, dict[str, int]]
 
 
 class Clips(Dataset[Item]):
-    """Clips as pairs: the clip's name, of which `Collate` makes inputs, and {task: 0 or 1}. lengths: the tokens of each
-    clip (without text: the segments), where similar_length asks for batches of similar length.
+    """The clips of one part, as pairs: the clip's name, of which `Collate` makes inputs, and {task: 0 or 1}.
+
+    Attributes:
+        ids: The names of the clips.
+        labels: The labels of each clip, {task: 0 or 1}.
+        lengths: How many tokens, or without text segments, each clip has; None: batches need not be of similar length.
     """
 
     def __init__(self, records: dict[str, Record], lengths: list[int] | None) -> None:
@@ -39,16 +43,17 @@ class Clips(Dataset[Item]):
 
 @dataclass
 class Collate:
-    """Makes batches: {"text": tokens [N, L], "video": [N, L, 1024], "audio": [N, L, 128]}, of the modalities that take
-    part, each padded to the longest of the batch, and targets [N] by task. A whole batch of features is read at once.
+    """Makes a batch of N clips: inputs of the modalities that take part, and targets [N] by task.
 
-    Video is the sum of its two kinds; longer sequences are cut; a missing soundtrack is one segment of zeros.
+    The inputs are "text", tokens [N, L]; "video", features [N, L, 1024]; and "audio", features [N, L, 128]. Each is
+    padded to the longest of the batch. Video is the sum of its two kinds. Longer sequences are cut. A missing
+    soundtrack is one segment of zeros. The features of a batch are read at once.
     """
 
-    texts: dict[str, NDArray[np.int64]] | None  # of every clip; None without text
+    texts: dict[str, NDArray[np.int64]] | None  # the ids [L] of every clip; None without text
     text_padding: int
     features: PackedFeatures | None
-    longest: dict[str, int]  # segments, by modality
+    longest: dict[str, int]  # the most segments, by modality
 
     def __call__(self, items: Sequence[Item]) -> tuple[dict[str, Padded], dict[str, Tensor]]:
         clips = [clip for clip, _ in items]
@@ -64,7 +69,7 @@ class Collate:
         return inputs, {task: torch.tensor([labels[task] for _, labels in items]) for task in TASKS}
 
     def length(self, clip: str) -> int:
-        """The tokens of a clip; without text, its segments."""
+        """How many tokens a clip has; without text, how many segments."""
         if self.texts is not None:
             return len(self.texts[clip])
         assert self.features is not None
@@ -73,7 +78,7 @@ class Collate:
 
 
 def kinds_of(modality: str, features: PackedFeatures) -> tuple[str, ...]:
-    """The kinds of packed features whose sum the model takes."""
+    """The kinds of packed features whose sum is the input of a modality."""
     if modality == "audio":
         return ("vggish",)
     return ("video",) if "video" in features.kinds else ("rgb", "flow")
@@ -82,8 +87,16 @@ def kinds_of(modality: str, features: PackedFeatures) -> tuple[str, ...]:
 def with_features(
     clips: Sequence[str], features: PackedFeatures, modalities: Sequence[str], missing: Literal["refuse", "drop"]
 ) -> list[str]:
-    """The clips that have features: `drop` leaves out the others, and says how many; `refuse` raises ValueError. Only a
-    soundtrack may be missing. Raises ValueError, naming clip or file, for kinds of the wrong width or unequal lengths.
+    """Selects the clips that have features. Only a soundtrack may be missing.
+
+    Args:
+        clips: The annotated clips.
+        features: The packed features.
+        modalities: Those that need features.
+        missing: What to do with clips that lack features: "drop" leaves them out and prints how many.
+
+    Raises:
+        ValueError: Clips lack features, and `missing` is "refuse"; or features have the wrong width or unequal lengths.
     """
     for modality in modalities:
         for kind in kinds_of(modality, features):
@@ -109,8 +122,10 @@ def _has_video(clip: str, features: PackedFeatures) -> bool:
 
 
 def balanced_weights(labels: Sequence[dict[str, int]], task: str) -> tuple[float, float]:
-    """The weights (no, yes) by which both classes count the same, and a clip 1 on average. Raises ValueError where one
-    class is missing.
+    """The weights (no, yes) with which both classes count the same. Their mean over the clips is 1.
+
+    Raises:
+        ValueError: A class is missing.
     """
     yes = sum(clip[task] for clip in labels)
     if yes in (0, len(labels)):

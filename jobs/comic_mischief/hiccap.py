@@ -1,8 +1,8 @@
 """HICCAP, the multimodal hierarchical-cross-attention model of Baharlouei et al., LREC-COLING 2024.
 
-N: clips of a batch; L: positions of a modality in it (tokens, segments, seconds); W: the model's width, which is its
-text encoder's. Positions that a mask leaves out reach no result: the LSTMs run over packed sequences, attention and
-pooling give them no weight.
+Shapes: N clips of a batch; L positions of a modality (tokens, segments, seconds); W, the width of the model and of its
+text encoder. Masked positions reach no result: the LSTMs run over packed sequences, attention and pooling give them no
+weight.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ Modality = Literal["text", "video", "audio"]
 VideoOrder = Literal["text_first", "audio_first"]
 
 FEATURES = {"video": 1024, "audio": 128}  # I3D and VGGish
-ATTENDED = {"text": ("video", "audio"), "audio": ("video", "text")}  # what video attends to is an option
+ATTENDED = {"text": ("video", "audio"), "audio": ("video", "text")}  # for video it is an option
 CONCATENATED = ("text", "audio", "video")
 ATTENTION_HEADS = 12
-WITHOUT_TEXT = 768  # the width where no text encoder tells
+WITHOUT_TEXT = 768  # the width without a text encoder
 
 
 class SegmentEncoder(nn.Module):
@@ -37,7 +37,7 @@ class SegmentEncoder(nn.Module):
         self.projection = nn.Sequential(nn.Linear(2 * units, width), nn.LayerNorm(width), nn.Dropout(0.3))
 
     def forward(self, segments: Padded) -> Tensor:
-        lengths = segments.lengths.cpu()  # where packing needs them; on a GPU this waits for the device
+        lengths = segments.lengths.cpu()  # packing needs them there; on a GPU this waits for the device
         packed = pack_padded_sequence(segments.values, lengths, batch_first=True, enforce_sorted=False)
         with torch.autocast("cpu", enabled=False):  # many CPUs have no LSTM in bf16 or fp16
             packed = self.lstm(packed)[0]
@@ -55,7 +55,7 @@ class CrossAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, queries: Tensor, others: Tensor, mask: Tensor) -> Tensor:
-        """queries: [N, L, W]; others: [N, M, W], with their mask [N, M]. Returns [N, L, W]."""
+        """Attends from `queries` [N, L, W] to `others` [N, M, W] with their mask [N, M]. Returns [N, L, W]."""
         q, k, v = self._split(self.query(queries)), self._split(self.key(others)), self._split(self.value(others))
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, mask[:, None, None, :], dropout)
@@ -68,7 +68,7 @@ class CrossAttention(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """One modality attends to the others, one after the other, through the same projections; a residual at the end."""
+    """One modality attends to the others, one after the other, with the same projections. A residual ends the block."""
 
     def __init__(self, width: int, others: Sequence[str]) -> None:
         super().__init__()
@@ -83,7 +83,10 @@ class CrossAttentionBlock(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Σᵢ aᵢ hᵢ with a = softmax(v · tanh(u(h))) over the positions [N, L, W] that the mask admits; then a norm."""
+    """Attention pooling: Σᵢ aᵢ hᵢ with a = softmax(v · tanh(u(h))) over the unmasked positions, then a norm.
+
+    It takes hidden states [N, L, W] with their mask [N, L], and gives [N, W].
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -99,14 +102,19 @@ class AttentionPooling(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A batch of clips → their representations [N, W × number of modalities], of text, audio and video in this order.
+    """The trunk: a batch of clips → representations [N, W × number of modalities], of text, audio, video in this order.
 
-    encoders: of the modalities that take part, all W wide. A modality alone attends to nothing: it has no block.
-    The blocks are registered last, the text's at the very end: its value projection, which every task's gradient
-    reaches, is the last shared layer that GradNorm looks at.
+    The blocks are registered last, and the text's block at the very end. Its value projection, which every task's
+    gradient reaches, is then the last shared layer that GradNorm looks at.
     """
 
     def __init__(self, encoders: dict[str, nn.Module], width: int, video_order: VideoOrder) -> None:
+        """
+        Args:
+            encoders: The encoders of the modalities that take part. A single modality has no block.
+            width: W, the width of every encoder's output.
+            video_order: What video attends to first.
+        """
         super().__init__()
         self.attended = {**ATTENDED, "video": ("text", "audio") if video_order == "text_first" else ("audio", "text")}
         self.encoders = nn.ModuleDict(encoders)
@@ -125,7 +133,7 @@ class Trunk(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """A batch of one sample has no variance: an epoch's last batch, if it is one, is normed as in evaluation."""
+    """Batch norm that takes batches of one sample, which have no variance: they are normed as in evaluation."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and len(input) == 1:
@@ -134,7 +142,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def task_head(width: int, classes: int = 2) -> nn.Sequential:
-    """Representations [N, width] → logits [N, classes]. Linear layers only, as published."""
+    """Makes a head: representations [N, width] → logits [N, classes]. Without activations, as published."""
     return nn.Sequential(
         nn.Linear(width, 200),
         BatchNorm(200),
@@ -148,13 +156,7 @@ def task_head(width: int, classes: int = 2) -> nn.Sequential:
 
 
 class Hiccap(MultiTaskModel):
-    """The trunk and a head of two logits (no, yes) for each task.
-
-    modalities: those that take part. video_order: whether video attends to text or to audio first; the published
-    multi-task model has `audio_first`. freeze: `text`, `video`, `audio` keep that modality's encoder as it is, `trunk`
-    all but the heads; what is frozen also computes as in evaluation, without dropout. units: of the LSTMs, each
-    layer and direction.
-    """
+    """The HICCAP model: a trunk, and a head with two logits (no, yes) for each task."""
 
     trunk: Trunk
 
@@ -167,6 +169,19 @@ class Hiccap(MultiTaskModel):
         freeze: Sequence[Modality | Literal["trunk"]] = (),
         units: int = 512,
     ) -> None:
+        """
+        Args:
+            tasks: The names of the tasks.
+            text_encoder: See `load_text_encoder`.
+            modalities: The modalities that take part.
+            video_order: What video attends to first; the published multi-task model has "audio_first".
+            freeze: What is not trained: the encoder of a modality, or with "trunk" all but the heads. Frozen modules
+                compute as in evaluation, without dropout.
+            units: The units of the LSTMs over video and audio, for each layer and direction.
+
+        Raises:
+            ValueError: An option has a wrong value.
+        """
         check_options(modalities, video_order, freeze)
         width, encoders = WITHOUT_TEXT, dict[str, nn.Module]()
         if "text" in modalities:
@@ -189,7 +204,7 @@ class Hiccap(MultiTaskModel):
 
 
 def check_options(modalities: Sequence[str], video_order: str, freeze: Sequence[str]) -> None:
-    """Raises ValueError for an option with a value that it does not take."""
+    """Raises ValueError for an option with a wrong value."""
     if not modalities:
         raise ValueError("modalities: none is left; take at least one of text, video, audio")
     known = {

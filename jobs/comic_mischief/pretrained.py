@@ -1,4 +1,4 @@
-"""The authors' checkpoints, whose keys are positions in a list of modules, read into the model's named ones."""
+"""Loading the authors' checkpoints, whose keys are positions in a list of modules, into a model with named modules."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,17 +9,22 @@ from torch import Tensor
 
 from .hiccap import Hiccap, Trunk
 
-HEAD = "img_audio_text_linear"  # … followed by _<task>; alone, in the binary model, it is the head of:
-BINARY_TASK = "mischief"
+HEAD = "img_audio_text_linear"  # followed by _<task> for each head of the multi-task model
+BINARY_TASK = "mischief"  # the task of the only head of the binary model, which has no such ending
 SHOWN = 6
 
 
 def load_pretrained(model: Hiccap, path: str | Path) -> None:
-    """Copies the tensors of `path` ({"model_state": {key: tensor}}) into the model, and prints what matched, what the
-    model has beyond them, and what was left over. Heads of another shape (with fewer modalities) are left over.
+    """Copies the tensors of a checkpoint into the model, and prints what matched, what is missing, what is left over.
 
-    Nothing but tensors is ever unpickled. Raises ValueError for a file that is no such checkpoint, that has none of the
-    trunk's tensors, or some in another shape.
+    Heads of another shape (with fewer modalities) are left over. Nothing but tensors is unpickled.
+
+    Args:
+        model: The model to fill.
+        path: The checkpoint, {"model_state": {key: tensor}}.
+
+    Raises:
+        ValueError: The file is no such checkpoint, has no tensor of the trunk, or has some in another shape.
     """
     state, own = read_state(Path(path)), model.state_dict()
     names = {key: own_name(key, model.trunk) for key in state}
@@ -44,14 +49,15 @@ def load_pretrained(model: Hiccap, path: str | Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a checkpoint. Raises ValueError for any other file, and for values that are not finite."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"pretrained: there is no file {path}") from None
-    except Exception as error:  # whatever a damaged file brings the unpickler to raise
+    except Exception as error:  # with a damaged file the unpickler may raise anything
         raise ValueError(
-            f"{path}: is no checkpoint of tensors alone: damaged, or it holds objects that only running its own code "
-            "could load, which is refused. Where you trust it: torch.save({'model_state': torch.load(file, "
+            f"{path}: is no checkpoint of tensors alone: damaged, or it holds objects that can only be loaded by "
+            "running its own code, which is refused. If you trust it: torch.save({'model_state': torch.load(file, "
             "weights_only=False)['model_state']}, new_file)"
         ) from error
     state = checkpoint.get("model_state") if isinstance(checkpoint, dict) else None
@@ -64,8 +70,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def own_name(key: str, trunk: Trunk) -> str:
-    """The model's name for a checkpoint's key; the key itself where the model has nothing of the kind."""
-    head, _, rest = key.removeprefix("module.").partition(".")  # which DataParallel puts in front
+    """The model's name for a checkpoint's key; the key itself if the model has no such tensor."""
+    head, _, rest = key.removeprefix("module.").partition(".")  # DataParallel puts it in front
     if head == "features":
         number, _, rest = rest.partition(".")
         module = dict(enumerate(modules_in_order(trunk))).get(int(number)) if number.isdecimal() else None
@@ -91,7 +97,7 @@ def modules_in_order(trunk: Trunk) -> list[str]:
 
 
 def by_part(keys: Sequence[str]) -> str:
-    """A few keys as they are; many by the part of the model that they belong to, with how many."""
+    """Lists a few keys as they are; of many, the parts of the model with the number of keys in each."""
     if len(keys) <= SHOWN:
         return ", ".join(keys)
     depths = {"trunk": 3, "heads": 2, "features": 2}
@@ -101,5 +107,6 @@ def by_part(keys: Sequence[str]) -> str:
 
 
 def short(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

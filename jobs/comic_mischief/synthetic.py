@@ -1,9 +1,9 @@
-"""Synthetic features, and annotations, in exactly the published layout, so that the experiment runs on any machine:
+"""Synthetic features and annotations in exactly the published layout, so that the experiment runs on any machine:
 
     python -m jobs.comic_mischief.synthetic OUT_DIR [--annotations FILE] [--clips N] [--seed S]
 
-writes OUT_DIR/features/<clip>_rgb.npy, _flow.npy and _vggish.npy for every clip of OUT_DIR/annotations.json, which is a
-copy of FILE, or made of N clips. A clip's features hold a weak cue for a stretch of time for each of its labels.
+It writes OUT_DIR/features/<clip>_rgb.npy, _flow.npy and _vggish.npy for every clip of OUT_DIR/annotations.json. That is
+a copy of FILE, or N synthetic clips. For each of its labels, a clip's features have a weak cue for some time.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from .annotations import COMMON, KEYS, SPECIAL, Record, read_annotations, video_
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "vggish": 128}
 CUES = {"mature": ("rgb", "vggish"), "gory": ("rgb",), "slapstick": ("flow", "vggish"), "sarcasm": ("vggish",)}
-STRENGTHS = {"rgb": 0.35, "flow": 0.35, "vggish": 0.7}  # of a cue, against the noise of 1 in every feature
-MISLEADING = 0.1  # the share of cues that are there without the label, or missing with it
-WITHOUT_SOUND = 0.04
-EMPTY_TEXTS = 0.05
-WITH_CAPTION = 0.31  # of the videos
+STRENGTHS = {"rgb": 0.35, "flow": 0.35, "vggish": 0.7}  # of a cue; every feature has noise of standard deviation 1
+MISLEADING = 0.1  # the share of cues that are present without the label, or absent with it
+WITHOUT_SOUND = 0.04  # the share of clips without a soundtrack
+EMPTY_TEXTS = 0.05  # the share of clips with an empty text
+WITH_CAPTION = 0.31  # the share of videos with captions
 
 # How many of the 282 published validation clips have which labels.
 PATTERNS = {
@@ -33,7 +33,7 @@ PATTERNS = {
     ("mature", "sarcasm"): 9, ("gory", "slapstick"): 7, ("gory",): 6, ("slapstick", "sarcasm"): 2,
 }  # fmt: skip
 
-# As in COMMON.
+# The words that tell a label, with their ids in both vocabularies, as in COMMON.
 TELLING = {
     "mature": {"drunk": (6882, 7144), "naked": (6222, 6248), "beer": (5298, 5404), "hot": (2633, 2980)},
     "gory": {"blood": (1892, 2668), "kill": (2311, 3102), "knife": (4937, 5442), "dead": (2044, 2757)},
@@ -44,7 +44,7 @@ IDS = SPECIAL | COMMON | {piece: ids for pieces in TELLING.values() for piece, i
 
 
 def make_annotations(clips: int, seed: int) -> dict[str, dict[str, object]]:
-    """Published-like records of `clips` clips, one to twelve of each video, with the published shares of labels."""
+    """Makes records like the published ones, with the published shares of labels. A video has one to twelve clips."""
     generator = np.random.default_rng([seed, 1])
     shares = np.array(list(PATTERNS.values())) / sum(PATTERNS.values())
     ends = np.rint(np.cumsum(shares) * clips).astype(int)
@@ -88,8 +88,11 @@ def _record(
 
 
 def make_features(clip: str, record: Record, seed: int) -> dict[str, NDArray[np.float32]]:
-    """{"rgb": [8 … 36, 1024], "flow": as long, "vggish": [15 … 63, 128]}, without the last for some clips. Nowhere
-    negative, as those networks' outputs; what a video's clips have in common is no cue.
+    """Makes the features of a clip. What the clips of a video have in common is no cue.
+
+    Returns:
+        "rgb" [8 … 36, 1024]; "flow", as long; and "vggish" [15 … 63, 128], which some clips lack. No value is negative,
+        as in the outputs of the published networks.
     """
     generator = np.random.default_rng([seed, zlib.crc32(clip.encode())])
     of_video = np.random.default_rng([seed, zlib.crc32(video_of(clip).encode())])
@@ -112,11 +115,12 @@ def make_features(clip: str, record: Record, seed: int) -> dict[str, NDArray[np.
 
 
 def _cue(task: str, kind: str, seed: int) -> NDArray[np.float64]:
-    """[width]: which features a cue raises and lowers."""
+    """The direction [width] of a cue: which features it raises and lowers."""
     return np.random.default_rng([seed, zlib.crc32(f"{task} {kind}".encode())]).normal(0, 1, WIDTHS[kind])
 
 
 def main() -> None:
+    """Writes the files, as the module's docstring says."""
     parser = argparse.ArgumentParser(prog="python -m jobs.comic_mischief.synthetic", description=__doc__.split(":")[0])
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--annotations", type=Path, help="make features for these clips, instead of inventing clips")

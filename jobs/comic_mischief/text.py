@@ -1,4 +1,4 @@
-"""Text encoders and their tokenizers, by name: `small`, or anything that transformers' Auto classes load."""
+"""Text encoders and their tokenizers by name: `small`, or any that transformers' Auto classes can load."""
 
 import zlib
 from collections.abc import Callable
@@ -14,15 +14,19 @@ from torch import Tensor, nn
 from mtlcluster import Padded
 
 SMALL = "small"
-PIECES = 30522  # of `small`: as many as BERT-uncased's, so that its ids fit as well
-FIRST_PIECE = 1000  # below are the special tokens and what BERT's vocabulary leaves unused
+PIECES = 30522  # of `small`: as many as of BERT-uncased, so that its ids fit, too
+FIRST_PIECE = 1000  # smaller ids are special tokens, or unused in BERT's vocabulary
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What a text encoder's ids mean. vocabulary: piece → id, or None where pieces are hashed. encode: a text → its
-    ids, without the special tokens, whose own ids are the other fields.
+    """The tokenizer of a text encoder.
+
+    Attributes:
+        vocabulary: The id of each piece; None if words are hashed.
+        pad, cls, sep, unknown: The ids of the special tokens.
+        encode: Encodes a text as ids, without special tokens.
     """
 
     vocabulary: dict[str, int] | None
@@ -34,7 +38,7 @@ class Tokenizer:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of the text encoder `name`, from this machine alone. Raises ValueError where there is none."""
+    """Loads the tokenizer of the text encoder `name`, without any download. Raises ValueError if there is none."""
     if name == SMALL:
         return Tokenizer(None, pad=0, cls=101, sep=102, unknown=100, encode=hash_words)
     tokenizer = _from_this_machine(name, "AutoTokenizer")
@@ -46,18 +50,23 @@ def load_tokenizer(name: str) -> Tokenizer:
     }
     if lacking := [token for token, id in special.items() if id is None]:
         raise ValueError(f"text encoder '{name}': its tokenizer has no {', '.join(lacking)} token, as BERT's has")
-    encode = partial(tokenizer.encode, add_special_tokens=False, verbose=False)  # other than a closure, picklable
+    encode = partial(tokenizer.encode, add_special_tokens=False, verbose=False)  # unlike a closure, it can be pickled
     return Tokenizer(tokenizer.get_vocab(), **special, encode=encode)
 
 
 def hash_words(text: str) -> list[int]:
-    """The words of `text`, in lower case, as ids that never change: the vocabulary of an encoder without one."""
+    """Encodes words, in lower case, as ids that are hashes: for an encoder without a vocabulary."""
     span = PIECES - FIRST_PIECE
     return [FIRST_PIECE + zlib.crc32(word.encode()) % span for word in text.lower().split()]
 
 
 class TextEncoder(nn.Module):
-    """Ids [N, L] → hidden states [N, L, width]. positions: the longest text that it takes."""
+    """A text encoder: ids [N, L] → hidden states [N, L, width].
+
+    Attributes:
+        width: The width of the hidden states.
+        positions: The most tokens of a text.
+    """
 
     width: int
     positions: int
@@ -71,11 +80,12 @@ class TextEncoder(nn.Module):
         return self.encode(text)
 
     def encode(self, text: Padded) -> Tensor:
+        """Encodes texts that are not too long."""
         raise NotImplementedError
 
 
 class SmallEncoder(TextEncoder):
-    """A little transformer with learned positions, trained from scratch: for machines without pretrained weights."""
+    """A small transformer with learned positions, trained from scratch: for machines without pretrained weights."""
 
     def __init__(self, width: int = 96, layers: int = 2, positions: int = 512) -> None:
         super().__init__()
@@ -94,7 +104,7 @@ class SmallEncoder(TextEncoder):
 
 
 class TransformersEncoder(TextEncoder):
-    """The last hidden states of a model of transformers, without its pooler, which nothing here reads."""
+    """A model of transformers: gives its last hidden states. Its pooler is removed, since nothing here uses it."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -109,10 +119,16 @@ class TransformersEncoder(TextEncoder):
 
 
 def load_text_encoder(name: str) -> TextEncoder:
-    """The text encoder `name`: `small`, a folder, or a name in transformers' cache; from this machine alone.
+    """Loads a text encoder, without any download.
 
-    A folder with a configuration but no weights gives random ones, and says so: for a checkpoint that brings its own.
-    Raises ValueError where there is no such encoder, with what to do.
+    A folder with a configuration but without weights gives random weights, and a message: for a checkpoint that has its
+    own.
+
+    Args:
+        name: `small`, a folder, or a name in transformers' cache.
+
+    Raises:
+        ValueError: There is no such encoder; the message says what to do.
     """
     if name == SMALL:
         return SmallEncoder()
@@ -137,7 +153,7 @@ def _transformers() -> Any:
 
 
 def _from_this_machine(name: str, kind: str, **options: Any) -> Any:
-    """Never asks a model hub: compute nodes often have no way out, and a hundred runs need not ask the same."""
+    """Loads from a folder or the cache. It never asks a model hub: compute nodes are often offline."""
     transformers = _transformers()
     folder = Path(name).expanduser()
     place = str(folder) if folder.is_dir() else name

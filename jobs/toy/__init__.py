@@ -1,11 +1,11 @@
 """The toy problem of CAGrad and Nash-MTL: two parameters (x, y) and two losses, where the plain sum gets stuck.
 
-Above y = 0 each task has a narrow valley, and the valleys cross the other task's slopes; below it two bowls, whose
-minima (7, −8) and (−7, −8) conflict. A task's head has no parameters: its output is the loss itself, and where it was
-taken. The data say nothing; their rows only count the steps.
+Above y = 0 each task has a narrow valley that crosses the slopes of the other task. Below it each task has a bowl; the
+minima of the bowls, (7, −8) and (−7, −8), conflict. A task's head has no parameters: it gives the loss itself, and the
+point (x, y). The data are zeros; they only count the steps.
 
-Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, NeurIPS 2021, appendix; Navon et al., Multi-Task
-Learning as a Bargaining Game, ICML 2022, appendix, which takes the first loss a tenth as large.
+Sources: Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, NeurIPS 2021, appendix; Navon et al.,
+Multi-Task Learning as a Bargaining Game, ICML 2022, appendix, where the first loss is a tenth as large.
 """
 
 import math
@@ -19,14 +19,15 @@ from mtlcluster import MultiTaskModel, Problem, Task, TensorData
 
 TASKS = ("task1", "task2")
 LOSS, X, Y = range(3)  # the columns of a head's output
-FLOOR = 5e-6  # of a valley
+FLOOR = 5e-6  # the least distance from the middle of a valley: the loss is the distance's logarithm
 
 
 @dataclass
 class Steps:
     """Options of the data."""
 
-    per_epoch: int = 200  # with batch_size 1; (x, y) is recorded at each validation
+    # The point (x, y) is recorded at each validation.
+    per_epoch: int = 200  # steps, with batch_size 1
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Plane:
 
 
 def build(data: Steps, model: Plane) -> Problem:
+    """Makes the problem: the trunk is the point (x, y), the heads are the losses."""
     heads = {name: Loss(task, model.scale[task]) for task, name in enumerate(TASKS)}
     metrics: dict[str, dict[str, Metric]] = {"task1": {"x": Column(X), "y": Column(Y)}, "task2": {}}
     return Problem(
@@ -49,7 +51,18 @@ def build(data: Steps, model: Plane) -> Problem:
 
 
 def loss(task: int, x: float, y: float) -> tuple[float, float, float]:
-    """Of task 0 or 1, before scaling, and its derivatives by x and by y: autograd would take half of a step's time."""
+    """The loss of a task at (x, y), before scaling.
+
+    The derivatives are computed by hand, since autograd would take half of a step's time.
+
+    Args:
+        task: 0 or 1.
+        x: The first parameter.
+        y: The second parameter.
+
+    Returns:
+        The loss, and its derivatives with respect to x and y.
+    """
     bend = math.tanh(y)
     valley = 0.5 * (-x - 7) + bend if task == 0 else 0.5 * (-x + 3) - bend + 2
     above = math.log(max(abs(valley), FLOOR)) + 6
@@ -62,7 +75,8 @@ def loss(task: int, x: float, y: float) -> tuple[float, float, float]:
 
     side = math.tanh(y / 2)
     up, down = max(side, 0.0), max(-side, 0.0)
-    # At y = 0 both have a slope, as those of clamp. With relu's, which is zero, the start (0, 0) would never move.
+    # At y = 0 both `up` and `down` have a slope, as with clamp. With relu's slope of zero, a run that starts at (0, 0)
+    # would never move.
     tilt = (1 - side**2) / 2
     up_y, down_y = tilt * (side >= 0), -tilt * (side <= 0)
     return (
@@ -73,7 +87,7 @@ def loss(task: int, x: float, y: float) -> tuple[float, float, float]:
 
 
 class Position(nn.Module):
-    """The trunk: (x, y) itself, for each sample."""
+    """The trunk: gives (x, y) for each sample, [N, 2]."""
 
     def __init__(self, start: list[float]) -> None:
         super().__init__()
@@ -84,7 +98,7 @@ class Position(nn.Module):
 
 
 class Loss(nn.Module):
-    """A head: positions [N, 2] to loss, x and y [N, 3]."""
+    """A head: takes points [N, 2], and gives loss, x and y, [N, 3]."""
 
     def __init__(self, task: int, scale: float) -> None:
         super().__init__()
@@ -92,19 +106,20 @@ class Loss(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         here = positions.detach()
-        value, *slope = loss(self.task, *here[0].tolist())  # the samples are all alike
+        value, *slope = loss(self.task, *here[0].tolist())  # all samples are the same point
         losses = self.scale * (value + (positions - here) @ positions.new_tensor(slope))
         return torch.cat([losses[:, None], here], dim=1)
 
 
 def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean of the losses that a head gives, in its outputs [N, 3]."""
     return outputs[:, LOSS].mean()
 
 
 class Column(Metric):
-    """One column of a head's output, so that a validation records where the run is."""
+    """The mean of one column of a head's outputs, so that each validation records the point of the run."""
 
-    higher_is_better = False  # neither is
+    higher_is_better = False  # it is neither, but a metric must say one
     full_state_update = False
     found: Tensor
 
@@ -121,5 +136,6 @@ class Column(Metric):
 
 
 def rows(count: int) -> TensorData:
+    """Data of `count` samples without any content."""
     nothing = torch.zeros(count, dtype=torch.long)
     return TensorData(nothing, dict.fromkeys(TASKS, nothing))

@@ -1,4 +1,4 @@
-"""The figure of the toy problem: paths over the losses."""
+"""The figure of the toy problem: the paths of the runs over the contours of the losses."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
-from mtlcluster.collect.style import COLOURS, DPI, PAGE, new_figure, settings
+from mtlcluster.collect.colours import COLOURS
+from mtlcluster.collect.style import DPI, PAGE, new_figure, use_style
 
 from . import loss
 from .findings import FRONT_X, FRONT_Y, SCALE, Paths
@@ -17,17 +18,18 @@ from .findings import Path as RunPath
 
 LIMIT = 10.5  # of both axes
 CELLS = 160
-ACROSS = 3
+ACROSS = 3  # panels side by side
 MEAN, TASK1, TASK2 = "#B8BEC5", COLOURS[5], COLOURS[4]
 FRONT, START = COLOURS[2], "#000000"
 SHADES = LinearSegmentedColormap.from_list("steps", ["#F4C7A1", COLOURS[1], "#5A2400"])
 
 
 def draw(paths: Paths, to: Path) -> None:
+    """Draws a panel for each method, and saves the figure in the file `to`."""
     rows = math.ceil(len(paths) / ACROSS)
     axis_of = np.linspace(-LIMIT, LIMIT, CELLS)
     losses = [SCALE[task] * surface(task, axis_of) for task in (0, 1)]
-    with settings():
+    with use_style():
         figure, axes = new_figure(PAGE, 2.35 * rows, rows, ACROSS, sharex=True, sharey=True)
         for axis, (method, of_method) in zip(axes, paths.items(), strict=False):
             _contours(axis, axis_of, losses)
@@ -45,7 +47,15 @@ def draw(paths: Paths, to: Path) -> None:
 
 
 def surface(task: int, places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The loss of a task, before scaling, over the square of `places` [K]: [K, K], rows by y."""
+    """The loss of a task, before scaling, on a grid of points.
+
+    Args:
+        task: 0 or 1.
+        places: The values [K] of x, and of y.
+
+    Returns:
+        The losses [K, K]; a row has one y.
+    """
     return np.array([[loss(task, x, y)[0] for x in places.tolist()] for y in places.tolist()])
 
 
@@ -59,7 +69,7 @@ def _contours(axis: Axes, places: NDArray[np.float64], losses: list[NDArray[np.f
 
 
 def _path(axis: Axes, path: RunPath) -> None:
-    """Darker with every step; its end is a star, hollow where that is not on the front."""
+    """Draws a path that gets darker with every step. Its end is a star, which is hollow if it is not on the front."""
     pieces = np.stack([path.points[:-1], path.points[1:]], axis=1)
     lines = LineCollection(list(pieces), cmap=SHADES, linewidth=1.4, zorder=4, capstyle="round")
     lines.set_array(path.steps[1:] / path.steps[-1])

@@ -1,6 +1,6 @@
-"""python -m jobs.toy.figure runs/toy [FIGURE.png]: draws a sweep's paths over the losses and prints where they ended.
+"""python -m jobs.toy.figure runs/toy [FIGURE.png]: draws the paths of a sweep's runs, and prints where they ended.
 
-The exit status is 1 where a finding (findings.py) is not reproduced or could not be looked at.
+The exit status is 1 if a finding of findings.py is not reproduced, or lacks runs.
 """
 
 import sys
@@ -14,6 +14,7 @@ from .findings import read_paths, table, verdicts
 
 
 def main(folder: str, figure: str = "docs/figures/toy.png") -> int:
+    """Draws the figure of the sweep in `folder`, and returns the exit status."""
     found = read_paths(Sweep(Path(folder)))
     if not found:
         print(f"{folder} holds no finished run")

@@ -1,6 +1,6 @@
-"""What the toy problem is known to show, and whether a sweep's runs show it too.
+"""Published findings about the toy problem, and whether the runs of a sweep reproduce them.
 
-The findings are those of Navon et al. (ICML 2022, figure 1 and appendix), as seen with the scales (0.1, 1).
+The findings are those of Navon et al. (ICML 2022, figure 1 and appendix), with the scales (0.1, 1) of the losses.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,17 +11,25 @@ from numpy.typing import NDArray
 
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import read_history
+from mtlcluster.sweep.series import VALIDATION, evaluated
 
 SCALE = (0.1, 1.0)
 STARTS = {(-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)}
 FRONT_Y, FRONT_X = -8.355, (-7.0, 7.0)  # the Pareto front
-NEAR = 0.1  # to it, in y
-STUCK = (9.0, 9.0)  # the start from which not all arrive
+NEAR = 0.1  # the largest distance in y from the front at which a point counts as on it
+STUCK = (9.0, 9.0)  # the start from which some methods never reach the front
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """One run: where it was [K, 2] after which steps [K], the start among them."""
+    """The path of one run.
+
+    Attributes:
+        method: The run's method.
+        start: Where it began, (x, y).
+        steps: How many steps were done [K] at each point, 0 first.
+        points: Where the run was then, [K, 2].
+    """
 
     method: str
     start: tuple[float, float]
@@ -35,16 +43,17 @@ class Path:
 
     @property
     def arrived(self) -> bool:
+        """Whether it ends on the front."""
         return bool(on_front(self.points)[-1])
 
     @property
     def steps_to_front(self) -> int:
-        """After how many steps it was on the front for good; of one that ends elsewhere, all."""
+        """How many steps it took to reach the front and stay there; all of its steps if it does not end there."""
         return int(self.steps[np.flatnonzero(~on_front(self.points))[-1] + 1]) if self.arrived else int(self.steps[-1])
 
 
 def on_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Of points [K, 2]."""
+    """Whether each of the points [K, 2] is on the Pareto front, [K]."""
     x, y = points.T
     near: NDArray[np.bool_] = (abs(y - FRONT_Y) < NEAR) & (x >= FRONT_X[0]) & (x <= FRONT_X[1])
     return near
@@ -55,6 +64,14 @@ Paths = dict[str, list[Path]]  # by method
 
 @dataclass(frozen=True)
 class Finding:
+    """A published finding.
+
+    Attributes:
+        text: The finding in a sentence.
+        methods: The methods that it is about.
+        holds: Whether it holds for these paths.
+    """
+
     text: str
     methods: tuple[str, ...]
     holds: Callable[[Paths], bool]
@@ -100,21 +117,26 @@ def missing(paths: list[Path]) -> list[tuple[float, float]]:
 
 
 def spread(paths: list[Path]) -> float:
-    """How far apart in x the ends on the front are."""
+    """The distance in x between the outermost ends on the front."""
     return max(ends(paths), default=0) - min(ends(paths), default=0)
 
 
 def ends(paths: list[Path]) -> list[float]:
-    """The x of those that are on the front."""
+    """The x of the ends on the front."""
     return [path.end[0] for path in paths if path.arrived]
 
 
 def steps(paths: list[Path]) -> int:
+    """The steps to the front, of all paths together."""
     return sum(path.steps_to_front for path in paths)
 
 
 def read_paths(sweep: Sweep) -> Paths:
-    """Of the runs with this scale that are finished, each method's by start."""
+    """Reads the finished runs with the scales SCALE.
+
+    Returns:
+        The paths by method, in the order of their starts.
+    """
     found: Paths = {}
     for run in sweep.runs():
         if not run.history.exists():
@@ -124,9 +146,9 @@ def read_paths(sweep: Sweep) -> Paths:
         config = info["config"]
         if not info["finished"] or tuple(config["model"]["scale"]) != SCALE:
             continue
-        x = series["validation/task1/x"]
+        x, y = (series[evaluated(VALIDATION, axis, "task1")] for axis in ("x", "y"))
         start = (float(config["model"]["start"][0]), float(config["model"]["start"][1]))
-        points = np.stack([x["value"], series["validation/task1/y"]["value"]], axis=1)
+        points = np.stack([x["value"], y["value"]], axis=1)
         path = Path(
             method=info["method"],
             start=start,
@@ -138,7 +160,7 @@ def read_paths(sweep: Sweep) -> Paths:
 
 
 def table(paths: Paths) -> Iterator[str]:
-    """Markdown: where each run ended, and how many steps it took to the front."""
+    """Yields the lines of a Markdown table: where each run ended, and how many steps it took to the front."""
     starts = sorted({path.start for of_method in paths.values() for path in of_method})
     yield "| method | " + " | ".join(f"from ({x:g}, {y:g})" for x, y in starts) + " | on the front | steps together |"
     yield "|---|" + "---|" * len(starts) + "--:|--:|"
@@ -157,7 +179,7 @@ def _cell(path: Path) -> str:
 
 
 def verdicts(paths: Paths) -> Iterator[tuple[Finding, str]]:
-    """Of each finding "yes", "NO", or "not run" where a method of it lacks runs."""
+    """Yields for each finding "yes", "NO", or "not run" if one of its methods lacks runs."""
     for finding in FINDINGS:
         if any({path.start for path in paths.get(method, [])} < STARTS for method in finding.methods):
             yield finding, "not run"

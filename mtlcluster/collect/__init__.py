@@ -1,1 +1,1 @@
-"""Afterwards: the histories of whatever has finished, as statistics, tables, figures and one page."""
+"""Makes a report of the runs that have finished: statistics, tables, figures and one page."""

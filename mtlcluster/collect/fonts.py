@@ -1,4 +1,4 @@
-"""Fonts for names in any script: the one that figures are set in, and what else it takes of those that are here."""
+"""Fonts for names in any script: the font of all figures, and others of this machine for the characters it lacks."""
 
 import re
 from collections.abc import Iterable
@@ -8,20 +8,24 @@ from matplotlib import font_manager
 from mtlcluster import printable
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib
-BOXES = "Last Resort"  # so do boxes for everything, which are no help
-# Han characters look different by country; what else a text has tells which.
+BOXES = "Last Resort"  # comes with matplotlib, too; it has a box for every character, which is no help
+# Han characters look different in each country. The other characters of a text tell which country it is.
 COUNTRIES = (("[぀-ヿ]", "JP"), ("[가-힣]", "KR"), ("", "SC"))
 
 
 def families(text: str) -> tuple[list[str], str]:
-    """The families that together have the characters of `text`, FAMILY first; and the characters that none has."""
+    """Chooses the families that together have the characters of `text`.
+
+    Returns:
+        The families, FAMILY first; and the characters that no font here has.
+    """
     missing = _without({*printable.line(text)}, FAMILY)
     if not missing:
         return [FAMILY], ""
     country = next(name for pattern, name in COUNTRIES if re.search(pattern, text))
-    found = {name: missing - _without(missing, name) for name in _names()}
+    found = {name: missing - _without(missing, name) for name in _installed()}
     chosen = []
-    while best := max(found, key=lambda name: (len(found[name] & missing), *_liking(name, country)), default=None):
+    while best := max(found, key=lambda name: (len(found[name] & missing), *_preference(name, country)), default=None):
         if not found[best] & missing:
             break
         chosen.append(best)
@@ -29,18 +33,18 @@ def families(text: str) -> tuple[list[str], str]:
     return [FAMILY, *chosen], "".join(sorted(missing))
 
 
-def _names() -> list[str]:
-    """The families that are here, by name."""
+def _installed() -> list[str]:
+    """The families on this machine, by name."""
     return sorted({entry.name for entry in font_manager.fontManager.ttflist} - {FAMILY})
 
 
-def _liking(name: str, country: str) -> tuple[bool, ...]:
+def _preference(name: str, country: str) -> tuple[bool, ...]:
     words = name.split()
     return "Sans" in words, country in words, "Mono" not in words
 
 
 def _without(characters: Iterable[str], family: str) -> set[str]:
-    """Which of the characters a family has not."""
+    """The characters that a family lacks."""
     wanted = font_manager.FontProperties(family=[family])
     try:
         font = font_manager.get_font(font_manager.findfont(wanted, fallback_to_default=False))

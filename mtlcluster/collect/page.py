@@ -1,77 +1,225 @@
-"""The frame and the looks of index.html: no scripts, nothing from a network; light, dark, narrow and printed."""
+"""The page `index.html`: the results, the figures, every number, which runs there were, and how to read all this."""
 
-from mtlcluster.collect.names import in_html
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
 
-CSS = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #5b6570; --line: #d9dee3; --back: #ffffff; --raised: #f5f7f9;
-  --best: #0b6b4f; --link: #0b5fa5; --warn: #8a4b00; --warn-back: #fff6e6; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9aa5b1; --line: #353c44; --back: #14181c;
-  --raised: #1d2329; --best: #6fd6b3; --link: #7db9f0; --warn: #f1c37a; --warn-back: #33280f; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; background: var(--back); color: var(--text);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.75rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 0 0 .5rem; }
-p + h3 { margin-top: 2rem; }
-p { margin: .5rem 0; max-width: 46rem; }
-a { color: var(--link); }
-.soft, figcaption { color: var(--soft); font-size: .875rem; }
-.warn { border-left: 3px solid var(--warn); background: var(--warn-back); padding: .5rem .9rem; margin: 1rem 0;
-  overflow-wrap: anywhere; }
-.warn ul { margin: .25rem 0; padding-left: 1.2rem; }
-nav { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; margin: 1rem 0 0; font-size: .875rem; }
-.scroll { overflow-x: auto; margin: .75rem 0 .35rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; vertical-align: bottom; }
-thead tr.groups th { border-bottom: 0; padding-bottom: 0; }
-thead tr.groups th[colspan] { box-shadow: inset 0 -1px 0 var(--line); }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back);
-  padding-left: 0; }
-thead tr.groups th[colspan]:not([colspan="1"]) { text-align: left; }
-table.dense { font-size: .8rem; }
-table.dense th, table.dense td { padding: .3rem .35rem; }
-table.dense th:first-child { padding-left: 0; }
-table.dense thead th { white-space: normal; }
-table.dense thead tr.groups th { white-space: nowrap; }
-table thead tr.groups th.long { white-space: normal; min-width: 12rem; max-width: 20rem; overflow-wrap: anywhere; }
-tbody th { font-weight: 400; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: break-word; }
-tbody tr:hover > * { background: var(--raised); }
-td.best { font-weight: 700; color: var(--best); }
-td .std { color: var(--soft); font-weight: 400; font-size: .92em; }
-figure { margin: 1.75rem 0 2.25rem; }
-figure .paper { display: inline-block; max-width: 100%; background: #fff; border: 1px solid var(--line);
-  border-radius: 6px; padding: .6rem; }
-figure img { display: block; max-width: 100%; height: auto; }
-figcaption { max-width: 46rem; margin-top: .45rem; }
-details { margin: .75rem 0; }
-summary { cursor: pointer; }
-table.plain td, table.plain th { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
-@media (max-width: 34rem) { body { padding: 1.25rem .9rem 3rem; } th, td { padding: .3rem .5rem; }
-  figure .paper { display: block; overflow-x: auto; } figure img { max-width: 38rem; }
-  tbody th { min-width: 6rem; max-width: 9.5rem; } }
-@media print { :root { --text: #000; --soft: #444; --back: #fff; --raised: #fff; --best: #000; --link: #000;
-  --line: #bbb; }
-  body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; } .scroll { overflow: visible; }
-  table { font-size: 7.5pt; } th, td { padding: .15rem .35rem; } figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } figure .paper { border: 0; padding: 0; } }
-"""
+from mtlcluster.collect.columns import DELTA_M, MEAN_RANK, Column
+from mtlcluster.collect.escaping import in_html
+from mtlcluster.collect.figures import Drawn
+from mtlcluster.collect.page_template import page, plain_table
+from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
+from mtlcluster.collect.settings import Setting, best_epoch_rule
+from mtlcluster.collect.table_text import CellText, cell_texts, seeds_shown
+from mtlcluster.collect.tables import Table, side_by_side
+from mtlcluster.sweep import series
+
+PIXELS = 120  # on the page for an inch of a figure: a little larger than in print
+LISTED = 20  # names that are shown openly; a longer list is folded
+RUNS_LISTED = 200  # on the page; runs.csv has all
+LONG = 40  # characters; longer names may break anywhere
+DENSE = 7  # columns; in a wider table they stand closer together
+TUNED = (
+    "Thresholds: where a task's is chosen, it is the one of the best F1 on the validation data of each epoch. What is "
+    "decided by it on these very data looks a little better than it is; test data are decided by the best epoch's."
+)
 
 
-def page(title: str, body: str) -> str:
+def make_page(
+    name: str, settings: list[Setting], omitted: list[OmittedRun], tables: Sequence[Table], figures: Sequence[Drawn]
+) -> str:
+    """Makes the whole page. All that a user chose, such as names of sweeps, runs and tasks, is escaped.
+
+    Args:
+        name: Of the sweep.
+        settings: What is in the report.
+        omitted: The runs that are not in it.
+        tables: The results first.
+        figures: In the order of the page.
+    """
+    runs = [run for setting in settings for run in setting.runs]
+    results, *others = tables
+    parts = [
+        f"<h1>{in_html(name)}</h1>",
+        f'<p class="soft">{in_html(summary(len(runs), omitted))}</p>',
+        '<nav><a href="#results">Results</a><a href="#figures">Figures</a><a href="#tables">All values</a>'
+        '<a href="#runs">Runs</a><a href="#configuration">Configuration</a><a href="#reading">How to read this</a>'
+        "</nav>",
+        _omitted(omitted),
+        '<h2 id="results">Results</h2>',
+        *_table(results),
+        *(f"<p class='soft'>{in_html(text)}</p>" for text in _about_results(settings, results)),
+        '<h2 id="figures">Figures</h2>',
+        *map(_figure, figures),
+        '<h2 id="tables">All values</h2>',
+        *(f"<h3>{in_html(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
+        '<h2 id="runs">Runs</h2>',
+        _runs(runs),
+        '<h2 id="configuration">Configuration</h2>',
+        _configuration(runs),
+        '<h2 id="reading">How to read this</h2>',
+        *(f"<p>{in_html(text)}</p>" for text in notes(settings)),
+    ]
+    return page(f"{name} · mtlcluster", "\n".join(part for part in parts if part))
+
+
+def summary(finished: int, omitted: Sequence[OmittedRun]) -> str:
+    """Such as '12 of 14 runs; not in this report: 1 failed, 1 running'."""
+    counts = Counter(run.state for run in omitted)
+    rest = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    total = finished + len(omitted)
+    return f"{finished} of {total} run{'s' if total != 1 else ''}" + (f"; not in this report: {rest}" if rest else "")
+
+
+def _omitted(omitted: list[OmittedRun]) -> str:
+    if not omitted:
+        return ""
+    lines = []
+    ordered = sorted(omitted, key=lambda run: (run.state, run.name))
+    for state, runs in groupby(ordered, key=lambda run: run.state):
+        of_state = list(runs)
+        names = "".join(
+            f"<li>{in_html(run.name)}{': ' + in_html(run.reason) if run.reason else ''}</li>" for run in of_state
+        )
+        opened = " open" if len(of_state) <= LISTED else ""
+        lines.append(f"<details{opened}><summary>{len(of_state)} {in_html(state)}</summary><ul>{names}</ul></details>")
+    return f'<div class="warn"><strong>Not in this report:</strong> {"".join(lines)}</div>'
+
+
+def _table(table: Table) -> list[str]:
+    links = f'<a href="tables/{table.name}.csv">CSV</a> · <a href="tables/{table.name}.md">Markdown</a>'
+    parts = [_part(part, f"table-{table.name}{f'-{i}' if i else ''}") for i, part in enumerate(side_by_side(table))]
+    return [*parts, f'<p class="soft">{in_html(_caption(table))} {links}</p>']
+
+
+def _part(table: Table, name: str) -> str:
+    lines = []
+    for setting, row in zip(table.settings, cell_texts(table), strict=True):
+        label = f"<th scope=row>{in_html(setting.label)}</th><td>{seeds_shown(setting)}</td>"
+        lines.append(f"<tr>{label}{''.join(map(_cell, row))}</tr>")
+    head = _head(table.columns)
+    body = "\n".join(lines)
+    dense = " class=dense" if len(table.columns) > DENSE else ""
+    return f'<div class="scroll"><table id="{name}"{dense}><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: CellText) -> str:
+    extra = " ".join(filter(None, (cell.spread, cell.note)))
+    extra = f' <span class="std">{extra}</span>' if extra else ""
+    return f"<td{' class=best' if cell.bold else ''}>{cell.mean.replace('-', '−')}{extra}</td>"
+
+
+def _head(columns: list[Column]) -> str:
+    groups = [(name, len(list(found))) for name, found in groupby(columns, key=lambda column: column.group)]
+    above = "".join(_above(name, n) for name, n in groups)
+    # A long name may break, but not before its arrow.
+    headings = [re.sub(" ([↑↓])$", r"&nbsp;\1", in_html(c.heading)).replace("_", "_<wbr>") for c in columns]
+    below = "".join(f"<th>{heading}</th>" for heading in headings)
+    return f'<tr class="groups"><th></th><th></th>{above}</tr><tr><th>setting</th><th>n</th>{below}</tr>'
+
+
+def _above(name: str, columns: int) -> str:
+    if not name:
+        return "<th></th>" * columns
+    return f"<th colspan={columns}{' class=long' if len(name) > LONG else ''}>{in_html(name)}</th>"
+
+
+def _caption(table: Table) -> str:
+    if table.name == "cost":
+        return "Means over seeds ± standard deviation; comparable only between runs on equal, equally loaded machines."
+    if table.name == "confusion":
+        return "How many samples, by truth and decision: means over seeds ± standard deviation, at the best epochs."
+    text = f"{table.title}: mean over n seeds ± standard deviation over seeds, each run at its best validation epoch."
+    if table.best:
+        text += " Bold: the best mean of a column, and every mean within two standard errors of the difference from it."
+    elif all(setting.seeds[1] == 1 for setting in table.settings):
+        text += " Nothing is bold: with one seed there is no telling a lead from noise."
+    return text
+
+
+def _about_results(settings: list[Setting], results: Table) -> list[str]:
+    texts = []
+    keys = {column.key for column in results.columns}
+    if DELTA_M in keys:
+        texts.append(
+            "Δm % is the mean relative change of the tasks' metrics in this table against the single-task baselines "
+            "(their mean over seeds); negative is better than single-task training."
+        )
+    else:
+        texts.append(
+            "Δm % is left out, since it needs single-task baselines: add {schedule: {name: single, task: …}} to the "
+            "grid's methods, once for every task, and submit and collect again."
+        )
+    if MEAN_RANK in keys:
+        texts.append("Mean rank: among the multi-task settings, averaged over the tasks' metrics; 1 is best.")
+    if not any(setting.method == "equal" for setting in settings):
+        texts.append("The plain sum of the losses (equal) is missing: without it a comparison of methods means little.")
+    if any(not column.group and series.value(column.key) in series.OVER_BINARY_TASKS for column in results.columns):
+        texts.append(
+            "Over all binary tasks: the mean of their F1; the share of samples whose decisions are all right (exact "
+            "match); the mean of |Y ∩ Ŷ| / |Y ∪ Ŷ| over the sets of tasks that are yes, in truth and by decision, 1 "
+            "where both are empty (Hamming score)."
+        )
+    return texts
+
+
+def _figure(figure: Drawn) -> str:
+    width, height = (round(PIXELS * side) for side in figure.size)
+    source = f"figures/{figure.name}"
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{in_html(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f'<figure id="figure-{figure.name}"><h3>{in_html(figure.title)}</h3><a class="paper" href="{source}.png">'
+        f'<img src="{source}.png" width="{width}" height="{height}" alt="{in_html(figure.title)}"></a>'
+        f'<figcaption>{in_html(figure.caption)} <a href="{source}.pdf">PDF</a></figcaption></figure>'
     )
 
 
-def rows(kind: str, lines: list[list[str]]) -> str:
-    """Plain table rows of cells `kind` (td or th), escaped."""
-    return "".join("<tr>" + "".join(f"<{kind}>{in_html(cell)}</{kind}>" for cell in line) + "</tr>\n" for line in lines)
+def _runs(runs: list[FinishedRun]) -> str:
+    lines = []
+    for run in sorted(runs, key=lambda run: run.name)[:RUNS_LISTED]:
+        best = f"{run.best['value']} {run.best['number']:.5g}" if run.best else "–"
+        where = [run.cluster, run.device, str(run.attempts)]
+        lines.append([run.name, run.method, str(run.seed), str(run.epoch), best, *where])
+    table = plain_table(["run", "method", "seed", "best epoch", "best value", "cluster", "device", "attempts"], lines)
+    rest = f" The first {RUNS_LISTED} of {len(runs)} are listed." if len(runs) > RUNS_LISTED else ""
+    opened = " open" if len(runs) <= LISTED else ""
+    link = '<a href="tables/runs.csv">runs.csv</a>'
+    folded = f"<details{opened}><summary>{len(runs)} runs</summary>{table}</details>"
+    return f"<p>Every value of every run is in {link}.{rest}</p>{folded}"
 
 
-def plain_table(headings: list[str], lines: list[list[str]]) -> str:
-    head = f"<thead>{rows('th', [headings])}</thead>" if headings else ""
-    return f'<div class="scroll"><table class="plain">{head}<tbody>\n{rows("td", lines)}</tbody></table></div>'
+def _configuration(runs: list[FinishedRun]) -> str:
+    """The options that all runs share. Those that vary are in the names of the settings."""
+    first = runs[0].config
+    same = {k: v for k, v in first.items() if k != "origin" and all(run.config.get(k) == v for run in runs)}
+    lines = [[key, json.dumps(value, default=str, ensure_ascii=False)] for key, value in same.items()]
+    versions = {f"{k} {v}" for run in runs for k, v in run.versions.items()}
+    lines += [["versions", ", ".join(sorted(versions))], ["devices", ", ".join(sorted({run.device for run in runs}))]]
+    return f"<details><summary>What all runs have in common</summary>{plain_table([], lines)}</details>"
+
+
+def notes(settings: list[Setting]) -> list[str]:
+    """How the numbers were computed, in plain words."""
+    rule = best_epoch_rule(settings)
+    best = f"{'lowest' if rule[1] == 'min' else 'highest'} validation/{rule[0]}" if rule else "best value that it names"
+    values = {key for setting in settings for run in setting.runs for key in run.values}
+    tuned = any(series.value(key) == series.THRESHOLD for key in values)
+    return [
+        f"Epochs: each run's values are those of the epoch with the {best}. Test data play no part in that choice: "
+        "they are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last epoch.",
+        *([TUNED] if tuned else []),
+        "Order: baselines come first, the others by that validation value. The best of many settings looks better than "
+        "it is: a lead found by trying many deserves fresh seeds. A number before a label in a figure is the row of "
+        "the tables.",
+        "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "
+        "to the highest seed. Both show how far seeds lie apart; neither is a confidence interval of the mean, and "
+        "one seed has neither. Two standard errors, the margin of what is bold, hold 95 % of chance differences with "
+        "many seeds, fewer with two or three.",
+        "Seeds of different length: a line goes on, pale and without a band, where some seeds have ended, as the mean "
+        "of those that go on, and ends where more than half have.",
+        "Missing values: steps at which a task was not active have no loss; values that are not finite are left out, "
+        "and n then counts the others. Where no seed has a finite value, the table says ∞ or NaN.",
+        "Single-task baselines: one run per task and seed with the schedule `single`, shown together as `single-task`; "
+        "each task's values come from its own runs, and values across tasks are left out.",
+    ]

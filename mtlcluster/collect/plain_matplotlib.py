@@ -1,4 +1,4 @@
-"""matplotlib as it comes: figures look the same whatever the user has set for other ones."""
+"""Imports matplotlib with its own settings: figures look the same, whatever the user has set for other figures."""
 
 import importlib.util
 import logging
@@ -12,15 +12,15 @@ from pathlib import Path
 
 @contextmanager
 def plain_matplotlib() -> Iterator[None]:
-    """Imports it, and keeps its remarks about fonts and caches from the user meanwhile.
+    """Imports matplotlib. Hides its warnings about fonts and caches in the `with` block.
 
-    It reads its settings as it is imported, first of all those of the present folder; any of them may be beyond
-    reading. So that folder is, for this moment, the one of its own settings.
+    The import reads settings from the current folder first, and fails if they can't be read. So the current folder is
+    that of matplotlib's own settings during the import.
     """
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)  # a packager's, of any form; figures bear no date
+    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)  # a packager's variable, of any form; figures have no date
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -37,8 +37,8 @@ def _import() -> None:
     found = importlib.util.find_spec("matplotlib")
     assert found is not None
     assert found.origin is not None
-    here = os.open(".", os.O_PATH)  # which may have been removed, or must not be read
-    backend = os.environ.pop("MPLBACKEND", None)  # a notebook's, which need not be here
+    here = os.open(".", os.O_PATH)  # an open folder, since its path may be gone or unreadable
+    backend = os.environ.pop("MPLBACKEND", None)  # a notebook's backend may be missing here
     try:
         os.chdir(Path(found.origin).parent / "mpl-data")
         importlib.import_module("matplotlib")

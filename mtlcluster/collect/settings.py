@@ -1,4 +1,4 @@
-"""Settings: runs that differ only in the seed. A setting is a line in every figure and a row in every table."""
+"""Groups runs into settings: runs that differ only in the seed. A setting is a line in a figure, a row in a table."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlcluster.collect.gather import Curve, FinishedRun, Task
+from mtlcluster.collect.read_histories import Curve, FinishedRun, TaskInfo
 from mtlcluster.config.run import NOT_IDENTITY, PLACED, without_place
 
 SINGLE = "single-task"
@@ -20,12 +20,18 @@ NOT_A_SETTING = NOT_IDENTITY | {"seed", "method"}
 class Setting:
     """One method with one choice of everything else that the grid varied.
 
-    The single-task baselines of all tasks together are one setting too: each task's values come from its own runs.
+    The single-task baselines of all tasks are one setting, too: the values of each task come from its own runs.
+
+    Attributes:
+        method: The method's label.
+        values: The other options that differ between settings, by shortened key.
+        label: Method and values; it is unique.
+        runs: One run a seed; of a single-task baseline, one run a seed and task.
     """
 
     method: str
-    values: dict[str, Any]  # what else differs between settings, by shortened key
-    label: str  # method and values; no other setting has it
+    values: dict[str, Any]
+    label: str
     runs: list[FinishedRun]
 
     @property
@@ -48,20 +54,20 @@ class Setting:
         return [curve for curve in found if np.isfinite(curve.y).any()]
 
     def numbers(self, key: str) -> list[float]:
-        """One number for each run that has this value, be it finite or not."""
+        """One number for each run that has this value. It may not be finite."""
         return [run.values[key] for run in self.runs if key in run.values]
 
 
-def settings(runs: list[FinishedRun]) -> list[Setting]:
-    """Groups the runs: baselines first, then by the validation value that chose the best epochs, best first."""
-    keys = [*_differing_keys(runs), *_options_no_name_tells(runs)]
+def group_runs(runs: list[FinishedRun]) -> list[Setting]:
+    """Groups the runs. Baselines come first, the others in the order of the validation value, the best one first."""
+    keys = [*_differing_keys(runs), *_options_rounded_in_names(runs)]
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         identity = {key: _comparable(key, value) for key, value in _choices(run) if key in keys}
         groups.setdefault(json.dumps([_method(run), identity], sort_keys=True, default=str), []).append(run)
     chosen = [dict(_choices(group[0])) for group in groups.values()]
     columns = {short: [one.get(key) for one in chosen] for short, key in zip(_shortened(keys), keys, strict=True)}
-    texts = {short: _told_apart(column) for short, column in columns.items()}
+    texts = {short: _distinct_texts(column) for short, column in columns.items()}
     found = []
     for i, group in enumerate(groups.values()):
         method, values = _method(group[0]), {short: column[i] for short, column in columns.items()}
@@ -70,19 +76,20 @@ def settings(runs: list[FinishedRun]) -> list[Setting]:
     return _ordered(found)
 
 
-def tasks_of(runs: list[FinishedRun]) -> list[Task]:
-    """Every task that some run trained, in the order of the run that has most of them."""
-    tasks: dict[str, Task] = {}
+def trained_tasks(runs: list[FinishedRun]) -> list[TaskInfo]:
+    """Every task that some run trained, in the order of the run with the most tasks."""
+    tasks: dict[str, TaskInfo] = {}
     for run in sorted(runs, key=lambda run: -len(run.tasks)):
         for task in run.tasks:
             known = tasks.get(task.name, task)
-            tasks[task.name] = Task(task.name, known.kind, {**task.metrics, **known.metrics})
+            tasks[task.name] = TaskInfo(task.name, known.kind, {**task.metrics, **known.metrics})
     return list(tasks.values())
 
 
-def selection(found: list[Setting]) -> tuple[str, str] | None:
-    """The value and direction by which the multi-task runs chose their best epochs, where they all agree on one."""
-    ways = {(r.best["value"], r.best["direction"]) if r.best else None for s in found if not s.single for r in s.runs}
+def best_epoch_rule(settings: list[Setting]) -> tuple[str, str] | None:
+    """The value and direction by which the multi-task runs chose their best epochs. None if they differ in it."""
+    runs = [run for setting in settings if not setting.single for run in setting.runs]
+    ways = {(run.best["value"], run.best["direction"]) if run.best else None for run in runs}
     return ways.pop() if len(ways) == 1 else None
 
 
@@ -96,8 +103,8 @@ def _method(run: FinishedRun) -> str:
 def _differing_keys(runs: list[FinishedRun]) -> list[str]:
     """The keys, other than method and seed, in which the configurations differ.
 
-    A key that some configurations lack counts only where the grid varied it: otherwise it is an option that a newer
-    version of the library added, with a default that changes nothing.
+    A key that some configurations lack counts only if the grid varied it. Else a newer version of the library has
+    added the option, and its default changes nothing.
     """
     varied = {key for run in runs for key in run.varied}
     texts: dict[str, Counter[str]] = {}
@@ -111,8 +118,8 @@ def _differing_keys(runs: list[FinishedRun]) -> list[str]:
     ]
 
 
-def _options_no_name_tells(runs: list[FinishedRun]) -> list[str]:
-    """The options of methods in which runs of one method's name differ: names round what grids may give exactly."""
+def _options_rounded_in_names(runs: list[FinishedRun]) -> list[str]:
+    """The options in which methods of the same name differ: a name rounds numbers, a grid gives them exactly."""
     known: dict[tuple[str, str], str] = {}
     differing: dict[str, None] = {}
     for run in runs:
@@ -129,7 +136,7 @@ def _choices(run: FinishedRun) -> Iterator[tuple[str, Any]]:
 
 
 def _options(run: FinishedRun) -> Iterator[tuple[str, Any]]:
-    """Of the method. A file of one's own is the same in another folder."""
+    """The options of the method. A user's own file counts as the same one in any folder."""
     for key, value in _flat(run.config["method"], "method."):
         yield key, Path(value).name if key.endswith(".name") else value
 
@@ -144,12 +151,12 @@ def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _comparable(key: str, value: Any) -> Any:
-    """The same data in another place, as on another cluster, is the same data."""
+    """The value without its place: the same data in another place, as on another cluster, are the same data."""
     return without_place(value) if key.split(".")[0] in PLACED else value
 
 
 def _shortened(keys: list[str]) -> list[str]:
-    """The last part of each dotted key, or as many parts as tell it from the others."""
+    """The last part of each dotted key, or as many of its last parts as make it unique."""
     names = []
     for key in keys:
         parts = key.split(".")
@@ -159,14 +166,14 @@ def _shortened(keys: list[str]) -> list[str]:
     return names
 
 
-def _told_apart(values: list[Any]) -> list[str]:
-    """A short text for each value, alike only where the values are: numbers with as few digits as that takes."""
+def _distinct_texts(values: list[Any]) -> list[str]:
+    """A short text for each value. Different values have different texts; numbers have as few digits as that needs."""
     exact = [json.dumps(value, sort_keys=True, default=str) for value in values]
     for digits in range(6, 18):
         texts = [_plain(value, digits) for value in values]
         if len({*texts}) == len({*exact}):
             return texts
-    return exact  # such as "1" beside 1
+    return exact  # needed for the text "1" beside the number 1
 
 
 def _plain(value: Any, digits: int) -> str:
@@ -178,7 +185,7 @@ def _plain(value: Any, digits: int) -> str:
 
 
 def _ordered(found: list[Setting]) -> list[Setting]:
-    way = selection(found)
+    way = best_epoch_rule(found)
 
     def place(setting: Setting) -> tuple[Any, ...]:
         numbers = [run.best["number"] for run in setting.runs if run.best]

@@ -1,8 +1,8 @@
-"""Means over seeds, how far the seeds lie apart, and what a comparison of methods is summed up in.
+"""Statistics over seeds, and the numbers that sum up a comparison of methods.
 
-Tables show the standard deviation over seeds (n - 1 in the denominator), with n; one seed has none. Figures show the
-range from the lowest to the highest seed: with the two to five seeds that are usual here a t-interval is wider than
-the figure (12.7 standard errors at n = 2) and a standard deviation hardly known, while the range is what was seen.
+Tables show the standard deviation over seeds (n - 1 in the denominator) and n; one seed has no standard deviation.
+Figures show the range from the lowest to the highest seed. The reason: two to five seeds are usual. With so few, a
+t-interval is wider than the figure (12.7 standard errors at n = 2), and the estimate of a standard deviation is poor.
 """
 
 import math
@@ -12,16 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcluster.collect.gather import Array, Curve
+from mtlcluster.collect.read_histories import Array, Curve
 
 BINS = 60  # of a figure's horizontal axis, at most
 
 
 @dataclass(frozen=True)
 class Spread:
-    """n: how many seeds have a finite value. mean and std are of these; std is NaN where there is but one.
+    """The spread of a value over seeds.
 
-    other: where there is none, but values that are not finite: one of them.
+    Attributes:
+        mean: Of the finite values; NaN where there are none.
+        std: Standard deviation of the finite values; NaN where there are fewer than two.
+        n: How many seeds have a finite value.
+        other: One of the values where none is finite, else None.
     """
 
     mean: float
@@ -32,9 +36,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Band:
-    """Some seeds of one setting together, all arrays [K].
+    """The curves of several seeds of one setting together. All arrays are [K].
 
-    x: places on the horizontal axis; mean, low, high: over the seeds; whole: whether every seed still goes on there.
+    Attributes:
+        x: Places on the horizontal axis.
+        mean, low, high: Over the seeds.
+        whole: Whether every seed still goes on at that place.
+        n: How many seeds there are.
     """
 
     x: Array
@@ -54,19 +62,19 @@ def spread(numbers: Sequence[float]) -> Spread:
 
 
 def band(curves: Sequence[Curve], end: float) -> Band:
-    """Puts the curves on one axis from 0 to `end`, in at most BINS bins, and goes over the seeds bin by bin.
+    """Divides the axis from 0 to `end` into at most BINS bins, and takes mean, lowest and highest of the seeds in each.
 
-    Beyond the end of the shortest curve (early stopping) it goes on as long as at least half of the seeds do.
+    Where seeds end early (early stopping), the band goes on as long as at least half of the seeds do.
     """
     bins = max(1, min([BINS, *(math.ceil(len(c.x) * end / max(c.x[-1], 1.0) - 1e-9) for c in curves)]))
     binned = np.array([_binned(curve, bins, end) for curve in curves])
     present = ~np.isnan(binned)
     alive = np.array([np.arange(bins) <= np.flatnonzero(row)[-1] for row in present]).sum(axis=0)
-    places = _binned_mean(np.concatenate([c.x for c in curves]), np.concatenate([c.x for c in curves]), bins, end)
+    x = np.concatenate([curve.x for curve in curves])
     kept = present.any(axis=0) & (2 * alive >= len(curves))
     some = binned[:, kept]
     return Band(
-        places[kept],
+        _binned_mean(x, x, bins, end)[kept],
         np.nanmean(some, axis=0),
         np.nanmin(some, axis=0),
         np.nanmax(some, axis=0),
@@ -89,31 +97,40 @@ def _binned_mean(x: Array, y: Array, bins: int, end: float) -> Array:
 
 
 def delta_m(values: Sequence[float], baseline: Sequence[float], directions: Sequence[str]) -> float:
-    """The mean relative loss against the single-task baselines in per cent; negative is better than they are.
+    """Δm: the mean relative change of the metrics against the single-task baselines, in per cent; negative is better.
 
     Δm% = 100/K · Σ (−1)^[higher is better] (M − M_single) / |M_single| over the K metrics (Maninis et al., CVPR 2019).
+
+    Args:
+        values: The metrics [K].
+        baseline: Those of the single-task baselines [K].
+        directions: Which direction of each metric is better, "min" or "max" [K].
     """
-    signs = [-1.0 if direction == "max" else 1.0 for direction in directions]
+    signs = [_sign(direction) for direction in directions]
     return 100 * float(np.mean([s * (m - b) / abs(b) for s, m, b in zip(signs, values, baseline, strict=True)]))
 
 
 def mean_ranks(means: Sequence[Sequence[float]], directions: Sequence[str]) -> list[float]:
-    """For each row of means (one number per metric) its rank among the rows, 1 being best, averaged over the metrics.
+    """The rank of each row of `means` among the rows, averaged over the metrics. 1 is best.
 
     Equal values share the mean of their ranks.
+
+    Args:
+        means: One row a setting, one number a metric [S, K].
+        directions: Which direction of each metric is better, "min" or "max" [K].
     """
-    table = np.array(means) * [-1.0 if direction == "max" else 1.0 for direction in directions]
+    table = np.array(means) * [_sign(direction) for direction in directions]
     better = (table[None] < table[:, None]).sum(axis=1)
     equal = (table[None] == table[:, None]).sum(axis=1)
     return [float(rank) for rank in (better + (equal + 1) / 2).mean(axis=1)]
 
 
 def leaders(cells: Sequence[Spread], direction: str) -> set[int]:
-    """Which cells of a column are best: the best mean and those within two standard errors of the difference from it.
+    """The places of the best cells of a column: the best mean, and all within two standard errors of the difference.
 
-    None where the best has one seed only, since nothing is known then of how much of its lead is noise.
+    Empty where the best cell has one seed: its lead may be noise. Empty, too, for a column without a better direction.
     """
-    sign = -1.0 if direction == "max" else 1.0
+    sign = _sign(direction)
     known = [i for i, cell in enumerate(cells) if cell.n]
     if not direction or len(known) < 2:
         return set()
@@ -125,3 +142,8 @@ def leaders(cells: Sequence[Spread], direction: str) -> set[int]:
 
 def _within_noise(cell: Spread, best: Spread) -> bool:
     return abs(cell.mean - best.mean) <= 2 * math.sqrt(cell.std**2 / cell.n + best.std**2 / best.n)
+
+
+def _sign(direction: str) -> float:
+    """The factor that makes a lower number the better one."""
+    return -1.0 if direction == "max" else 1.0

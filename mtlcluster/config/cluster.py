@@ -1,4 +1,4 @@
-"""Cluster files: what a cluster needs to be told beyond the resources of a run."""
+"""Clusters, and the files that describe them."""
 
 import re
 from collections.abc import Iterable
@@ -9,51 +9,47 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from mtlcluster.config.cluster_files import FILE_NAME, cluster_files, passed_over
+from mtlcluster.config.cluster_files import FILE_NAME, LOCAL, SLURM, cluster_files, passed_over
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.pydantic_errors import Checked, first_mistake
 
-LOCAL = "local"
-SLURM = "slurm"
-
-
-# What ssh is given as the host: never an option of its own (`-oProxyCommand=…`), never two words.
+# The host in ssh's command: never an option of ssh (`-oProxyCommand=…`), never two words.
 HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:\[\]-]*")
 FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-OF_A_HOST = ("root", "install", "data")  # options that make no difference on the machine itself
+REMOTE_ONLY = ("root", "install", "data")  # options that have no effect without a host
 
 
 class Limits(Checked):
-    """The most that one job may ask of a node, in the units of a run's resources; left out: as much as it likes."""
+    """The most that one job may ask of a node, in the units of a run's resources. None: no limit."""
 
     time: Duration | None = None
     cpus: int | None = Field(default=None, gt=0)
     gpus: int | None = Field(default=None, ge=0)
     memory: Size | None = None
-    jobs: int | None = Field(default=None, gt=0)  # of one array at the same time; the others wait
+    jobs: int | None = Field(default=None, gt=0)  # the most jobs of one array that run at the same time
 
 
 class ClusterOptions(Checked):
     """One entry of a cluster file."""
 
-    host: str | None = None  # as in ~/.ssh/config; left out: this machine
-    root: Line = "~/mtlcluster"  # the folder over there that holds all of mtlcluster's
-    install: list[Line] = []  # shell lines that `setup` runs in a new environment: torch, for one
-    data: dict[str, dict[str, Any]] = {}  # by job: options of its data that are others over there
+    host: str | None = None  # as in ~/.ssh/config; None: this machine
+    root: Line = "~/mtlcluster"  # mtlcluster's folder on the cluster
+    install: list[Line] = []  # shell lines that `setup` runs in a new environment, for example to install torch
+    data: dict[str, dict[str, Any]] = {}  # by job: options of its data that differ on the cluster
     partition: Line | None = None
     account: Line | None = None
     qos: Line | None = None
     constraint: Line | None = None
     gpus_as: Literal["per_node", "gres"] = "per_node"  # --gpus-per-node=a100:2 or --gres=gpu:a100:2
-    gpu_types: dict[GpuType, GpuType] = {}  # by the names that grids use; left out: any, by Slurm's own names
+    gpu_types: dict[GpuType, GpuType] = {}  # Slurm's name of a type, by the name in grids; empty: names are the same
     limits: Limits = Limits()
-    mail: Line | None = None  # an address to which Slurm writes when an array has ended or failed
+    mail: Line | None = None  # Slurm writes to this address when an array has ended or failed
     setup: list[Line] = []  # shell lines that a job runs first
-    environment: Line | None = None  # a virtual environment; left out: this one, or that of `setup`
+    environment: Line | None = None  # a virtual environment; None: the present one, or the one that `setup` makes
 
     @pydantic.field_validator("host")
     @classmethod
@@ -72,8 +68,13 @@ class ClusterOptions(Checked):
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where runs are trained: `local` is this machine, one with a host the Slurm over there, any other the Slurm whose
-    commands are found here. file: where it is described.
+    """A place where runs are trained.
+
+    `local` is this machine without Slurm. A cluster with a host is reached by ssh. Any other is the Slurm of this
+    machine.
+
+    Attributes:
+        file: The cluster file that describes it.
     """
 
     name: str
@@ -81,26 +82,22 @@ class Cluster:
     file: YamlFile | None = field(default=None, compare=False)
 
     @property
-    def is_local(self) -> bool:
-        return self.name == LOCAL
-
-    @property
     def is_remote(self) -> bool:
         return self.options.host is not None
 
     @property
     def root(self) -> str:
-        """The folder of a remote cluster that holds all of mtlcluster's; it may begin with `~`."""
+        """mtlcluster's folder on a remote cluster. It may begin with `~`."""
         return self.options.root.rstrip("/") or "/"
 
     @property
     def environment(self) -> str | None:
-        """The virtual environment; None: the one that submits."""
+        """The virtual environment of the runs. None: the one of the process that submits."""
         return self.options.environment or (f"{self.root}/environment" if self.is_remote else None)
 
 
 def read_clusters(files: Iterable[Path]) -> dict[str, Cluster]:
-    """Every cluster of `files`, where a later one wins. Raises UserError naming file and line."""
+    """Every cluster of `files` by name; a later file wins. Raises UserError that names file and line."""
     clusters: dict[str, Cluster] = {}
     for path in files:
         file = YamlFile(path)
@@ -123,18 +120,19 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
         file.refuse((name, *key_inside), message)
     if found.host and name == SLURM:
         file.refuse((name, "host"), "'slurm' is the Slurm of this machine; call one with a host otherwise")
-    for key in OF_A_HOST:
+    for key in REMOTE_ONLY:
         if key in options and not found.host:
-            file.refuse((name, key), f"{key} is of clusters with a host; without one, '{name}' is where you are")
+            file.refuse((name, key), f"{key} is for clusters with a host; without one, '{name}' is this machine")
     return found
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:
-    """The cluster called `name`. grid_folder: see cluster_files. Raises UserError with the nearest name."""
+    """The cluster `name` of the files that count, see cluster_files. Raises UserError with the nearest name."""
     return cluster_among(name, cluster_files(grid_folder))
 
 
 def cluster_among(name: str, files: list[Path]) -> Cluster:
+    """The cluster `name`, out of `files`. Raises UserError with the nearest name."""
     if name == LOCAL:
         return Cluster(LOCAL)
     clusters = read_clusters(files)

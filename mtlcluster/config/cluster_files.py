@@ -1,8 +1,8 @@
-"""Where cluster files are; apart from what reads them, so that who has none pays nothing for it.
+"""Finds the cluster files that count. Reading them is in cluster.py, which is slow to import.
 
-A cluster file says which hosts are called, and has lines of shell. So it counts where the user keeps it, beside a grid
-that the user names, and beside one that the user has submitted from here; never because it lies in a folder that
-somebody sent, or because a sweep's files say so.
+A cluster file names hosts and holds shell commands. So it counts only in the user's own ~/.config, beside a grid that
+the user names, and beside a grid that the user has submitted from this machine. A folder that somebody sent is no
+reason to read one.
 """
 
 import os
@@ -11,11 +11,17 @@ from pathlib import Path
 from mtlcluster.config import submitted_here
 
 FILE_NAME = "clusters.yaml"
+# The clusters that need no file.
+LOCAL = "local"  # this machine
+SLURM = "slurm"  # the Slurm whose commands are found here
 
 
 def cluster_files(grid_folder: Path | None) -> list[Path]:
-    """The cluster files that count, the nearest last. grid_folder: of a grid that the user names. Without one: this
-    folder and its configs/, if the user has submitted a grid there.
+    """The cluster files that count, the nearest last.
+
+    Args:
+        grid_folder: The folder of a grid that the user names. None: the current folder and its configs/ count, if the
+            user has submitted a grid from there.
     """
     home = os.environ.get("HOME")  # a container may have none
     folders = [Path(home, ".config", "mtlcluster")] if home else []
@@ -28,7 +34,7 @@ def cluster_files(grid_folder: Path | None) -> list[Path]:
 
 
 def passed_over() -> str:
-    """Which cluster files near by don't count, and when they would; empty where there are none."""
+    """A sentence on cluster files near by that don't count, and when they would. "" if there are none."""
     others = [str(path) for path in files_here() if not submitted_here.has_grids(path.parent)]
     if not others:
         return ""
@@ -36,12 +42,12 @@ def passed_over() -> str:
 
 
 def files_here() -> list[Path]:
-    """Those of this folder and of its configs/, whoever has written them."""
+    """The cluster files of the current folder and its configs/, whoever wrote them."""
     return [path for folder in (Path("configs"), Path()) if _is_file(path := folder / FILE_NAME)]
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except PermissionError:  # beside a grid of somebody else's
+    except PermissionError:  # in a folder of somebody else
         return False

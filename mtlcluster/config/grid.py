@@ -1,92 +1,28 @@
-"""A grid file: read, checked and expanded into runs, each with its name and its identity."""
+"""Reads a grid file, checks it and plans its runs, each with its name and its identity."""
 
-import itertools
-import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import pydantic
-from pydantic import Field
 
+from mtlcluster.config.grid_file import GridFile
+from mtlcluster.config.grid_points import Point, expand
 from mtlcluster.config.job_file import JobFile, asked_code, find_job
-from mtlcluster.config.run import PLACED, Resources, RunConfig, placed, run_hash
+from mtlcluster.config.run import PLACED, RunConfig, placed, run_hash
+from mtlcluster.config.run_name import run_name
 from mtlcluster.config.yaml_file import YamlFile, unquoted
-from mtlcluster.errors import UserError
-from mtlcluster.methods.catalog import OWN, by_slot, method_label, own_file, placed_method, sparse_method
-from mtlcluster.pydantic_errors import Checked, Key, first_mistake, shown
-from mtlcluster.sweep import names
-
-LONGEST_NAME = 100
-
-
-class Range(Checked):
-    range: int | list[int]
-
-    @pydantic.field_validator("range", mode="wrap")
-    @classmethod
-    def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | list[int]:
-        with suppress(pydantic.ValidationError):  # which has one mistake for either form
-            bounds: int | list[int] = check(value)
-            if isinstance(bounds, int) or (2 <= len(bounds) <= 3 and bounds[2:] != [0]) or len(bounds) == 1:
-                return bounds
-        raise ValueError(f"should be a count or [start, stop] or [start, stop, step], found {shown(value)}")
-
-    def values(self) -> Sequence[int]:
-        """As Python's range: a count, or start and stop and possibly step."""
-        return range(*([self.range] if isinstance(self.range, int) else self.range))
-
-
-def _list_or_range(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> list[Any] | Range:
-    if isinstance(value, dict):
-        return Range.model_validate(value)
-    if isinstance(value, list | Range):
-        return value
-    raise ValueError(f"should be a list of values, or {{range: …}}, found {shown(value)}")
-
-
-Values = Annotated[list[Any] | Range, pydantic.WrapValidator(_list_or_range)]
-
-
-class GridFile(Checked):
-    name: str
-    job: str | None = None
-    base: str | None = None
-    set: dict[str, Any] = {}
-    grid: dict[str, Values] = {}
-    zip: list[dict[str, list[Any]]] = []
-    include: list[dict[str, Any]] = []
-    exclude: list[dict[str, Any]] = []
-    resources: Resources = Resources()
-    runs_per_job: int = Field(default=1, gt=0)
-    at_once: int = Field(default=1, gt=0)
-    code: list[str] = []
-    cluster: str | None = None
-
-    @pydantic.field_validator("name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if not names.fits(names.SWEEP, name):
-            raise ValueError(
-                f"name should be at most 100 letters, digits, '.', '_' and '-', first a letter or digit, not {name!r}"
-            )
-        return name
-
-    @pydantic.model_validator(mode="after")
-    def _packs_fit(self) -> "GridFile":
-        if self.at_once > self.runs_per_job:
-            raise ValueError(f"at_once ({self.at_once}) should be at most runs_per_job ({self.runs_per_job})")
-        return self
+from mtlcluster.errors import UserError, shown
+from mtlcluster.methods.catalog import OWN, by_slot, own_file, placed_method, sparse_method
+from mtlcluster.pydantic_errors import Key, first_mistake
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """One point of a grid."""
 
-    name: str  # of its folder, if it is new: the varied values and the hash
+    name: str  # of its folder, if the run is new: the varied values and the hash
     hash: str
     config: RunConfig
     varied: dict[str, Any]  # by dotted key; `method` in its sparse form
@@ -94,206 +30,182 @@ class PlannedRun:
 
 @dataclass
 class Grid:
-    """A grid file that has been checked, and its runs in the order in which the file gives them."""
+    """A checked grid file, and its runs in the order of the file."""
 
     path: Path
     file: GridFile
     job: JobFile
     runs: list[PlannedRun]
-    repeated: int = 0  # points that are the same run as another point
-    resolved: dict[str, Any] = field(default_factory=dict)  # what goes into sweep.yaml
-    methods: list[Path] = field(default_factory=list)  # the files of methods of one's own
-    code: list[Path] = field(default_factory=list)  # what else is to be in the code of the runs
+    repeated: int = 0  # points that repeat the run of another point
+    resolved: dict[str, Any] = field(default_factory=dict)  # the content of sweep.yaml
+    methods: list[Path] = field(default_factory=list)  # files of the user's own methods
+    code: list[Path] = field(default_factory=list)  # other files and folders that the runs need
 
 
 @dataclass
 class _Source:
-    """Which file and line a value of a point comes from."""
+    """The file and the place of a value."""
 
     file: YamlFile
     key: Key
 
 
 def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
-    """Reads and expands a grid. Raises UserError, naming file and line, for whatever is wrong with it."""
-    yaml_file = YamlFile(path)
-    if "grid" not in yaml_file.data and "name" not in yaml_file.data and "job" in yaml_file.data:
-        raise UserError(f"{path}: this is the configuration of one run, not a grid; train it by `mtlcluster train`")
-    try:
-        file = GridFile.model_validate(yaml_file.data)
-    except pydantic.ValidationError as error:
-        yaml_file.refuse(*first_mistake(error, GridFile))
-    base = _read_base(yaml_file, file)
-    job_name = file.job or (base.data.get("job") if base else None) or file.set.get("job")
-    if not isinstance(job_name, str):
-        raise UserError(f"{path}:1: missing key 'job': which file in jobs/ describes the experiment")
-    try:
-        job = find_job(job_name, path.parent)
-    except UserError as error:
-        yaml_file.refuse(("job",), str(error))
+    """Reads and expands a grid.
+
+    Raises:
+        UserError: Something is wrong with the grid. The message names file and line.
+    """
+    source = YamlFile(path)
+    file = _checked(source)
+    base = _read_base(source, file)
+    job = _find_job(source, file, base)
     try:
         code = asked_code(job.root, file.code)
     except UserError as error:
-        yaml_file.refuse(("code",), str(error))
-    points, count = _points(yaml_file, file, max_runs)
-    if count > max_runs:
-        yaml_file.refuse(("grid",), f"{count:,} points; the limit is {max_runs:,} (--max-runs changes it)")
-    runs: dict[str, PlannedRun] = {}
-    own: dict[str, Path] = {}
-    repeated = 0
-    written: dict[Any, PlannedRun] = {}
-    for point in _without_excluded(yaml_file, file, points):
-        run = _plan(yaml_file, file, base, job, point)
-        _note_own(yaml_file, run, own)
-        if file.at_once > 1 and run.config.resources.nodes > 1:
-            yaml_file.refuse(
-                ("at_once",),
-                f"at_once ({file.at_once}) and resources.nodes ({run.config.resources.nodes}): a run on several nodes "
-                "has them to itself; runs_per_job without at_once trains one after another",
-            )
-        if (same := runs.get(run.hash)) and same.varied != run.varied:
-            yaml_file.refuse(
-                ("grid",),
-                f"two points are the same run: {shown(same.varied)} and {shown(run.varied)} differ in nothing that "
-                "decides the result (of a path in data only the last part counts)",
-            )
-        seen = {key: job.converted(key, value) for key, value in run.varied.items()}
-        _refuse_alike(yaml_file, run, written.setdefault(_alike(seen), run), point)
-        repeated += same is not None
-        runs.setdefault(run.hash, run)
+        source.refuse(("code",), str(error))
+    points = expand(source, file, max_runs)
+    planned = [_plan(source, file, base, job, point) for point in points]
+    _refuse_nodes_at_once(source, file, planned)
+    methods = _own_methods(source, planned)
+    _refuse_alike(source, job, points, planned)
+    runs = _distinct(source, planned)
     if not runs:
-        yaml_file.refuse(("grid",), "the grid has no points")
+        source.refuse(("grid",), "the grid has no points")
     resolved = {**file.model_dump(exclude_defaults=True), "job": job.reference}
     if base:
         resolved["base"] = base.data
-    methods = sorted(set(own.values()))
-    return Grid(path, file, job, list(runs.values()), repeated, resolved, methods, code)
+    return Grid(path, file, job, runs, len(planned) - len(runs), resolved, methods, code)
 
 
-def _refuse_alike(grid: YamlFile, run: PlannedRun, other: PlannedRun, point: "Point") -> None:
-    """Two values that differ in their type alone, such as 8 and '8', are two by mistake: the runs are called alike."""
-    if run.hash == other.hash:
-        return
-    for key, value, where in point:
-        before = other.varied.get(key)
-        if repr(value) != repr(before) and _kinds(value) != _kinds(before):
-            grid.refuse(where, f"{key}: {shown(before)} and {shown(value)} read alike; write both in the same way")
+def _checked(source: YamlFile) -> GridFile:
+    if "grid" not in source.data and "name" not in source.data and "job" in source.data:
+        words = "this is the configuration of one run, not a grid; train it with `mtlcluster train`"
+        raise UserError(f"{source.path}: {words}")
+    try:
+        return GridFile.model_validate(source.data)
+    except pydantic.ValidationError as error:
+        source.refuse(*first_mistake(error, GridFile))
 
 
-def _alike(value: Any) -> Any:
-    """The same for all values that read alike, whatever their type."""
-    if isinstance(value, dict):
-        return frozenset((key, _alike(inner)) for key, inner in value.items())
-    if isinstance(value, list):
-        return tuple(map(_alike, value))
-    with suppress(ValueError):
-        value = unquoted(value) if isinstance(value, str) else value
-    return ("truth", value) if isinstance(value, bool) else value
+def _read_base(source: YamlFile, file: GridFile) -> YamlFile | None:
+    if file.base is None:
+        return None
+    path = source.path.parent / file.base
+    if not path.is_file():
+        source.refuse(("base",), f"base: there is no file {path}")
+    return YamlFile(path)
 
 
-def _kinds(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _kinds(inner) for key, inner in value.items()}
-    return [_kinds(inner) for inner in value] if isinstance(value, list) else type(value)
+def _find_job(source: YamlFile, file: GridFile, base: YamlFile | None) -> JobFile:
+    name = file.job or (base.data.get("job") if base else None) or file.set.get("job")
+    if not isinstance(name, str):
+        raise UserError(f"{source.path}:1: missing key 'job': which file in jobs/ describes the experiment")
+    try:
+        return find_job(name, source.path.parent)
+    except UserError as error:
+        source.refuse(("job",), str(error))
 
 
-def _note_own(grid: YamlFile, run: PlannedRun, found: dict[str, Path]) -> None:
-    """Adds the run's methods of one's own to `found`, by file name and by class. Refuses two that are called alike:
-    identities and figures leave folders out, and could not tell them apart.
+def _refuse_nodes_at_once(source: YamlFile, file: GridFile, runs: list[PlannedRun]) -> None:
+    nodes = max((run.config.resources.nodes for run in runs), default=1)
+    if file.at_once > 1 and nodes > 1:
+        source.refuse(
+            ("at_once",),
+            f"at_once ({file.at_once}) and resources.nodes ({nodes}): a run on several nodes has them to itself; "
+            "runs_per_job without at_once trains one after another",
+        )
+
+
+def _own_methods(source: YamlFile, runs: list[PlannedRun]) -> list[Path]:
+    """The files of the user's own methods. Two methods must differ in file name and class: identities and figures leave
+    folders out.
     """
-    for name in (chosen["name"] for chosen in run.config.method.values() if OWN in chosen["name"]):
+    found: dict[str, Path] = {}  # by file name and by class
+    for name in (chosen["name"] for run in runs for chosen in run.config.method.values() if OWN in chosen["name"]):
         file = own_file(name)
         for called in (file.name, name.rpartition(":")[2]):
             if (other := found.setdefault(called, file)) != file:
                 message = f"two methods of your own are called {called}: in {other} and in {file}; rename one"
-                grid.refuse(("grid",), message)
+                source.refuse(("grid",), message)
+    return sorted(set(found.values()))
 
 
-def _read_base(grid: YamlFile, file: GridFile) -> YamlFile | None:
-    if file.base is None:
-        return None
-    path = grid.path.parent / file.base
-    if not path.is_file():
-        grid.refuse(("base",), f"base: there is no file {path}")
-    return YamlFile(path)
+def _refuse_alike(source: YamlFile, job: JobFile, points: list[Point], runs: list[PlannedRun]) -> None:
+    """Refuses values of different runs that differ in their type alone, such as 8 and '8': one is a mistake, and the
+    runs would have the same name.
+    """
+    seen: dict[Any, PlannedRun] = {}
+    for point, run in zip(points, runs, strict=True):
+        converted = {key: job.converted(key, value) for key, value in run.varied.items()}
+        other = seen.setdefault(_without_type(converted), run)
+        for key, value, where in point if run.hash != other.hash else []:
+            before = other.varied.get(key)
+            if repr(value) != repr(before) and _types(value) != _types(before):
+                source.refuse(
+                    where, f"{key}: {shown(before)} and {shown(value)} read alike; write both in the same way"
+                )
 
 
-Point = list[tuple[str, Any, Key]]  # dotted key, value, and where in the grid file it stands
+def _without_type(value: Any) -> Any:
+    """A hashable stand-in for `value`. It is equal for all values that read alike."""
+    if isinstance(value, dict):
+        return frozenset((key, _without_type(inner)) for key, inner in value.items())
+    if isinstance(value, list):
+        return tuple(map(_without_type, value))
+    with suppress(ValueError):
+        value = unquoted(value) if isinstance(value, str) else value
+    return ("truth", value) if isinstance(value, bool) else value  # else True would equal 1
 
 
-def _points(grid: YamlFile, file: GridFile, max_runs: int) -> tuple[Iterator[Point], int]:
-    """Every combination of `grid` and of the groups of `zip`, then the points of `include`; and how many they are."""
-    axes: list[Iterable[Point]] = []
-    given = {key: _values(grid, key, value) for key, value in file.grid.items()}
-    count = math.prod(map(_length, given.values()))
-    if count > max_runs:  # before anything of that size is made
-        grid.refuse(("grid",), f"{_many(count)} points; the limit is {max_runs:,} (--max-runs changes it)")
-    for key, values in given.items():
-        where: Key = ("grid", key)
-        in_list = not isinstance(file.grid[key], Range)
-        axes.append([[(key, v, (*where, i) if in_list else where)] for i, v in enumerate(values)])
-    for i, group in enumerate(file.zip):
-        lengths = {key: len(values) for key, values in group.items()}
-        if len(set(lengths.values())) != 1:
-            grid.refuse(("zip", i), f"lists that advance together should be equally long, found {lengths}")
-        rows = range(next(iter(lengths.values())))
-        count *= len(rows)
-        axes.append([[(key, values[j], ("zip", i, key, j)) for key, values in group.items()] for j in rows])
-    if not file.grid and not file.zip and not file.include:
-        grid.refuse(("grid",), "the grid is empty: give at least one key with a list of values")
-    product = itertools.product(*axes) if axes else iter(())
-    included: list[Point] = [
-        [(key, v, ("include", i, key)) for key, v in point.items()] for i, point in enumerate(file.include)
-    ]
-    count = (count if axes else 0) + len(included)
-    return itertools.chain((list(itertools.chain(*parts)) for parts in product), included), count
+def _types(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _types(inner) for key, inner in value.items()}
+    return [_types(inner) for inner in value] if isinstance(value, list) else type(value)
 
 
-def _values(grid: YamlFile, key: str, given: list[Any] | Range) -> Sequence[Any]:
-    values = given.values() if isinstance(given, Range) else given
-    if not values:
-        grid.refuse(("grid", key), f"grid.{key} has no values")
-    return values
-
-
-def _many(count: int) -> str:
-    return f"{count:,}" if count < 10**15 else "more than 10^15"
-
-
-def _length(values: Sequence[Any]) -> int:
-    """Also of ranges for which `len` is too small."""
-    if not isinstance(values, range):
-        return len(values)
-    return (values[-1] - values[0]) // values.step + 1
-
-
-def _without_excluded(grid: YamlFile, file: GridFile, points: Iterator[Point]) -> Iterator[Point]:
-    used = [False] * len(file.exclude)
-    for point in points:
-        values = {key: value for key, value, _ in point}
-        matching = [i for i, left_out in enumerate(file.exclude) if left_out.items() <= _Items(values)]
-        for i in matching:
-            used[i] = True
-        if not matching:
-            yield point
-    for i, was_used in enumerate(used):
-        if not was_used:
-            grid.refuse(("exclude", i), f"exclude matches no point: {shown(file.exclude[i])}")
-
-
-class _Items:
-    """The items of a dict whose values need not be hashable, for `<=`."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
-
-    def __ge__(self, other: Any) -> bool:
-        return all(key in self.values and self.values[key] == value for key, value in other)
+def _distinct(source: YamlFile, planned: list[PlannedRun]) -> list[PlannedRun]:
+    """The runs, each once. Refuses two points that differ and are the same run nevertheless."""
+    runs: dict[str, PlannedRun] = {}
+    for run in planned:
+        same = runs.setdefault(run.hash, run)
+        if same.varied != run.varied:
+            source.refuse(
+                ("grid",),
+                f"two points are the same run: {shown(same.varied)} and {shown(run.varied)} differ in nothing that "
+                "decides the result (of a path in data only the last part counts)",
+            )
+    return list(runs.values())
 
 
 def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, point: Point) -> PlannedRun:
+    """The run of one point: the values of the base, of `set`, of `resources` and of the point, each over the last."""
     values: dict[str, Any] = {}
     sources: dict[Key, _Source] = {}
+    for dotted_key, value, source in _settings(grid, file, base, point):
+        section = dotted_key.split(".")[0]
+        if section in PLACED:
+            value = placed(value, source.file.path.parent)
+        if section == "method":
+            value = placed_method(value, source.file.path.parent)
+        _set(values, dotted_key, value, source)
+        sources[tuple(dotted_key.split("."))] = source
+    values["job"] = job.reference
+    try:
+        config = RunConfig(**values)
+    except pydantic.ValidationError as error:
+        _refuse(grid, sources, *first_mistake(error, RunConfig))
+    if mistake := job.first_mistake(config.data, config.model):
+        _refuse(grid, sources, *mistake)
+    varied = {key: value for key, value, _ in point}
+    if "method" in varied:
+        varied["method"] = sparse_method(config.method)
+    run_id = run_hash(config)
+    return PlannedRun(run_name(varied, config, run_id), run_id, config, varied)
+
+
+def _settings(grid: YamlFile, file: GridFile, base: YamlFile | None, point: Point) -> list[tuple[str, Any, _Source]]:
+    """All settings of a point, in the order in which they apply: dotted key, value and source."""
     settings: list[tuple[str, Any, _Source]] = []
     if base:
         settings += [(str(key), value, _Source(base, (key,))) for key, value in base.data.items()]
@@ -302,28 +214,7 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
         settings.append(("resources", file.resources.model_dump(exclude_unset=True), _Source(grid, ("resources",))))
     # A shallow key before a deeper one: `method` before `method.weighting`.
     by_depth = sorted(point, key=lambda setting: setting[0].count("."))
-    settings += [(key, value, _Source(grid, where)) for key, value, where in by_depth]
-    for dotted_key, value, source in settings:
-        if dotted_key.split(".")[0] in PLACED:
-            value = placed(value, source.file.path.parent)
-        if dotted_key.split(".")[0] == "method":
-            value = placed_method(value, source.file.path.parent)
-        _set(values, dotted_key, value, source)
-        sources[tuple(dotted_key.split("."))] = source
-    values["job"] = job.reference
-    try:
-        config = RunConfig(**values)
-    except pydantic.ValidationError as error:
-        key, message = first_mistake(error, RunConfig)
-        _refuse(grid, sources, key, message)
-    for section in ("data", "model"):
-        if mistake := job.check(section, getattr(config, section)):
-            _refuse(grid, sources, (section, mistake[0]), mistake[1])
-    varied = {key: value for key, value, _ in point}
-    if "method" in varied:
-        varied["method"] = sparse_method(config.method)
-    run_id = run_hash(config)
-    return PlannedRun(_run_name(varied, config, run_id), run_id, config, varied)
+    return settings + [(key, value, _Source(grid, where)) for key, value, where in by_depth]
 
 
 def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -> None:
@@ -344,33 +235,14 @@ def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -
 
 
 def _refuse(grid: YamlFile, sources: dict[Key, _Source], key: Key, message: str) -> NoReturn:
-    """Reports a mistake of one point where the offending value stands: in the grid, in `set` or in the base."""
+    """Refuses a value of one point at its place: in the grid, in `set` or in the base."""
     for given, source in sources.items():
-        if key and given[: len(key)] == tuple(str(part) for part in key):  # `optimzer`, of `optimzer.lr`
+        if key and given[: len(key)] == tuple(
+            str(part) for part in key
+        ):  # such as `optimzer`, where `optimzer.lr` is given
             source.file.refuse(source.key, message)
     for length in range(len(key), 0, -1):
         place = tuple(str(part) for part in key[:length])
         if place in sources:
             sources[place].file.refuse((*sources[place].key, *key[length:]), message)
     grid.refuse((), message)
-
-
-def _run_name(varied: dict[str, Any], config: RunConfig, run_id: str) -> str:
-    """`pcgrad-seed=2-3f9a1c5e20`: the varied values and the hash, in characters that every file system takes."""
-    parts = []
-    for key, value in varied.items():
-        text = method_label(config.method) if key == "method" else f"{key.split('.')[-1]}={_short(value)}"
-        parts.append(re.sub(r"[^A-Za-z0-9._=+,()-]+", "_", text))
-    name = "-".join(parts)[: LONGEST_NAME - len(run_id) - 1].replace("(", ",").replace(")", "").strip("-.")
-    return f"{name}-{run_id}" if name else run_id
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, dict):
-        return ",".join(f"{k}={_short(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return "+".join(_short(v) for v in value)
-    name = str(value).rsplit("/", 1)[-1]
-    return name.rpartition(":")[2] if OWN in name else name

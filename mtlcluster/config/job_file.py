@@ -1,4 +1,4 @@
-"""Job files (`jobs/digits.py`): found and parsed, never imported, so that a grid is checked without torch."""
+"""Job files, such as `jobs/digits.py`. They are found and parsed, never imported: a grid is checked without torch."""
 
 import ast
 import functools
@@ -10,23 +10,26 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.errors import UserError, nearest
-from mtlcluster.pydantic_errors import first_mistake, shown
-from mtlcluster.python_file import parse
+from mtlcluster.errors import UserError, nearest, shown
+from mtlcluster.pydantic_errors import Key, first_mistake
+from mtlcluster.python_file import PythonFile
 
-OWN_MODULES = "own_modules"  # in a code snapshot: modules called like installed ones, which only the job may find
+OWN_MODULES = "own_modules"  # a folder of a code snapshot: modules that have the name of an installed one
 
-# Of which type an option may be for a grid to be told what the job would make of it, and what it would refuse.
+# Types of options that are known without importing the job: their values are checked before anything is submitted.
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 @dataclass(frozen=True)
 class JobFile:
-    """Where a job is, and which options its data and its model take.
+    """The place of a job, and the options that its data and its model take.
 
-    root: the folder that is snapshotted and that `file` is relative to. options: for `data` and `model` the names that
-    the dataclass in `build`'s signature admits, each with its type as it is written there; None where the signature
-    does not tell.
+    Attributes:
+        root: The project's folder. It is the one that is snapshotted.
+        file: The job file, relative to `root`.
+        function: The function that builds the problem.
+        options: For "data" and "model", the fields of the dataclass in the function's signature, each with its type as
+            it is written there. None if the signature does not name a dataclass of the same file.
     """
 
     root: Path
@@ -36,11 +39,16 @@ class JobFile:
 
     @property
     def reference(self) -> str:
-        """As it stands in a run's config.yaml: the path inside the code snapshot, and the function."""
+        """The job as config.yaml of a sweep's run names it: path inside the code snapshot, and function."""
         return f"{self.file.as_posix()}:{self.function}"
 
     def check(self, section: str, values: dict[str, Any]) -> tuple[str, str] | None:
-        """The first option of `data` or `model` that the job does not know or would refuse, and a sentence about it."""
+        """The first option that the job does not know or would refuse, and a sentence about it.
+
+        Args:
+            section: "data" or "model".
+            values: The options of that section.
+        """
         known = self.options[section]
         if known is None:
             return None
@@ -54,16 +62,30 @@ class JobFile:
                 return key, f"{section}.{key} {error}, found {shown(value)}"
         return None
 
+    def first_mistake(self, data: dict[str, Any], model: dict[str, Any]) -> tuple[Key, str] | None:
+        """The keys that lead to the first wrong option of `data` and `model`, and a sentence about it."""
+        for section, values in (("data", data), ("model", model)):
+            if mistake := self.check(section, values):
+                return (section, mistake[0]), mistake[1]
+        return None
+
     def converted(self, dotted_key: str, value: Any) -> Any:
-        """What the job makes of an option's value: 8 of '8', where it says that this is an `int`."""
+        """An option's value as the job will see it, such as 8 for '8' if the option is an `int`."""
         section, _, key = dotted_key.partition(".")
         annotation = (self.options.get(section) or {}).get(key)
         return value if annotation is None else _converted(annotation, value)
 
 
 def find_job(job: str, beside: Path) -> JobFile:
-    """`digits` is jobs/digits.py in the nearest folder at or above `beside` that has a jobs/; `path/to/file.py:build`
-    is relative to `beside`. Raises UserError for a file that is not there, is no Python or lacks the function.
+    """Finds a job by its name in a configuration.
+
+    Args:
+        job: `digits` is jobs/digits.py in the nearest folder at or above `beside` that has a jobs/.
+            `path/to/file.py:build` is a path relative to `beside`, and a function.
+        beside: The folder of the configuration.
+
+    Raises:
+        UserError: The file is missing, is not Python, or lacks the function.
     """
     place, _, function = job.partition(":")
     if place.endswith(".py"):
@@ -77,8 +99,9 @@ def find_job(job: str, beside: Path) -> JobFile:
 
 
 def _root_of(path: Path, beside: Path) -> Path:
-    """The project's root: the folder of the jobs/ that a job file is in. Not of one far above, in which the whole
-    project lies, as in ~/jobs/project/; there it is the folder above the file's.
+    """The project's root: the folder above the jobs/ that holds a job file, else the folder above the file's.
+
+    A jobs/ far above does not count if the whole project lies in it, as in ~/jobs/project/.
     """
     for folder in path.parents:
         if folder.name == "jobs" and (folder == path.parent or not beside.is_relative_to(folder)):
@@ -102,15 +125,17 @@ def _named_job(name: str, beside: Path) -> tuple[Path, Path]:
 
 
 def import_path(root: Path, file: Path) -> list[Path]:
-    """Where the imports of a job are looked for first, in a project as in a code snapshot."""
-    # A package's modules are found in it alone: its `data.py` must not hide another module `data`.
+    """The folders in which a job's imports are looked for first, in a project and in a code snapshot alike."""
+    # A package's folder is left out: its `data.py` must not hide another module `data`.
     beside = file.parent.parent if file.name == "__init__.py" else file.parent
     return list(dict.fromkeys([root / OWN_MODULES, root, root / beside, root / "src"]))
 
 
 def asked_code(root: Path, names: Iterable[str]) -> list[Path]:
-    """The files and folders that a grid's `code` names, which are to be in the code of its runs. Raises UserError for
-    what is not there or not in the project.
+    """The files and folders that a grid's `code` adds to the code of its runs.
+
+    Raises:
+        UserError: One is missing or outside the project.
     """
     found = [Path(os.path.normpath(root / Path(name).expanduser())) for name in names]
     for name, path in zip(names, found, strict=True):
@@ -122,15 +147,11 @@ def asked_code(root: Path, names: Iterable[str]) -> list[Path]:
 
 
 def parse_job(root: Path, file: Path, function: str) -> JobFile:
-    path = root / file
-    tree = parse(path)
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if function not in functions:
-        raise UserError(f"{path}: defines no function '{function}'{nearest(function, functions)}")
-    arguments = functions[function].args
+    """Parses the job file at `root`/`file`. Raises UserError if it is not Python or lacks the function."""
+    source = PythonFile(root / file)
+    arguments = source.function(function).args
     parameters = {a.arg: a.annotation for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    options = {section: _option_names(section, parameters, classes) for section in ("data", "model")}
+    options = {section: _option_names(section, parameters, source.classes) for section in ("data", "model")}
     return JobFile(root, file, function, options)
 
 
@@ -148,15 +169,19 @@ def _option_names(
 
 
 def _converted(annotation: str, value: Any) -> Any:
-    """`value` as the job will see it, of an option that is `int`, `float | None` or the like; of every other, as it is.
+    """Converts `value` as the job will. Other types than those in TYPES, and None, leave it as it is.
 
-    Raises ValueError with what it should be.
+    Args:
+        annotation: The option's type as it is written, such as `int` or `float | None`.
+
+    Raises:
+        ValueError: The value does not fit. The message says what it should be.
     """
     names = [name.strip() for name in annotation.split("|")]
     types = [TYPES[name] for name in names if name in TYPES]
     if len(types) + names.count("None") < len(names) or (value is None and "None" in names) or type(value) in types:
         return value
-    if isinstance(value, str) and value.startswith(("~", "$")):  # which the job replaces, where it runs
+    if isinstance(value, str) and value.startswith(("~", "$")):  # the job expands it on the machine where it runs
         return value
     words = "should be null"
     for kind in reversed(types):

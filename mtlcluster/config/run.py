@@ -1,4 +1,4 @@
-"""The configuration of one run, and its identity: a hash over what decides the result."""
+"""The configuration of one run: its keys, how it is read, and its identity."""
 
 import hashlib
 import json
@@ -9,31 +9,34 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.errors import UserError, nearest
+from mtlcluster.errors import UserError, nearest, shown
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
-from mtlcluster.pydantic_errors import Checked, first_mistake, shown
+from mtlcluster.pydantic_errors import Checked, first_mistake
 from mtlcluster.sweep import names
-
-Positive = Field(gt=0)
-NotNegative = Field(ge=0)
+from mtlcluster.sweep.folder import Sweep
 
 
 class GroupOptions(Checked):
-    """What the trunk or the heads have of their own; what is left out is as in `optimizer`."""
+    """Options of the trunk or of the heads alone. None: as in `optimizer`."""
 
     lr: float | None = Field(default=None, ge=0)
     weight_decay: float | None = Field(default=None, ge=0)
 
 
 class Groups(Checked):
+    """The optimizer's groups of parameters."""
+
     trunk: GroupOptions = GroupOptions()
     heads: GroupOptions = GroupOptions()
 
 
 class Optimizer(Checked):
+    """The optimizer. A comment names the optimizers that take an option."""
+
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)  # never on biases and norms
@@ -43,18 +46,20 @@ class Optimizer(Checked):
 
 
 class Scheduler(Checked):
-    """Of the learning rate. Warm-up and the lengths of `step` are shares of the whole training."""
+    """The learning-rate schedule. `warmup` and `every` are shares of the whole training."""
 
     name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    every: float = Field(default=0.33, gt=0, le=1)  # step: times `factor` after each such share
+    every: float = Field(default=0.33, gt=0, le=1)  # step: multiplies by `factor` after each such share
     factor: float = Field(default=0.1, gt=0, lt=1)  # step, plateau
     patience: int = Field(default=3, ge=1)  # plateau: validations without a better `best` value
 
 
 class Best(Checked):
-    """Which validation value decides the best checkpoint: `mean_loss`, `<task>/loss` or `<task>/<metric>`, and with
-    binary tasks `mean_f1`, `exact_match` or `hamming_score`, of which more is better (direction: max).
+    """The validation value that decides which checkpoint is the best.
+
+    `mean_loss`, `<task>/loss` or `<task>/<metric>`; with binary tasks also `mean_f1`, `exact_match` or `hamming_score`,
+    for which direction should be max.
     """
 
     value: str = "mean_loss"
@@ -62,6 +67,8 @@ class Best(Checked):
 
 
 class EarlyStopping(Checked):
+    """When a run ends before its last epoch."""
+
     patience: int = Field(ge=1)  # validations without a better `best` value
     min_delta: float = Field(default=0.0, ge=0)
 
@@ -74,10 +81,10 @@ class Gpus(Checked):
 
 
 class Resources(Checked):
-    """What one run asks of each machine that it runs on: one, or `nodes`. Not part of its identity."""
+    """What one run asks of each of its nodes. Not part of its identity."""
 
     nodes: int = Field(default=1, ge=1)
-    gpus: Annotated[int, NotNegative] | Gpus = 0  # how many, or of which type and how many
+    gpus: Annotated[int, Field(ge=0)] | Gpus = 0  # a count, or a type and a count
     cpus: int = Field(default=1, ge=1)
     memory: Size = "2G"
     time: Duration = "1h"
@@ -91,7 +98,7 @@ class Resources(Checked):
     def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | Gpus:
         try:
             gpus: int | Gpus = check(value)
-        except pydantic.ValidationError:  # which has one mistake for either form
+        except pydantic.ValidationError:  # it would name a mistake of each form
             forms = "a count, such as 2, or a type and a count, such as {type: a100, count: 2}"
             raise ValueError(f"should be {forms}, found {shown(value)}") from None
         return gpus
@@ -102,12 +109,12 @@ class Resources(Checked):
 
     @property
     def gpu_type(self) -> str | None:
-        """None: whichever there is."""
+        """None: any type."""
         return self.gpus.type if isinstance(self.gpus, Gpus) else None
 
     @property
     def ranks(self) -> int:
-        """The processes that train the run together: one a GPU, or one a node."""
+        """The number of processes that train the run together: one per GPU, or one per node without GPUs."""
         return self.nodes * max(1, self.gpu_count)
 
 
@@ -122,8 +129,8 @@ class RunConfig(Checked):
     seed: int = Field(default=0, ge=0, lt=2**63)
     epochs: int | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)  # instead of epochs
-    batch_size: int = Field(default=64, gt=0)  # of one forward; a step takes `accumulate` of them
-    last_batch: Literal["keep", "drop"] = "keep"  # of an epoch, where it is smaller than the others
+    batch_size: int = Field(default=64, gt=0)  # of one forward pass; an optimizer step takes `accumulate` of them
+    last_batch: Literal["keep", "drop"] = "keep"  # of an epoch, if it is smaller than the others
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     gradient_clip: float | None = Field(default=1.0, gt=0)
@@ -170,10 +177,10 @@ class RunConfig(Checked):
 
 
 class Origin(Checked):
-    """Where a run of a sweep comes from."""
+    """The sweep, the code and the cluster of a run."""
 
     sweep: str
-    code: str  # which code/<hash>/ it uses
+    code: str  # the <hash> of its code/<hash>/
     cluster: str
     varied: dict[str, Any]  # the values that the grid varied, by dotted key
 
@@ -186,7 +193,7 @@ class Origin(Checked):
 
 
 class SweepRunConfig(RunConfig):
-    """A run's config.yaml in a sweep folder."""
+    """config.yaml of a run in a sweep folder."""
 
     origin: Origin
 
@@ -196,10 +203,10 @@ PLACED = {"data", "model"}  # their options may be paths
 
 
 def run_hash(config: RunConfig) -> str:
-    """Ten hexadecimal digits over what decides the result of a run.
+    """The identity of a run: a hash of ten hexadecimal digits over what decides its result.
 
-    What stands at its default is left out, so that a new option with a neutral default keeps every identity. Of an
-    option that is a path only the last part counts: the same file elsewhere is the same data.
+    Options at their default are left out, so that a new option with a neutral default keeps every identity. Of a path
+    only the last part counts: the same file in another folder is the same data.
     """
     decisive = config.model_dump(exclude=NOT_IDENTITY, exclude_defaults=True)
     decisive["method"] = sparse_method(config.method)
@@ -212,19 +219,23 @@ def run_hash(config: RunConfig) -> str:
 
 
 def without_place(value: Any) -> Any:
+    """An option, or a list of them, with only the last part of every path."""
     if isinstance(value, list):
         return [without_place(inner) for inner in value]
     return Path(value).name if is_path(value) else value
 
 
 def is_path(value: Any) -> bool:
-    """Whether an option names a file or folder by where it is."""
+    """Whether an option is a path: it begins with /, ~, ./, ../ or $."""
     return isinstance(value, str) and value.startswith(("/", "~", "./", "../", "$"))
 
 
 def placed(value: Any, folder: Path) -> Any:
-    """An option, a list of them or a section: what begins with ./ or ../ is from the folder of the file in which it
-    stands, for jobs run elsewhere.
+    """An option, a list of them or a section, with absolute paths instead of ./ and ../: jobs run in another folder.
+
+    Args:
+        value: The option or options.
+        folder: The folder of the file that holds them; the paths are relative to it.
     """
     if isinstance(value, list):
         return [placed(inner, folder) for inner in value]
@@ -236,18 +247,50 @@ def placed(value: Any, folder: Path) -> Any:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """Reads a run's own file or one out of a sweep folder, whose own methods are in its code/<hash>/. Raises UserError
-    naming file and line.
+    """Reads the configuration of one run: a file of the user's, or config.yaml in a sweep folder.
+
+    Methods of the user's own are looked for beside the user's file; those of a sweep's run in its code/<hash>/.
+
+    Raises:
+        UserError: The file is missing, is a grid, or has a mistake. The message names file and line.
+    """
+    return _checked(YamlFile(path))
+
+
+def read_sweep_run_config(path: Path) -> SweepRunConfig:
+    """Reads config.yaml of a sweep's run. Raises UserError as `read_run_config`, and if the run is of no sweep."""
+    config = read_run_config(path)
+    if not isinstance(config, SweepRunConfig):
+        raise UserError(f"{path}: no key 'origin': not a run of a sweep")
+    return config
+
+
+def read_run_and_job(path: Path) -> tuple[RunConfig, JobFile]:
+    """Reads the configuration of one run and finds its job.
+
+    Raises:
+        UserError: As `read_run_config`. Or the job is missing, or does not know an option of `data` or `model`.
     """
     file = YamlFile(path)
+    config = _checked(file)
+    job = find_job(config.job, path.parent)
+    if mistake := job.first_mistake(config.data, config.model):
+        file.refuse(*mistake)
+    return config, job
+
+
+def _checked(file: YamlFile) -> RunConfig:
     if "grid" in file.data:
-        raise UserError(f"{path}: this is a grid, not the configuration of one run; train it by `mtlcluster submit`")
+        raise UserError(
+            f"{file.path}: this is a grid, not the configuration of one run; train it with `mtlcluster submit`"
+        )
+    folder = file.path.parent
     model = SweepRunConfig if "origin" in file.data else RunConfig
-    sections = {section: placed(file.data[section], path.parent) for section in PLACED & file.data.keys()}
+    sections = {section: placed(file.data[section], folder) for section in PLACED & file.data.keys()}
     if "method" in file.data:
         origin = file.data.get("origin")
         code = origin.get("code") if isinstance(origin, dict) else None
-        home = path.parent if code is None else path.parent.parent / "code" / str(code)
+        home = folder if code is None else Sweep(folder.parent).code / str(code)
         sections["method"] = placed_method(file.data["method"], home)
     try:
         return model.model_validate(file.data | sections)

@@ -1,10 +1,11 @@
-"""What this user has submitted from this machine, kept in the user's own state folder: a sweep's folder may have been
-sent by anybody, and whatever it says of itself can't be the reason to run its code or to call a host.
+"""Remembers what this user has submitted from this machine, in a file of the user's own state folder.
 
-    submitted.jsonl, a line each:   {"folder": of a sweep, "token": the content of its file MARK}
-                                    {"grids": a folder beside whose grids a cluster file may lie}
+A sweep's folder may have been sent by anybody. Nothing in it may be the reason to run its code or to call a host.
 
-The token tells the folder from another one that was put in its place.
+    submitted.jsonl, one line each:   {"folder": of a sweep, "token": the content of its file MARK}
+                                      {"grids": a folder with grids, whose cluster file counts}
+
+The token shows that the folder was not replaced by another one.
 """
 
 import json
@@ -21,8 +22,10 @@ MARK = ".submitted"
 
 
 def remember(folder: Path, grid_folder: Path | None = None) -> None:
-    """Notes that the user has made a sweep's folder, of a grid in `grid_folder`. Where the note can't be
-    kept (a home that is read-only), the user is asked before code of the folder is run, as for anybody else's.
+    """Notes that the user has made a sweep's folder, and submitted a grid of `grid_folder`.
+
+    If the note can't be written (a read-only home), the user is asked before the folder's code runs, as for a
+    stranger's.
     """
     if not is_mine(folder):
         token = os.urandom(16).hex()
@@ -34,19 +37,19 @@ def remember(folder: Path, grid_folder: Path | None = None) -> None:
 
 
 def remember_grids(folder: Path) -> None:
-    """Notes that the user has named a grid in the folder, or a cluster of the cluster file there."""
+    """Notes that the user has named a grid in the folder, or a cluster of its cluster file."""
     if not has_grids(folder):
         with suppress(OSError):
             _note(grids=_whole(folder))
 
 
 def forget(folder: Path) -> None:
-    """Takes back that the user has made the folder: something is in it now that others have made."""
+    """Withdraws the note on a sweep's folder: it now holds something that others have made."""
     (folder / MARK).unlink(missing_ok=True)
 
 
 def is_mine(folder: Path) -> bool:
-    """Whether this user has made the folder from here."""
+    """Whether this user has made the sweep's folder from this machine."""
     try:
         token = read_text(folder / MARK, 100)
     except (FileNotFoundError, Unreadable):
@@ -55,7 +58,7 @@ def is_mine(folder: Path) -> bool:
 
 
 def has_grids(folder: Path) -> bool:
-    """Whether the user has named a grid in the folder. Nothing is looked up there: its name may come from anybody."""
+    """Whether the user has named a grid in the folder. The folder is not opened: its name may come from anybody."""
     return any(note.get("grids") == _whole(folder) for note in _notes())
 
 
@@ -64,7 +67,7 @@ def _whole(folder: Path) -> str:
 
 
 def _file() -> Path | None:
-    """None where the user has no home."""
+    """The file of notes; None if the user has no home."""
     given = os.environ.get("XDG_STATE_HOME", "")
     state = given if given.startswith("/") else os.path.expanduser("~/.local/state")  # noqa: PTH111
     return Path(state, "mtlcluster", "submitted.jsonl") if state.startswith("/") else None
@@ -76,7 +79,7 @@ def _notes() -> Iterator[dict[str, Any]]:
         return
     with suppress(OSError):
         for line in path.read_bytes().splitlines():
-            with suppress(ValueError):  # torn, by a process that was killed
+            with suppress(ValueError):  # a line that a killed process has left incomplete
                 if isinstance(note := json.loads(line), dict):
                     yield note
 
@@ -85,5 +88,5 @@ def _note(**note: str) -> None:
     path = _file()
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(path, "a") as file:  # in one piece, whoever else adds a line
+        with open(path, "a") as file:  # each line is written at once: others may add lines, too
             file.write(f"\n{json.dumps(note)}\n")

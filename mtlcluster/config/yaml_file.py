@@ -1,4 +1,4 @@
-"""YAML read together with its line numbers, so that a mistake is reported where it stands."""
+"""Reads YAML with its line numbers, so that a mistake is reported with its line, and writes YAML."""
 
 import math
 import re
@@ -7,14 +7,15 @@ from typing import Any, NoReturn
 
 import yaml
 
-from mtlcluster.errors import UserError
-from mtlcluster.pydantic_errors import Key, shown
+from mtlcluster.errors import UserError, shown
+from mtlcluster.pydantic_errors import Key
 from mtlcluster.sweep.reading import DEEPEST, read_yaml_text
 
 CORE = "tag:yaml.org,2002:"
-MOST_VALUES = 200_000  # in a file, aliases written out: a few lines of them can stand for more than fits anywhere
+MOST_VALUES = 200_000  # of one file, aliases expanded: a few lines of aliases can stand for more than fits in memory
 
-# YAML 1.2's reading of plain words: `1e-3` is a number, 010 is ten, `on`, `1_000`, `1:30` and `2024-01-01` are texts.
+# Words without quotes are read as in YAML 1.2: `1e-3` is a number, 010 is ten; `on`, `1_000`, `1:30` and `2024-01-01`
+# are texts.
 PLAIN = {
     CORE + "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
     CORE + "int": re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
@@ -28,7 +29,7 @@ STARTS = {"bool": "tTfF", "int": "-+0123456789", "float": "-+.0123456789", "null
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Tells which plain words are no texts, see PLAIN."""
+    """Reads words without quotes as PLAIN says."""
 
 
 Loader.yaml_implicit_resolvers = {}
@@ -37,13 +38,13 @@ for tag, pattern in PLAIN.items():
 
 
 def unquoted(text: str) -> Any:
-    """What a text would be if it stood without quotes: 8 for '8'. Raises ValueError for what is too large."""
+    """The value of a text if it had no quotes, such as 8 for '8'. Raises ValueError for a number that is too large."""
     tag = next((tag for tag, pattern in PLAIN.items() if pattern.fullmatch(text)), CORE + "str")
     return _value(tag, text)
 
 
 def _value(tag: str, text: str) -> Any:
-    """Raises ValueError for what is too large."""
+    """The value of a word of a type. Raises ValueError for a number that is too large."""
     word = text.lower()
     match tag.removeprefix(CORE):
         case "null":
@@ -61,7 +62,7 @@ def _value(tag: str, text: str) -> Any:
 
 
 class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Quotes every text that `Loader` would take for something else, such as '1e-3'."""
+    """Quotes every text that `Loader` would not read as a text, such as '1e-3'."""
 
 
 Dumper.yaml_implicit_resolvers = {
@@ -71,7 +72,7 @@ Dumper.yaml_implicit_resolvers = {
 
 
 def dump(data: dict[str, Any]) -> str:
-    """The YAML text that reads back as `data`, keys in their order."""
+    """`data` as YAML, with its keys in order. Reading it gives `data` again."""
     text = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True)
     assert isinstance(text, str)
     return text
@@ -80,8 +81,12 @@ def dump(data: dict[str, Any]) -> str:
 class YamlFile:
     """A mapping read from a YAML file.
 
-    data: the plain values; lines: the line (from 1) of every value, by the keys that lead to it.
-    Raises UserError, naming file and line, for what is no YAML, no mapping, or names a key twice.
+    Attributes:
+        data: The values.
+        lines: The line (from 1) of every value, by the keys that lead to it.
+
+    Raises:
+        UserError: The file is not YAML, not a mapping, or has a key twice. The message names file and line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +102,7 @@ class YamlFile:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, ValueError) as error:  # a character that no text has
+        except (yaml.YAMLError, ValueError) as error:  # a character that YAML does not allow
             line = text.count("\n", 0, getattr(error, "position", 0)) + 1
             raise UserError(f"{path}:{line}: not valid YAML: {getattr(error, 'reason', error)}") from None
         except RecursionError:
@@ -123,7 +128,7 @@ class YamlFile:
         return self._refuse_tag(node)
 
     def _mapping(self, node: yaml.MappingNode, key: Key, depth: int) -> dict[str | int, Any]:
-        """Its keys and values; what it merges (`<<: *alias`) counts where it says nothing itself."""
+        """The keys and values of a mapping. Its own keys win over merged ones (`<<: *alias`)."""
         merged: dict[str | int, Any] = {}
         own: dict[str | int, yaml.Node] = {}
         lines: dict[str | int, int] = {}
@@ -174,10 +179,11 @@ class YamlFile:
         raise UserError(f"{self.path}:{node.start_mark.line + 1}: {message}")
 
     def line(self, key: Key) -> int:
-        """The line of the value at `key`, or of the nearest thing around it that the file has."""
+        """The line of the value at `key`, or of the nearest value around it that is in the file."""
         while key and key not in self.lines:
             key = key[:-1]
         return self.lines.get(key, 1)
 
     def refuse(self, key: Key, message: str) -> NoReturn:
+        """Raises UserError that names the file and the line of `key`."""
         raise UserError(f"{self.path}:{self.line(key)}: {message}")

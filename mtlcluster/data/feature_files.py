@@ -1,6 +1,6 @@
-"""Features of one file per clip and kind, `<clip>_<kind>.npy`: which lie in a folder, and what is wrong with them.
+"""Finds the feature files of a folder, one for each clip and kind (`<clip>_<kind>.npy`), and checks them.
 
-What is wrong is collected, so that a user hears of all bad files at once.
+Mistakes are collected, so that a user hears of all bad files at once.
 """
 
 import hashlib
@@ -27,7 +27,13 @@ Headers = dict[Path, tuple[int, int]]  # (length, width) of a file
 
 
 class Sequence(NamedTuple):
-    """One clip's values of a kind: of one source file, or the sum of several; and what their headers say."""
+    """The values of a clip and a kind.
+
+    Attributes:
+        paths: the source file, or several, whose sum the values are.
+        length: segments, from the headers.
+        width: values in a segment.
+    """
 
     paths: tuple[Path, ...]
     length: int
@@ -36,8 +42,14 @@ class Sequence(NamedTuple):
 
 @dataclass
 class Source:
-    """What lies in a folder: files[kind][clip], and the names that are no `<clip>_<kind>.npy`, or not in UTF-8; and
-    the files of each sequence to store, stored[kind][clip].
+    """What is in a folder of features.
+
+    Attributes:
+        folder: the folder.
+        files: files[kind][clip] is a file.
+        stored: stored[kind][clip] are the files of a sequence to store.
+        others: names that are not `<clip>_<kind>.npy`, or not in UTF-8.
+        digest: over the names, sizes and times of the files, and the sums.
     """
 
     folder: Path
@@ -56,7 +68,7 @@ class Source:
 
 
 def read_sums(texts: Iterable[str]) -> Sums:
-    """["video=rgb+flow"] as {"video": ("rgb", "flow")}. Raises UserError for anything else."""
+    """Reads ["video=rgb+flow"] as {"video": ("rgb", "flow")}. Raises UserError for anything else."""
     sums: dict[str, tuple[str, ...]] = {}
     for text in texts:
         kind, _, parts = text.partition("=")
@@ -69,9 +81,14 @@ def read_sums(texts: Iterable[str]) -> Sums:
 
 
 def scan(folder: Path, sums: Sums) -> Source:
-    """The files of a folder, not of folders in it. The digest is over names, sizes and times of change, and sums.
+    """Finds the files of a folder, without its subfolders.
 
-    Raises UserError for sums of kinds that are not there.
+    Args:
+        folder: the folder.
+        sums: kinds to store in place of those that they are the sum of.
+
+    Raises:
+        UserError: a sum is of kinds that are not there.
     """
     source, digest = Source(folder), hashlib.sha256(json.dumps(sorted(sums.items())).encode())
     with os.scandir(folder) as entries:
@@ -112,7 +129,7 @@ def _stored(files: dict[str, dict[str, Path]], sums: Sums) -> dict[str, dict[str
 
 
 def read_headers(source: Source, problems: list[str], say: Say) -> Headers:
-    """What the headers say, of files in which nothing is wrong so far; `problems` gets what is wrong with others."""
+    """Reads the headers. Returns those of sound files; `problems` gets what is wrong with others."""
     headers = {}
     for kind, files in source.files.items():
         found = {}
@@ -143,7 +160,7 @@ def _find_unequal_parts(source: Source, headers: Headers, problems: list[str]) -
 
 
 def sequences_of(source: Source, headers: Headers) -> dict[str, dict[str, Sequence]]:
-    """What is to be stored, by kind and clip."""
+    """The sequences to store, by kind and clip."""
     return {
         kind: {clip: Sequence(paths, *headers[paths[0]]) for clip, paths in of_kind.items()}
         for kind, of_kind in source.stored.items()
@@ -151,7 +168,7 @@ def sequences_of(source: Source, headers: Headers) -> dict[str, dict[str, Sequen
 
 
 def _shape(path: Path) -> tuple[int, int]:
-    """(length, width) from the header. Raises ValueError, saying what is wrong, for anything but a whole sequence."""
+    """Reads (length, width) from a header. Raises ValueError with what is wrong if it is not a whole sequence."""
     with open(path, "rb") as file:
         try:
             version = np.lib.format.read_magic(file)
@@ -175,7 +192,7 @@ def _shape(path: Path) -> tuple[int, int]:
 
 
 def load_sum(sequence: Sequence, problems: list[str]) -> NDArray[np.float32] | None:
-    """[length, width], float32; None, and one more problem for each file whose values are not all finite."""
+    """Loads a sequence, [length, width], float32. Returns None if its files are broken; `problems` then gets more."""
     loaded = [load(path, (sequence.length, sequence.width), problems) for path in sequence.paths]
     values = [each for each in loaded if each is not None]
     if len(values) < len(loaded):

@@ -1,11 +1,11 @@
-"""Packs features of one file per clip and kind, `<clip>_<kind>.npy`, into one file; `packed.py` says how it looks.
+"""Packs feature files, one for each clip and kind (`<clip>_<kind>.npy`), into one file (see packed_features.py).
 
-Kinds that are always used as their sum can be stored as that: `sums` says which, {"video": ("rgb", "flow")}.
+Kinds that are always used as their sum can be stored as the sum, such as {"video": ("rgb", "flow")}.
 
-Two passes. The first reads headers and lays the file out, HDF5 structure and all, as `<name>.partial` beside the
-target. The second copies the values to their places without HDF5, so that nothing but values is ever half written,
-and notes every few seconds how many sequences are in; who is interrupted goes on from that note. A target has its
-name only when everything is in it and has passed.
+There are two passes. The first reads the headers and lays out the whole HDF5 file as `<name>.partial` beside the
+target. The second copies the values to their places without HDF5, so that only values can be half written. Every few
+seconds it notes how many sequences are in; after an interruption it goes on from there. The file gets its name when
+everything is in it and has passed the checks.
 """
 
 import json
@@ -36,7 +36,7 @@ from mtlcluster.data.packed_features import FORMAT, PackedFeatures
 from mtlcluster.errors import UserError
 from mtlcluster.progress import Say, followed
 from mtlcluster.sweep.disk import naming_the_disk
-from mtlcluster.sweep.files import try_lock
+from mtlcluster.sweep.locks import try_lock
 
 NOTE = 2.0  # seconds of work that an interruption may cost
 UNBEGUN = -1  # the note while the structure may be torn
@@ -45,11 +45,17 @@ ALIGNED = 4096  # bytes, a page: rows that begin anywhere take longer to copy
 
 
 def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = MappingProxyType({})) -> None:
-    """Packs `folder` into `target`, or goes on with it; tells `say` what a user should know. `sums`: kinds to store in
-    place of the kinds that they are the sum of; a clip has a sum where it has all its parts.
+    """Packs a folder, or goes on with it.
 
-    Raises UserError where files are bad (the first few by name, and how many), or where `target` is there, made of
-    something else, and `force` is not given.
+    Args:
+        folder: the feature files.
+        target: the file to write.
+        force: write it also if it is there, made of something else.
+        say: tells the user something.
+        sums: kinds to store in place of the kinds that they are the sum of. A clip has a sum if it has all its parts.
+
+    Raises:
+        UserError: files are bad (the message names the first few), or the target is there and `force` is not given.
     """
     if target.is_dir():
         raise UserError(f"{target} is a folder; name a file to write, such as {target / 'features.h5'}")
@@ -71,10 +77,12 @@ def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = Mapping
         try:
             _fill(file, partial, source, done, say)
         except KeyboardInterrupt:
-            say(f"interrupted; the same call goes on with {partial}")
+            say(f"interrupted; the same command goes on with {partial}")
             raise
         if scan(folder, sums).digest != source.digest:
-            raise UserError(f"files in {folder} changed while they were packed; call it again when they are at rest")
+            raise UserError(
+                f"files in {folder} changed while they were packed; run the command again when they no longer change"
+            )
         os.replace(partial, target)
     _tell(source, target, say)
 
@@ -96,7 +104,7 @@ def _is_there(target: Path, source: Source) -> bool:
 
 @contextmanager
 def _owned(partial: Path) -> Iterator[BinaryIO]:
-    """The file, for one process at a time. What an interruption leaves stays; an empty one is removed."""
+    """Opens the file for one process at a time. It stays after an interruption, unless it is empty."""
     with open(partial, "a+b") as opened, open(partial, "r+b") as file:
         if not try_lock(opened.fileno()):
             raise UserError(f"another mtlcluster pack-features is writing {partial}; wait for it, or stop it")
@@ -108,7 +116,7 @@ def _owned(partial: Path) -> Iterator[BinaryIO]:
 
 
 def _noted(partial: Path, source: Source) -> int | None:
-    """How many of these very source files are in a partial file already; None where it is to be started again."""
+    """The number of sequences that are in a partial file of these source files. None: it must be started again."""
     try:
         with h5py.File(partial, "r", locking=False) as file:
             done = int(file["packed"][0])
@@ -118,7 +126,7 @@ def _noted(partial: Path, source: Source) -> int | None:
 
 
 def _begin(partial: Path, source: Source, say: Say) -> None:
-    """Reads all headers and lays the file out. Raises UserError for bad files, or too small a disk."""
+    """Reads all headers and lays out the file. Raises UserError for bad files or a disk that is too small."""
     problems: list[str] = []
     headers = read_headers(source, problems, say)
     if problems:
@@ -135,7 +143,7 @@ def _begin(partial: Path, source: Source, say: Say) -> None:
 
 
 def _lay_out(partial: Path, source: Source, sequences: dict[str, dict[str, Sequence]]) -> None:
-    """The whole structure, with the values' places reserved; only once it is on the disk can a note count."""
+    """Writes the whole structure with places for the values. Notes count only once it is on the disk."""
     with h5py.File(partial, "w", locking=False, alignment_threshold=ALIGNED, alignment_interval=ALIGNED) as file:
         clips = source.clips
         file["ids"] = clips
@@ -157,7 +165,7 @@ def _lay_out(partial: Path, source: Source, sequences: dict[str, dict[str, Seque
 
 
 def _places(partial: Path, source: Source) -> tuple[list[tuple[Sequence, int]], int]:
-    """Every sequence with the byte at which its values begin, in the file's own order; and the note's byte."""
+    """Every sequence with the byte at which its values begin, in the order of the file; and the byte of the note."""
     places = []
     with h5py.File(partial, "r", locking=False) as file:
         for kind, of_kind in source.stored.items():
@@ -172,7 +180,7 @@ def _places(partial: Path, source: Source) -> tuple[list[tuple[Sequence, int]], 
 
 
 def _fill(file: BinaryIO, partial: Path, source: Source, done: int, say: Say) -> None:
-    """Copies what is not in yet. Bad values are collected; then the partial file is of no use and goes."""
+    """Copies the sequences that are not in yet. If there are bad values, they are collected and the file is removed."""
     places, note_at = _places(partial, source)
     problems: list[str] = []
 
@@ -207,7 +215,7 @@ def _refusal(source: Source, problems: list[str]) -> str:
     files = sum(map(len, source.files.values()))
     return (
         f"{_bad(problems)} of {files:,} in {source.folder}; nothing was packed:{shown}{more}\n"
-        "mend or remove them, and call it again"
+        "mend or remove them, and run the command again"
     )
 
 

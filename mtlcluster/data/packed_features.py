@@ -1,14 +1,14 @@
-"""Reads what `mtlcluster pack-features` wrote: the sequences of many clips, mapped into memory.
+"""Reads a file that `mtlcluster pack-features` wrote: the sequences of many clips, mapped into memory.
 
-The file is HDF5. Every kind of features is a group `kinds/<kind>` of
+The file is HDF5. Each kind of features is a group `kinds/<kind>` of
 
     values      [total + 1, width], float32, contiguous: the sequences of all clips, one after another, and a row of
                 zeros, which batches repeat where there is nothing
     offsets     [clips + 1], int64: clip i has the rows offsets[i] to offsets[i + 1]; none where it lacks the kind
 
-beside `ids` [clips], the clips' names in the same order, and `packed` [1], how many sequences are in so far. The file's
-attributes: `format`; `sequences`, how many have to be in; `source`, a digest of the source files' names, sizes and
-times; `checks`, what every sequence has passed, as JSON.
+The file also has `ids` [clips], the names of the clips in the same order, and `packed` [1], the number of sequences so
+far. Its attributes are `format`; `sequences`, the number of sequences that it will have; `source`, a digest of the
+names, sizes and times of the source files; and `checks`, the checks that every sequence has passed, as JSON.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,9 +31,22 @@ FORMAT = "mtlcluster features 2"
 class PackedFeatures:
     """The features of many clips in one file.
 
-    Only mappings are held, no HDF5 handle: safe under fork, and pickled as its path, so under spawn too; all processes
-    share the pages that the system has read. Raises ValueError where the file is missing, cut short, unfinished or
-    something else.
+    It holds mappings only, no HDF5 handle, and is pickled as its path. So it is safe in the processes of a data loader,
+    forked or spawned, and they share the pages that the system has read.
+
+    Args:
+        path: the file, as `mtlcluster pack-features` wrote it.
+
+    Attributes:
+        ids: the names of the clips.
+        kinds: the kinds of features.
+
+    Raises:
+        ValueError: the file is missing, cut short, unfinished or something else.
+
+    Example:
+        >>> features = PackedFeatures("features.h5")
+        >>> video = features.batch("video", ["clip1", "clip2"], longest=100)  # values [2, L, width], L ≤ 100
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -72,7 +85,7 @@ class PackedFeatures:
         offset = values.id.get_offset()
         if offset is None or values.dtype != "<f4" or offset + values.nbytes > self.path.stat().st_size:
             raise OSError(f"{values.name} is not whole")
-        # a plain array over the mapping: slices of np.memmap itself take ten times as long
+        # A plain array over the mapping: slices of np.memmap itself take ten times as long.
         mapped: NDArray[np.float32] = np.memmap(self.path, "<f4", "r", offset, values.shape).view(np.ndarray)
         return mapped
 
@@ -86,15 +99,35 @@ class PackedFeatures:
         return clip in self._index
 
     def get(self, kind: str, clip: str) -> NDArray[np.float32]:
-        """[length, width], a view into the file, not to be written; length 0 where the clip lacks the kind."""
+        """The features of one clip.
+
+        Args:
+            kind: the kind of features.
+            clip: the name of the clip.
+
+        Returns:
+            [length, width], float32, a view into the file that cannot be written; length 0 if the clip lacks the kind.
+
+        Raises:
+            ValueError: there is no such kind or clip; the message says the nearest name.
+        """
         first, end = self._rows(kind, clip)
         return self._values[kind][first:end]
 
     def batch(self, kind: str, clips: Sequence[str], longest: int | None = None) -> "Padded":
-        """A kind of several clips: values [clips, L, width], where L is the longest of them, at most `longest`; longer
-        sequences are cut. For a clip that lacks the kind stands one segment of zeros, valid by the mask.
+        """The features of several clips, by one copy from the file.
 
-        One copy from the file into new memory.
+        Args:
+            kind: the kind of features.
+            clips: the names of N clips.
+            longest: longer sequences are cut to this length. None: none is cut.
+
+        Returns:
+            Values [N, L, width], L the longest length. A clip that lacks the kind has one segment of zeros, which the
+            mask calls valid.
+
+        Raises:
+            ValueError: there is no such kind or clip; the message says the nearest name.
         """
         import torch
 
@@ -114,10 +147,33 @@ class PackedFeatures:
         return Padded(torch.from_numpy(values), torch.from_numpy(mask))
 
     def length(self, kind: str, clip: str) -> int:
+        """The length of a sequence.
+
+        Args:
+            kind: the kind of features.
+            clip: the name of the clip.
+
+        Returns:
+            The number of segments; 0 if the clip lacks the kind.
+
+        Raises:
+            ValueError: there is no such kind or clip.
+        """
         first, end = self._rows(kind, clip)
         return end - first
 
     def width(self, kind: str) -> int:
+        """The width of a kind of features.
+
+        Args:
+            kind: the kind of features.
+
+        Returns:
+            The number of values in a segment.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
         if kind not in self._values:
             raise self._unknown(kind, [])
         return int(self._values[kind].shape[1])

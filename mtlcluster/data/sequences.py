@@ -1,4 +1,4 @@
-"""Sequences of different lengths, in one tensor."""
+"""Sequences of different lengths in one tensor."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,8 +8,12 @@ from torch import Tensor
 
 
 class Padded(NamedTuple):
-    """A batch of sequences. values: [N, L, …]; mask: [N, L], bool, true where a value of a sequence is; everywhere else
-    values are `padding`. Made by `pad`, so that a mask comes from the lengths and from nowhere else.
+    """A batch of sequences. Make it by `pad`, so that the mask is that of the lengths.
+
+    Args:
+        values: [N, L, …], L the longest length.
+        mask: [N, L], bool; true where a sequence has a value.
+        padding: what `values` are where the mask is false.
     """
 
     values: Tensor
@@ -18,12 +22,28 @@ class Padded(NamedTuple):
 
     @property
     def lengths(self) -> Tensor:
-        """[N], int64."""
+        """The lengths of the sequences, [N], int64."""
         return self.mask.sum(1)
 
 
 def pad(sequences: Sequence[Tensor], padding: float = 0.0) -> Padded:
-    """The sequences [Lᵢ, …] side by side, as long as the longest of them. Raises ValueError for an empty sequence."""
+    """Puts sequences into one tensor, as long as the longest of them.
+
+    Args:
+        sequences: N tensors [Lᵢ, …].
+        padding: the value after the end of a sequence.
+
+    Returns:
+        Values [N, L, …] and their mask [N, L].
+
+    Raises:
+        ValueError: a sequence is empty.
+
+    Example:
+        >>> pad([torch.ones(2), torch.ones(3)]).mask
+        tensor([[ True,  True, False],
+                [ True,  True,  True]])
+    """
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     if not int(lengths.min()):
         raise ValueError(f"sequence {int(lengths.argmin())} of the batch is empty")

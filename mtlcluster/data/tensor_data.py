@@ -1,4 +1,4 @@
-"""Tensors in memory as a dataset, and functions over all tensors of a nest."""
+"""A dataset of tensors in memory, and functions over all tensors of a nest."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """`value`, any nest of dicts, lists and (named) tuples, with `function` applied to every tensor in it."""
+    """Applies `function` to every tensor of a nest of dicts, lists and (named) tuples. Returns the new nest."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
@@ -33,9 +33,18 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 class TensorData(Dataset[Any]):
-    """Data that fits in memory: inputs, any nest of tensors [N, …], and targets, a dict of tensors [N, …].
+    """A dataset in memory. A whole batch is taken by one indexing, which is many times faster than sample by sample.
 
-    A whole batch is taken by one indexing, many times faster than sample by sample.
+    Args:
+        inputs: any nest of tensors [N, …].
+        targets: by task a tensor [N, …].
+
+    Raises:
+        ValueError: the tensors differ in length.
+
+    Example:
+        >>> data = TensorData({"text": tokens, "audio": audio}, {"topic": topic})
+        >>> inputs, targets = data[:64]
     """
 
     def __init__(self, inputs: Any, targets: dict[str, Tensor]) -> None:

@@ -1,58 +1,55 @@
-"""`cancel`: stops runs, and ends the jobs that have nothing else to do."""
+"""`cancel`: stops runs, and ends jobs that have no other runs."""
 
 import os
 import time
-from collections.abc import Callable, Iterable
 
-from mtlcluster.launch.executors.job_state import is_local, kill_local, scancel
+from mtlcluster.launch import executors
 from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.progress import Say
 from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep
 
 GRACE = 10.0  # seconds that running runs get to save a checkpoint before their job is cancelled
 
 
-def cancel(sweep: Sweep, runs: list[RunStatus], notify: Callable[[str], object]) -> list[RunStatus]:
-    """Asks the workers of `runs` to stop, and ends jobs that have nothing else to do.
+def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
+    """Asks the workers of `runs` to stop, and ends jobs that have no other runs.
 
-    A job that waits goes at once. One that runs gets GRACE seconds to save and end by itself; then it is ended if its
-    worker has not written a word since, or if this was asked before: a worker that is well ends by itself in the end,
-    see attempt.py. Returns how `runs` are then. Raises SchedulerError; the workers have been asked even then.
+    A job that waits in a queue is cancelled at once. One that runs gets GRACE seconds to save and to end by itself.
+    After that it is ended if its worker has not written anything since, or if the user had cancelled it before. (A
+    healthy worker stops its runs in any case, see worker/attempt.py.)
+
+    Returns:
+        The runs as they are then.
+
+    Raises:
+        SchedulerError: A job could not be cancelled. The workers have been asked to stop all the same.
     """
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
     for run in map(sweep.run, [run.run for run in runs]):
-        make_folder(run.folder)  # it is there; a link to another folder is refused
+        make_folder(run.folder)  # it exists already; this refuses a link to another folder
         if not run.cancel.exists():
             replace_text(run.cancel, asked)
     jobs = _needless_jobs(sweep, runs)
-    _end(job for job, state in jobs.items() if state != "running" and not is_local(job))
+    executors.cancel(job for job, state in jobs.items() if state != "running" and executors.executor_of(job).has_queue)
     before = {run.run: run.heartbeat for run in runs}
     names = {run.run for run in runs}
     deadline = time.monotonic() + GRACE
     if saving := [run for run in runs if run.state == "running"]:
-        notify(f"waiting until running runs have saved a checkpoint, at most {GRACE:.0f} seconds")
+        say(f"waiting until running runs have saved a checkpoint, at most {GRACE:.0f} seconds")
     while (now := observe([sweep], names)) and saving and time.monotonic() < deadline:
         saving = [run for run in now if run.state == "running"]
         time.sleep(0.5)
     silent = {run.job_id for run in saving} - {run.job_id for run in saving if run.heartbeat != before[run.run]}
     if overdue := (silent | again) & {run.job_id for run in saving} & jobs.keys():
-        _end(overdue)
+        executors.cancel(overdue)
         now = observe([sweep], names)
     return now
 
 
-def _end(jobs: Iterable[str]) -> None:
-    """Takes jobs out of Slurm, and kills local workers. Raises SchedulerError."""
-    jobs = set(jobs)
-    local = {job for job in jobs if is_local(job)}
-    for job in local:
-        kill_local(job)
-    scancel(jobs - local)
-
-
 def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:
-    """The jobs of which every run has ended or is in `cancelled`, each with `running` or `queued`."""
+    """The jobs whose runs have all ended or are in `cancelled`, each with its state, `running` or `queued`."""
     jobs: dict[str, list[RunStatus]] = {}
     for run in observe([sweep]):
         jobs.setdefault(run.job_id, []).append(run)

@@ -1,23 +1,24 @@
-"""Runs while they run: redrawn in place on a terminal, or a plain line now and then."""
+"""Shows runs while they run: a table redrawn in place on a terminal, or a line now and then."""
 
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mtlcluster.launch.executors.job_state import is_local
+from mtlcluster.launch.executors import executor_of
 from mtlcluster.launch.run_status import RunStatus
 from mtlcluster.launch.status_table import Line, by_sweep, is_active, plain, remark, remarks, shown, summary, table
+from mtlcluster.progress import Say
 from mtlcluster.terminal import console
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-NEWS = 30.0  # seconds between two plain lines about the same state of affairs
+NEWS = 30.0  # seconds between two lines about the runs that have not ended
 Look = Callable[[], list[RunStatus]]
 
 
 def print_lines(lines: list[Line]) -> None:
-    """On a terminal in colours; names and errors that are too long are left to it to wrap."""
+    """Prints lines on a terminal, in colours. The terminal wraps those that are too long."""
     from rich.text import Text
 
     screen = console(highlight=False)
@@ -26,9 +27,12 @@ def print_lines(lines: list[Line]) -> None:
 
 
 def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str]]) -> list[RunStatus]:
-    """Redraws the table in place until all runs have ended, or, where that is not asked for, until Ctrl-C.
+    """Redraws the table in place.
 
-    unreachable: the clusters that could not be asked at the last look, and why.
+    Args:
+        look: Returns the runs as they are now.
+        until_ended: Whether to return once all runs have ended; otherwise only Ctrl-C ends it.
+        unreachable: Returns the clusters that could not be asked at the last look, and why.
     """
     from rich.live import Live
 
@@ -43,11 +47,9 @@ def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str
             time.sleep(pause(runs, time.monotonic() - began))
 
 
-def wait_plainly(
-    look: Look, say: Callable[[str], object], unreachable: Callable[[], dict[str, str]]
-) -> list[RunStatus]:
-    """Until all runs have ended: a line for each that ended, one where a cluster falls silent or is back, and now and
-    then one about the others. See watch.
+def wait_plainly(look: Look, say: Say, unreachable: Callable[[], dict[str, str]]) -> list[RunStatus]:
+    """Waits until all runs have ended, and says a line about each that ended and about clusters that fall silent or are
+    back. Now and then it says one about the others. For the arguments see `watch`.
     """
     known: set[str] | None = None
     last, said_at, silent = "", -NEWS, dict[str, str]()
@@ -60,7 +62,7 @@ def wait_plainly(
         for cluster in before.keys() - silent.keys():
             say(f"{cluster} can be reached again")
         if known is None:
-            known = {run.run for run in runs if run.state in ("done", "cancelled")}  # those are no news
+            known = {run.run for run in runs if run.state in ("done", "cancelled")}  # these had ended before
         for run in runs:
             if run.ended and run.run not in known:
                 known.add(run.run)
@@ -82,13 +84,13 @@ def _news(runs: list[RunStatus]) -> str:
 
 
 def pause(runs: list[RunStatus], took: float) -> float:
-    """Seconds until the next look: a busy controller is asked less often."""
-    asks_slurm = any(not run.ended and run.job_id and not is_local(run.job_id) for run in runs)
-    return max(5.0 if asks_slurm else 1.0, 10 * took)
+    """Seconds until the next look. A controller is asked less often, above all a busy one."""
+    asks_controller = any(not run.ended and run.job_id and executor_of(run.job_id).has_queue for run in runs)
+    return max(5.0 if asks_controller else 1.0, 10 * took)
 
 
 def _frame(runs: list[RunStatus], unreachable: dict[str, str], console: "Console") -> "RenderableType":
-    """An overall bar, the summaries, and the runs that there is room for: first those that are active or failed."""
+    """An overall bar, the summaries, and a table of the runs. If there is no room for all, of active or failed ones."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""What runs printed: the end of a log, and what comes after it while the run goes on."""
+"""`logs`: the end of what a run printed, and with --follow what it prints from now on."""
 
 import codecs
 import os
@@ -18,14 +18,20 @@ from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.reading import open_regular
 
 BLOCK = 2**16
-MANY = 2**6  # blocks that are read at once
-MOST = 2**26  # bytes of the end of a log that are read: a line may have no end
+MANY = 2**6  # blocks that are read at once while following
+MOST = 2**26  # bytes that are read at most from the end of a log: a line may be endless
 
 
 def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
-    """The run of a sweep that `part` means; without it the only one, or the only one that runs, or that failed.
+    """The run whose log is shown.
 
-    Raises UserError that lists what there is to choose from.
+    Args:
+        sweep: The sweep's name, for messages.
+        runs: Its runs.
+        part: A name or a part of one. None: the only run, or the only one that runs, or the only one that failed.
+
+    Raises:
+        UserError: No run is meant, or several are; the message lists them.
     """
     runs = meant(sweep, runs, [part] if part else [])
     if not runs:
@@ -41,7 +47,7 @@ def choose(sweep: str, runs: list[RunStatus], part: str | None) -> RunStatus:
 
 
 def tail(path: Path, lines: int) -> tuple[str, int]:
-    """The last `lines` lines of a text file, and the position in bytes after them. Reads no more than it needs."""
+    """The last `lines` lines of a text file, and the position after them in bytes. Reads no more than it needs."""
     blocks: list[bytes] = []
     found = 0
     with open_regular(path) as file:
@@ -58,7 +64,7 @@ def tail(path: Path, lines: int) -> tuple[str, int]:
 
 
 def no_log(sweep: Sweep, run: RunStatus) -> str:
-    """Why a run has no log yet, and where its job's own output is, if there is any."""
+    """A sentence about a run without a log: its state, and where the output of its job is, if there is any."""
     words = f"{run.run} has printed nothing: it is {run.state}{f' ({run.scheduler})' if run.scheduler else ''}"
     submission, job_id = submissions.latest(submissions.read(sweep.submissions)).get(run.run, (None, ""))
     if submission is None:
@@ -69,7 +75,17 @@ def no_log(sweep: Sweep, run: RunStatus) -> str:
 
 
 def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object]) -> RunStatus:
-    """Writes what is added to the log after `position` until the run has ended; returns how it ended."""
+    """Writes what is added to a run's log until the run has ended.
+
+    Args:
+        sweep: The sweep.
+        name: The run.
+        position: Where to begin, in bytes.
+        write: Gets the text.
+
+    Returns:
+        How the run ended.
+    """
     log = sweep.run(name).log
     text = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a read may end inside a character
     next_look = 0.0
@@ -77,7 +93,7 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
     while True:
         added = b""
         with suppress(FileNotFoundError), open_regular(log) as file:
-            if file.seek(0, os.SEEK_END) < position:  # it was removed, for a fresh start
+            if file.seek(0, os.SEEK_END) < position:  # the run began anew, with a new log
                 position = 0
             file.seek(position)
             added = file.read(MANY * BLOCK)
@@ -90,7 +106,7 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
             return ended
         if (now := time.monotonic()) >= next_look:
             [run] = observe([sweep], {name})
-            ended = run if run.ended else None  # what it wrote last is read in the next round
+            ended = run if run.ended else None  # its last words are read in the next round
             next_look = time.monotonic() + pause([run], time.monotonic() - now)
         if not ended:
             time.sleep(0.3)

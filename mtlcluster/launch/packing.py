@@ -3,24 +3,38 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from mtlcluster.config.grid import Grid
 from mtlcluster.config.run import Resources
 from mtlcluster.config.units import memory_bytes, seconds
 
 
 def minutes(time: str, times: int = 1) -> int:
-    """As Slurm is asked: whole, rounded up."""
+    """Whole minutes, rounded up, as Slurm is asked for them."""
     return math.ceil(seconds(time) * times / 60)
 
 
 def megabytes(memory: str, times: int = 1) -> int:
-    """As Slurm is asked: whole, rounded up."""
+    """Whole megabytes, rounded up, as Slurm is asked for them."""
     return math.ceil(memory_bytes(memory) * times / 2**20)
+
+
+class Packing(NamedTuple):
+    """How runs share jobs.
+
+    Attributes:
+        runs_per_job: The runs that one job trains, the last job perhaps fewer.
+        at_once: How many of them it trains at the same time.
+    """
+
+    runs_per_job: int
+    at_once: int
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A run that is to be submitted, and what decides which others it may share an array with."""
+    """A run to submit, and what it must have in common with the other runs of its array: resources and code."""
 
     name: str
     resources: Resources
@@ -29,10 +43,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Array:
-    """Jobs that one call of the scheduler submits: the runs of each, and what each asks for."""
+    """Jobs that are submitted together.
+
+    Attributes:
+        code: The hash of their code, as in code/<hash>/.
+        resources: What one run needs.
+        at_once: How many runs a job trains at the same time.
+        jobs: The names of the runs of each job.
+    """
 
     code: str
-    resources: Resources  # of one run
+    resources: Resources
     at_once: int
     jobs: list[list[str]]
 
@@ -58,8 +79,9 @@ class Array:
         return minutes(self.resources.time, self.rounds)
 
 
-def pack(units: Iterable[Unit], runs_per_job: int, at_once: int, largest_array: int) -> list[Array]:
+def pack(units: Iterable[Unit], packing: Packing, largest_array: int) -> list[Array]:
     """Fills jobs with runs of the same code and resources, in their order, and arrays with such jobs."""
+    runs_per_job, at_once = packing
     alike: dict[tuple[str, str], list[Unit]] = {}
     for unit in units:
         alike.setdefault((unit.code, unit.resources.model_dump_json()), []).append(unit)
@@ -71,3 +93,8 @@ def pack(units: Iterable[Unit], runs_per_job: int, at_once: int, largest_array: 
             chunk = jobs[i : i + largest_array]
             arrays.append(Array(group[0].code, group[0].resources, min(at_once, len(chunk[0])), chunk))
     return arrays
+
+
+def packing_of(grid: Grid) -> Packing:
+    """How the runs of a grid share jobs."""
+    return Packing(grid.file.runs_per_job, grid.file.at_once)

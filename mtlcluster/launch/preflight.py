@@ -1,11 +1,12 @@
-"""`submit --check`: one training step of every distinct method and problem of a grid, with the user's code as it is."""
+"""`submit --check`: makes one training step of every distinct method and problem of a grid, with the code as it is."""
 
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from mtlcluster import _entry
 from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
@@ -14,19 +15,19 @@ from mtlcluster.launch.code.project import OWN_METHODS
 from mtlcluster.methods.catalog import method_label, moved_method
 from mtlcluster.processes.environment import headless
 from mtlcluster.processes.pythonpath import behind
-from mtlcluster.progress import progress
+from mtlcluster.progress import Say, progress
 
 
-def check(grid: Grid, notify: Callable[[str], object]) -> None:
-    """Raises UserError naming the first method that fails, and its error."""
+def check(grid: Grid, say: Say) -> None:
+    """Checks a grid. Raises UserError with the first method that fails and its error."""
     firsts: dict[str, PlannedRun] = {}
     for run in grid.runs:
         firsts.setdefault(_what(run), run)
     methods = len({method_label(run.config.method) for run in firsts.values()})
     settings = f" in {len(firsts)} settings" if len(firsts) > methods else ""
-    notify(f"checking {methods} method{'s' * (methods != 1)}{settings}: one training step of each")
+    say(f"checking {methods} method{'s' * (methods != 1)}{settings}: one training step of each")
     with tempfile.TemporaryDirectory(prefix="mtlcluster-check-") as folder:
-        code = Path(folder, "code")  # what the runs will have, and nothing else of the project
+        code = Path(folder, "code")  # the code that the runs will have, and nothing else of the project
         taken = snapshot.take(grid.job, grid.methods, grid.code)
         snapshot.write(taken.files, code)
         paths = []
@@ -42,9 +43,9 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
             for run, verdict in zip(firsts.values(), verdicts, strict=False):
                 advance()
                 if verdict != "ok":
-                    process.kill()  # the other methods have the time of the next check
-                    for remark in taken.remarks:  # such as which files the runs would not have
-                        notify(remark)
+                    process.kill()  # the other methods are checked the next time
+                    for remark in taken.remarks:  # for example, which files the runs would not have
+                        say(remark)
                     error = _as_in_project(verdict.removeprefix("failed: "), code, grid)
                     which = f" ({run.name})" if settings else ""
                     raise UserError(f"{grid.path}: method {method_label(run.config.method)}{which}: {error}")
@@ -55,14 +56,14 @@ def check(grid: Grid, notify: Callable[[str], object]) -> None:
 
 
 def _what(run: PlannedRun) -> str:
-    """What a first step, and what can be foreseen of later ones, depends on."""
+    """Identifies what decides whether a run can train: its first step, and what is foreseen of later ones."""
     config = run.config
     decisive = [config.data, config.model, config.tasks, config.batch_size, config.last_batch, config.best]
     return repr([method_label(config.method), *decisive])
 
 
 def _as_in_project(words: str, code: Path, grid: Grid) -> str:
-    """An error that names files of the copy, with the user's own."""
+    """Replaces the paths of the code's copy in an error by those of the project."""
     for path in grid.methods:
         words = words.replace(str(code / OWN_METHODS / path.name), str(path))
         words = words.replace(f"({OWN_METHODS}/{path.name}:", f"({path}:")
@@ -70,10 +71,10 @@ def _as_in_project(words: str, code: Path, grid: Grid) -> str:
 
 
 def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> "subprocess.Popen[str]":
-    """The check's process, as a run's is started. root: the project's."""
+    """Starts the process that makes the steps, with the environment of a run. root: the project's root."""
     with errors.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "mtlcluster.training.commands.preflight", str(root), *configs],
+            [sys.executable, *_entry.python_arguments("preflight"), str(root), *configs],
             stdout=subprocess.PIPE,
             stderr=file,
             encoding="utf-8",
@@ -84,7 +85,7 @@ def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> 
 
 
 def _verdicts(process: "subprocess.Popen[str]") -> Iterator[str]:
-    """Each configuration's verdict, a line of the process's output; the user's code may print as well."""
+    """Yields the verdict on each configuration: a line of the process's output. The user's code may print, too."""
     assert process.stdout is not None
     lines = (line.rstrip("\n") for line in process.stdout)
     return (line for line in lines if line == "ok" or line.startswith("failed: "))

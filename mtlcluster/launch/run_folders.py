@@ -1,39 +1,49 @@
-"""The runs of a sweep as they stand in its folder: which are there, which still need a job, and writing new ones."""
+"""The folders of a sweep's runs: which exist, which still need a job, and writing their config.yaml."""
 
-import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pydantic
-from pydantic import Field
-
 from mtlcluster.config.grid import Grid, PlannedRun
-from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_run_config
-from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, read_sweep_run_config
+from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.project import OWN_METHODS
-from mtlcluster.launch.jobs import told_by
-from mtlcluster.methods.catalog import check_method, moved_method, own_files
-from mtlcluster.pydantic_errors import first_mistake
+from mtlcluster.launch.job_of_run import told_by
+from mtlcluster.launch.packing import Unit
+from mtlcluster.methods.catalog import moved_method
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
-from mtlcluster.sweep.folder import Run, Sweep, forget_results, hash_of
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.names import hash_of
 from mtlcluster.sweep.status import ENDED, read_status
 
 
 @dataclass
 class Sorted:
-    """A grid's runs, by what is to be done about them. Keys are folder names."""
+    """The runs of a grid by what must be done with them. The keys are the names of their folders.
 
-    new: dict[str, PlannedRun] = field(default_factory=dict)  # no folder yet
-    unsent: dict[str, PlannedRun] = field(default_factory=dict)  # a folder, but no job ever took it
-    interrupted: dict[str, PlannedRun] = field(default_factory=dict)  # trained before; its last submission failed
-    left: dict[str, PlannedRun] = field(default_factory=dict)  # has or had its job: left alone
+    Attributes:
+        new: They have no folder yet.
+        unsent: They have a folder, but never had a job.
+        interrupted: They were trained before, and their last submission failed.
+        left: They have or had their job, and are left alone.
+    """
+
+    new: dict[str, PlannedRun] = field(default_factory=dict)
+    unsent: dict[str, PlannedRun] = field(default_factory=dict)
+    interrupted: dict[str, PlannedRun] = field(default_factory=dict)
+    left: dict[str, PlannedRun] = field(default_factory=dict)
+
+    def leave(self, hashes: Collection[str]) -> None:
+        """Moves the runs with these hashes to those that are left alone."""
+        for group in (self.new, self.unsent, self.interrupted):
+            for name in [name for name, run in group.items() if run.hash in hashes]:
+                self.left[name] = group.pop(name)
 
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
-    """Compares the grid with the folder. A run's identity is the hash that ends its folder's name."""
+    """Compares a grid with the folders. The hash at the end of a folder's name identifies the run."""
     folders = {hash_of(run.name): run for run in sweep.runs()}
     history = submissions.read(sweep.submissions)
     taken = submissions.latest(history).keys()
@@ -52,10 +62,23 @@ def sort(sweep: Sweep, grid: Grid) -> Sorted:
     return result
 
 
-def without_job(sweep: Sweep, history: list[submissions.Submission]) -> list[str]:
+def units(found: Sorted, code: str, before: dict[str, SweepRunConfig]) -> list[Unit]:
+    """The runs that need a job.
+
+    Args:
+        found: The runs of a grid.
+        code: The hash of the code of those that have not been trained.
+        before: The configurations of the interrupted runs, which keep their code. An interrupted run that is missing
+            here is left out.
+    """
+    fresh = [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()]
+    return fresh + [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in before.items()]
+
+
+def without_job(sweep: Sweep, history: list[submissions.Submission]) -> set[str]:
     """The runs that no accepted submission has given a job."""
     last = {run: submission for submission in history for job in submission.jobs for run in job}
-    return [run.name for run in sweep.runs() if _needs_job(sweep, run, last.get(run.name))]
+    return {run.name for run in sweep.runs() if _needs_job(sweep, run, last.get(run.name))}
 
 
 def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> bool:
@@ -63,49 +86,21 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):  # its worker, or its job, begins it anew
+    except (OSError, ValueError):  # a new job begins it anew
         return True
     if status is None:
         return True
     if told_by(status, run, sweep, last.id if last else ""):
         return False
-    # The job of a killed `submit` may have trained it nevertheless.
+    # The job of a killed `submit` may have trained it all the same.
     return last is None or status.submission != last.id or status.state not in ENDED
 
 
-def refuse_other_job(sweep: Sweep, reference: str) -> None:
-    """One sweep is of one job. Raises UserError."""
-    if not sweep.grid.exists():
-        return
-    again = "; if it is damaged, remove it, and submit the grid again"
-    try:
-        job = YamlFile(sweep.grid).data.get("job")
-    except UserError as error:
-        raise UserError(f"{error}{again}") from None
-    if not isinstance(job, str):
-        raise UserError(f"{sweep.grid}: does not say which job the sweep belongs to{again}")
-    if job != reference:
-        raise UserError(f"{sweep.folder} is a sweep of job {job}, this grid is of {reference}; give it another name")
-
-
-def write_grid(sweep: Sweep, grid: Grid) -> None:
-    """sweep.yaml: the grid, resolved, and where it and its job come from: `retry --restart` takes the code there."""
-    source: dict[str, Any] = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
-    earlier = own_methods(YamlFile(sweep.grid).data) if sweep.grid.exists() else {}
-    if methods := {**earlier, **{path.name: str(path) for path in grid.methods}}:
-        source["methods"] = methods
-    replace_text(sweep.grid, dump({**grid.resolved, "source": source}))
-
-
-def own_methods(grid: dict[str, Any]) -> dict[str, str]:
-    """Of a sweep.yaml: where the methods of one's own came from that its grid had at any submission, by file name."""
-    source = grid.get("source")
-    methods = source.get("methods") if isinstance(source, dict) else None
-    return dict(methods) if isinstance(methods, dict) else {}
-
-
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
-    """Makes the runs' folders. Each appears whole: written in a hidden folder, flushed together, renamed."""
+    """Makes the folders of new runs.
+
+    Each appears whole: they are written in a hidden folder, flushed to disk together, and renamed.
+    """
     if not planned:
         return
     pieces: dict[str, str] = {}
@@ -119,13 +114,16 @@ def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster:
 
 
 def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
-    """Writes config.yaml anew for runs that no job has ever taken: resources or code may have been mended since."""
+    """Writes config.yaml again for runs that never had a job: their resources or code may have changed."""
     for name, run in planned.items():
         replace_text(sweep.run(name).config, _config_text(sweep, run, code, cluster, {}))
 
 
 def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
-    """config.yaml. pieces: the text of key and value that were met before, for most runs of a grid are mostly alike."""
+    """The text of config.yaml.
+
+    pieces: the texts of keys with their values so far. Most runs of a grid have most values in common.
+    """
     origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
     values: dict[str, Any] = {**_values(run.config), "origin": origin.model_dump()}
     text = []
@@ -137,120 +135,38 @@ def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces:
     return "".join(text)
 
 
-def read_config(run: Run) -> SweepRunConfig:
-    config = read_run_config(run.config)
-    if not isinstance(config, SweepRunConfig):
-        raise UserError(f"{run.config}: no key 'origin': not a run of a sweep")
-    return config
-
-
 def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConfig], dict[str, str]]:
-    """The configurations of these runs; and why those can't be read that can't."""
+    """The configurations of these runs, by run; and for those that can't be read, why."""
     found, unreadable = {}, {}
     for name in names:
         try:
-            found[name] = read_config(sweep.run(name))
+            found[name] = read_sweep_run_config(sweep.run(name).config)
         except UserError as error:
             unreadable[name] = f"{error}; remove the run's folder, and submit the grid again, for it to begin anew"
     return found, unreadable
 
 
-def write_config(run: Run, config: RunConfig) -> None:
-    replace_text(run.config, dump(_values(config)))
-
-
 def _values(config: RunConfig) -> dict[str, Any]:
-    """As config.yaml has them: methods of one's own are those of the code snapshot."""
+    """The values for config.yaml. The user's own methods are those in the code snapshot."""
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 
 
-def present_resources(config: SweepRunConfig, grid: dict[str, Any]) -> Resources:
-    """What the grid, as it was last submitted, asks for this run; what the grid varies stays as it is."""
-    varied = {key.split(".")[1] for key in config.origin.varied if key.startswith("resources.")}
-    wanted = {key: value for key, value in grid.get("resources", {}).items() if key not in varied}
-    return Resources(**{**config.resources.model_dump(), **wanted})
+def update_config(
+    run: Run, config: SweepRunConfig, code: str = "", resources: Resources | None = None
+) -> SweepRunConfig:
+    """Gives a run that has ended other code or resources, and writes config.yaml if that changes it.
 
+    Args:
+        run: The run.
+        config: Its configuration, as it is in config.yaml.
+        code: The hash of other code; "" to keep its own.
+        resources: Other resources; None to keep its own.
 
-def present_methods(sweep: Sweep, names: list[str], grid: dict[str, Any]) -> list[Path]:
-    """Where the methods of one's own of these runs came from. Raises UserError for what is gone or no longer fits."""
-    places = {name: Path(place) for name, place in own_methods(grid).items()}
-    found = set()
-    for name in names:
-        method = read_config(sweep.run(name)).method
-        for file in own_files(method):
-            if file.name not in places:
-                raise UserError(f"{sweep.grid}: does not say where {file.name} came from; submit the grid again")
-            found.add(places[file.name])
-            method = moved_method(method, str(places[file.name].parent), file)
-        try:
-            check_method(method)
-        except ValueError as error:
-            raise UserError(f"{name}: {error}") from None
-    return sorted(found)
-
-
-def take_over_resources(run: Run, resources: Resources) -> bool:
-    """Gives a run that has ended the grid's present resources, for its retry. Returns whether they were others."""
-    config = read_config(run)
-    if config.resources == resources:
-        return False
-    write_config(run, config.model_copy(update={"resources": resources}))
-    return True
-
-
-def take_over_code(run: Run, code: str) -> bool:
-    """Gives a run that has ended other code. Returns whether it was another."""
-    config = read_config(run)
-    if config.origin.code == code:
-        return False
-    write_config(run, _with_code(config, code))
-    return True
-
-
-def _with_code(config: SweepRunConfig, code: str) -> SweepRunConfig:
-    return config.model_copy(update={"origin": config.origin.model_copy(update={"code": code})})
-
-
-def start_over(run: Run, code: str) -> None:
-    """Removes what a run has computed, and gives it other code."""
-    config = read_config(run)
-    forget_results(run)
-    write_config(run, _with_code(config, code))
-
-
-class Source(pydantic.BaseModel, strict=True):
-    """Where a grid and its job come from, and the methods of one's own, by file name."""
-
-    grid: str
-    root: str
-    methods: dict[str, str] = {}
-
-
-class SweepFile(pydantic.BaseModel, strict=True):
-    """What a `retry` needs of sweep.yaml. A newer version may have written more."""
-
-    job: str
-    source: Source | None = None
-    resources: Resources = Resources()
-    runs_per_job: int = Field(default=1, gt=0)
-    at_once: int = Field(default=1, gt=0)
-
-
-def read_grid(sweep: Sweep) -> YamlFile:
-    """sweep.yaml, checked as far as a `retry` needs it. Raises UserError."""
-    grid = YamlFile(sweep.grid)
-    try:
-        SweepFile(**grid.data)
-    except (pydantic.ValidationError, TypeError) as error:  # TypeError: a key that is no text
-        place, words = first_mistake(error, SweepFile) if isinstance(error, pydantic.ValidationError) else ((), error)
-        grid.refuse(place, f"{words}; to mend it, submit the grid again")
-    return grid
-
-
-def source(sweep: Sweep) -> tuple[dict[str, Any], Path, Path]:
-    """sweep.yaml, the folder of the grid file that it came from, and the root that its job is relative to."""
-    grid = read_grid(sweep)
-    places = grid.data.get("source")
-    if places is None:
-        grid.refuse(("source",), "missing key 'source': where the grid and its job come from")
-    return grid.data, Path(places["grid"]).parent, Path(places["root"])
+    Returns:
+        The configuration as it is now.
+    """
+    origin = config.origin.model_copy(update={"code": code or config.origin.code})
+    updated = config.model_copy(update={"origin": origin, "resources": resources or config.resources})
+    if updated != config:
+        replace_text(run.config, dump(_values(updated)))
+    return updated

@@ -1,10 +1,12 @@
-"""What has become of each run: derived from the worker's status.json, the cancel file and the scheduler's answer.
+"""The state of each run, derived from the worker's status.json, the cancel file and the executor's answer.
 
-A worker's word about an end (done, failed, cancelled) stands. Of a run that has not ended the scheduler is asked first
-and the file is read afterwards, so that a run which ends in between is not called lost. A file that an earlier
-submission's worker wrote tells how far the run is, not its state: the new worker has not begun yet. A run without an
-accepted submission (`submit` was killed) is queued, without a job. A run whose job is gone is not over while a process
-of it lives, which its lock tells: it saves before it ends.
+- If the worker wrote how the run ended (done, failed, cancelled), that stands.
+- Otherwise the executor is asked about the job first, and the file is read again afterwards. So a run that ends in
+  between is not called lost.
+- A file that the worker of an earlier submission wrote tells how far the run is, not its state: the new worker has not
+  begun yet.
+- A run without an accepted submission (`submit` was killed) is queued, without a job.
+- A run whose job is gone is still running while a process of it lives: it saves before it ends. Its lock tells.
 """
 
 import os
@@ -17,22 +19,23 @@ from typing import Any
 
 from mtlcluster import printable
 from mtlcluster.errors import tell_once
-from mtlcluster.launch.executors.job_state import Answer, Traces, ask
-from mtlcluster.launch.jobs import Job, given, told_by
+from mtlcluster.launch import executors
+from mtlcluster.launch.executors.base import JobState, Traces
+from mtlcluster.launch.job_of_run import Job, given, told_by
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_locked
 from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.locks import is_locked
 from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 
 TO_RETRY: tuple[State, ...] = ("failed", "lost", "cancelled")
-SILENCE = 120.0  # seconds without a heartbeat, of which there is one in ten, that are told
+SILENCE = 120.0  # seconds without a heartbeat after which the user is told; a healthy worker has one every ten
 ORPHAN = "its job is gone, but its training process is still alive: it saves and ends by itself"
 
 
 @dataclass
 class RunStatus:
-    """One run as `status` shows it; these are the fields of `status --json`, which docs/status-json.md explains.
+    """One run as `status` shows it. The fields are those of `status --json`, see docs/status-json.md.
 
     Times are Unix seconds, durations seconds.
     """
@@ -40,31 +43,31 @@ class RunStatus:
     sweep: str
     run: str
     state: State
-    verified: bool  # False: the scheduler could not be asked, `state` is the last that is known
-    cancelling: bool  # cancelled by the user, and not ended yet
+    verified: bool  # False: the executor could not be asked, and `state` is the last known one
+    cancelling: bool  # the user has cancelled it, and it has not ended yet
     epoch: int  # finished epochs
     epochs: int  # of how many; 0 until known
     step: int
     steps: int
     seconds_left: float | None  # None unless running and known
-    elapsed: float  # spent training, all attempts together
+    elapsed: float  # training time, all attempts together
     started: float | None
     heartbeat: float | None  # when the worker last wrote
     attempt: int
     cluster: str
-    job_id: str  # "" where no submission of the run was accepted yet
+    job_id: str  # "" if no submission of the run was accepted yet
     host: str
     device: str
     latest: dict[str, float]  # newest values by series name
     best: dict[str, Any] | None
-    error: str  # one line, for a failed run, and where status.json can't be read
-    scheduler: str  # in the scheduler's words, such as "PENDING (Priority)" or "TIMEOUT"
+    error: str  # one line, for a failed run, or if status.json can't be read
+    scheduler: str  # the executor's own words, such as "PENDING (Priority)" or "TIMEOUT"
     notes: list[str] = field(default_factory=list)
-    age: float = 0.0  # how long ago this was so, where the run's cluster can't be reached
-    silent: float = 0.0  # running, but without a heartbeat for so long; 0 where it has one
+    age: float = 0.0  # how old this information is, if the run's cluster can't be reached; else 0
+    silent: float = 0.0  # how long a running run has had no heartbeat; 0 if it has one
 
     def __post_init__(self) -> None:
-        """Whoever has sent the folder, and whatever a cluster or a scheduler says, each text is one plain line."""
+        """Makes each text one printable line: the folder may come from somebody else, the words from a cluster."""
         for name in ("cluster", "job_id", "host", "device", "error", "scheduler"):
             setattr(self, name, printable.line(str(getattr(self, name))))
         self.notes = [printable.line(str(note)) for note in self.notes]
@@ -75,17 +78,20 @@ class RunStatus:
 
     @property
     def share(self) -> float:
-        """How much of the training is behind it, from 0 to 1."""
+        """The finished part of the training, from 0 to 1."""
         if self.state == "done":
             return 1.0
         return self.step / self.steps if self.steps else self.epoch / self.epochs if self.epochs else 0.0
 
 
 def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> list[RunStatus]:
-    """All runs of `sweeps` (of them only those called `names`, where given), in the order of sweeps and names."""
+    """The state of all runs of these sweeps, in the order of sweeps and names.
+
+    names: only the runs with these names, if given.
+    """
     looks = [look for sweep in sweeps for look in _first_look(sweep, names)]
     unsettled = [look for look in looks if not look.settled]
-    answers = ask(_traces(unsettled), {look.owner for look in unsettled})
+    answers = executors.states(_traces(unsettled), {look.owner for look in unsettled})
     for look in unsettled:
         look.answer = answers.get(look.job.id)
         look.read()
@@ -93,7 +99,7 @@ def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> li
 
 
 def _traces(looks: "list[_Look]") -> dict[str, Traces]:
-    """What there is to see of the jobs of runs, by id: when one was submitted, or any of its runs last wrote."""
+    """The traces of the runs' jobs, by job id. A job was heard of when it was submitted or any of its runs wrote."""
     found: dict[str, Traces] = {}
     for look in looks:
         if look.job.id:
@@ -109,20 +115,20 @@ def count(runs: Iterable[RunStatus]) -> Counter[State]:
 
 @dataclass
 class _Look:
-    """A run's file and jobs, as far as they have been looked at."""
+    """What is known so far about a run."""
 
     sweep: Sweep
     run: Run
-    job: Job  # of the last submission that was accepted
-    owner: int
+    job: Job  # of the last accepted submission
+    owner: int  # the user id of the sweep's owner
     file: Status = field(default_factory=Status)
     unreadable: str = ""
-    answer: Answer | None = None
+    answer: JobState | None = None
 
     def read(self) -> None:
         if self.answer and self.answer.state == "gone":
             with suppress(OSError):
-                list(self.run.folder.iterdir())  # a network file system looks beyond its cache then
+                list(self.run.folder.iterdir())  # makes a network file system look beyond its cache
         try:
             self.file, self.unreadable = read_status(self.run.status) or Status(), ""
         except (OSError, ValueError) as error:
@@ -131,12 +137,15 @@ class _Look:
 
     @property
     def current(self) -> bool:
-        """Whether the file is from the worker of the last accepted submission."""
+        """Whether the worker of the last accepted submission wrote the file."""
         return bool(self.job.submission) and self.file.submission == self.job.submission
 
     @property
     def settled(self) -> bool:
-        """Without a submission it was trained elsewhere and brought home, or by the job of a killed `submit`."""
+        """Whether the run has ended for good.
+
+        If it has no submission, it was trained elsewhere and brought home, or by the job of a killed `submit`.
+        """
         return (self.current or not self.job.submission) and self.file.state in ENDED
 
     def state(self) -> tuple[State, bool]:
@@ -150,11 +159,11 @@ class _Look:
             return said, False
         if self.unreadable and is_locked(self.run.lock):
             said = "running"
-        # In a job that runs, a run that does not is waiting for its turn.
+        # The job may be running while this run still waits for its turn in it.
         return ("running" if self.answer.state == said == "running" else "queued"), True
 
-    def _without_job(self, answer: Answer | None) -> State:
-        """answer: where it had one."""
+    def _without_job(self, answer: JobState | None) -> State:
+        """The state of a run whose job is gone, or that never had one. answer: about its job, if it had one."""
         if is_locked(self.run.lock):
             return "running"
         if self.run.cancel.exists() or (answer and answer.said == "CANCELLED"):
@@ -196,8 +205,10 @@ class _Look:
         )
 
     def _silence(self) -> tuple[float, str]:
-        """For how long its worker has not written, and what that may mean. A heartbeat bears the time of the worker's
-        machine, the file's own time that of the file system: where they differ by much, a clock is wrong.
+        """How long the worker has not written, and what that may mean.
+
+        A heartbeat has the time of the worker's machine, the file's own time that of the file system. If they differ by
+        much, a clock is wrong.
         """
         now, host = time.time(), self.file.host
         age = written = now - self.file.heartbeat

@@ -1,19 +1,26 @@
-"""From names that a user types to runs: a name, one without its hash, or a part of one."""
+"""Finds the runs that a user names: by the whole name, the name without its hash, or a part of it."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mtlcluster.errors import UserError
 from mtlcluster.launch.run_status import TO_RETRY, RunStatus
-from mtlcluster.sweep.folder import Run, find_sweep, meant_by, sweeps
+from mtlcluster.sweep.folder import Run, find_sweep, sweeps
+from mtlcluster.sweep.names import meant_by
 
 LISTED = 10  # names in an error
 
 
 def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
-    """Those of a sweep's run names that `parts` mean: each a name, one without its hash, or a part that only one has.
+    """The run names that the user means.
 
-    Raises UserError for a part that no name has or that several have.
+    Args:
+        sweep: The sweep's name, for messages.
+        names: The names of its runs.
+        parts: What the user wrote: names, names without their hash, or parts that only one name has.
+
+    Raises:
+        UserError: No name has a part, or several have it.
     """
     return list(dict.fromkeys(_one(sweep, names, part) for part in parts))
 
@@ -28,22 +35,26 @@ def _one(sweep: str, names: list[str], part: str) -> str:
 
 
 def listing(names: list[str]) -> str:
-    """Names, one a line, each on its own; of very many the first."""
+    """Names for a message, one on each line; only the first ones if there are many."""
     more = [f"… and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
     return "".join(f"\n  {name}" for name in [*names[:LISTED], *more])
 
 
 def meant(sweep: str, runs: list[RunStatus], parts: Sequence[str]) -> list[RunStatus]:
-    """The runs that `parts` mean; all where there are none. Raises UserError, see `select`."""
+    """The runs that `parts` mean; all runs if there are no parts. Raises UserError, see `select`."""
     names = select(sweep, [run.run for run in runs], parts)
     return [run for run in runs if run.run in names] if parts else runs
 
 
 def find_run(runs_folder: Path, text: str) -> Path:
-    """The folder of the run that `text` means: a path, SWEEP/RUN, or a name, with its hash or without, or a part of one
-    that only one run has.
+    """The folder of one run.
 
-    Raises UserError that lists what there is to choose from.
+    Args:
+        runs_folder: Where the sweeps are.
+        text: A path, SWEEP/RUN, a name with or without its hash, or a part that only one name has.
+
+    Raises:
+        UserError: No run is meant, or several are; the message lists them.
     """
     if not text:
         raise UserError("expected the name of a run, found nothing")
@@ -51,7 +62,7 @@ def find_run(runs_folder: Path, text: str) -> Path:
         return Path(text).resolve()
     sweep_name, slash, part = text.rstrip("/").rpartition("/")
     if slash and Path(text).is_dir() and sweep_name not in {sweep.name for sweep in sweeps(runs_folder)}:
-        raise UserError(f"{text} is no run's folder: it has no config.yaml; name a run, or SWEEP/RUN")
+        raise UserError(f"{text} is not the folder of a run: it has no config.yaml; name a run, or SWEEP/RUN")
     if slash:
         sweep = find_sweep(runs_folder, sweep_name)
         names = [run.name for run in sweep.runs()]
@@ -68,9 +79,16 @@ def find_run(runs_folder: Path, text: str) -> Path:
 
 
 def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: bool) -> list[RunStatus]:
-    """Those of the runs that `parts` mean that failed, were lost or cancelled; without parts, all that did.
+    """The runs to retry: those that failed, were lost or were cancelled.
 
-    Raises UserError for a named run that has no need of it, unless it is done and to be trained from scratch.
+    Args:
+        sweep: The sweep's name, for messages.
+        runs: Its runs.
+        parts: Which of them the user means; all if empty.
+        restart: Whether they begin from scratch. A run that is done may be named then, too.
+
+    Raises:
+        UserError: The user names a run that needs no retry.
     """
     admitted = (*TO_RETRY, "done") if restart and parts else TO_RETRY
     chosen = meant(sweep, runs, parts)
@@ -78,5 +96,5 @@ def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: b
     if parts and refused:
         reasons = {"done": "is done; --restart trains it from scratch"}
         why = [f"{run.run} {reasons.get(run.state, f'is {run.state}; cancel it first')}" for run in refused]
-        raise UserError(f"not to be retried:{listing(why)}")
+        raise UserError(f"these runs can't be retried:{listing(why)}")
     return [run for run in chosen if run.state in admitted]

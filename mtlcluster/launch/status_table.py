@@ -1,6 +1,6 @@
-"""Runs as text: a table that fits the terminal, a summary, what to type next; and as JSON.
+"""Runs as text (a table that fits the terminal, a summary, the next commands) and as JSON.
 
-A line is a list of pieces, each a text and a style of rich's, so that a pipe gets the same words without rich.
+A line is a list of pieces. Each piece is a text and a style of rich, so that a pipe gets the same text without rich.
 """
 
 import json
@@ -13,7 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from mtlcluster import printable
+from mtlcluster.launch.executors import EXECUTORS
 from mtlcluster.launch.run_status import TO_RETRY, RunStatus, count
+from mtlcluster.sweep.series import TOTAL_LOSS, VALIDATION_MEAN_LOSS
 from mtlcluster.sweep.status import UNDEFINED, State
 from mtlcluster.terminal import breadth
 
@@ -28,19 +30,19 @@ STYLES: dict[State, str] = {
     "lost": "magenta",
     "cancelled": "yellow",
 }
-MANY = 40  # more runs than that, and only those that are active or failed are shown
-MOST = 100  # of which no more than that
+MANY = 40  # with more runs than this, only active and failed ones are shown,
+MOST = 100  # and at most so many of these
 GAP = "  "
 INDENT = "    "
-BAR = 8
-WIDE = 120  # characters; a terminal with room for longer titles
+BAR = 8  # characters of a progress bar
+WIDE = 120  # characters; a terminal of this width has room for longer titles
 
 
 @dataclass(eq=False)
 class Column:
     title: str
     cells: list[Piece]
-    rank: int  # the column of the lowest rank goes first where the terminal is narrow
+    rank: int  # a narrow terminal shows only the columns of the highest ranks
     right: bool = False
 
     @cached_property
@@ -60,7 +62,7 @@ class Column:
 
 
 def as_json(runs: Iterable[RunStatus], unreachable: dict[str, str] | None = None) -> str:
-    """What `status --json` prints, a run a line; see docs/status-json.md. A value that is not finite is null.
+    """The output of `status --json`, a run on each line; see docs/status-json.md. Values that are not finite are null.
 
     unreachable: the clusters that could not be asked, and why.
     """
@@ -84,10 +86,14 @@ def overview(
     options: str = "",
     unreachable: dict[str, str] | None = None,
 ) -> Iterator[Line]:
-    """All that `status` prints: for each sweep its table, its summary and the commands that come next.
+    """The output of `status`: for each sweep its table, its summary and the next commands.
 
-    width: of the terminal in characters; None where there is none. options: what those commands need, as ` --runs DIR`.
-    unreachable: the clusters that could not be asked, and why.
+    Args:
+        runs: The runs.
+        width: Of the terminal, in characters; None if there is no terminal.
+        everything: Whether to show every run, however many there are.
+        options: Options that the next commands need, such as ` --runs DIR`.
+        unreachable: The clusters that could not be asked, and why.
     """
     few = everything or len(runs) <= MANY
     for i, (sweep, members) in enumerate(by_sweep(runs).items()):
@@ -103,7 +109,7 @@ def overview(
 
 
 def remarks(runs: list[RunStatus], unreachable: dict[str, str]) -> Iterator[Line]:
-    """What could not be found out, and how old that is which is shown in its place."""
+    """Lines about what could not be asked, and about the age of what is shown instead."""
     if unverified := [run for run in runs if not run.verified and run.cluster not in unreachable]:
         reason = unverified[0].scheduler or "no answer"
         yield []
@@ -127,12 +133,12 @@ def plain(line: Line) -> str:
 
 
 def shown(line: Line) -> Line:
-    """As a terminal may get it: names and hosts come from files."""
+    """The line without control characters: names and hosts come from files."""
     return [(printable.line(text), style) for text, style in line]
 
 
 def is_active(run: RunStatus) -> bool:
-    """Whether a table that has no room for every run shows this one."""
+    """Whether this run is shown even if there is no room for every run."""
     return run.state in ("running", "failed", "lost") or run.cancelling
 
 
@@ -147,7 +153,7 @@ def summary(sweep: str, runs: list[RunStatus], hidden: int = 0) -> Iterator[Line
 
 
 def advice(sweep: str, runs: list[RunStatus], options: str) -> Iterator[Line]:
-    """The commands that are worth typing next, in a shell: a sent folder may be called like a command of it."""
+    """The next commands, quoted for a shell: a folder from somebody else may have any name."""
     sweep = shlex.quote(sweep)
     if any(run.state == "queued" and not run.job_id for run in runs):
         yield _next("some were never submitted; to complete them", f"mtlcluster submit GRID{options}")
@@ -166,9 +172,9 @@ def _next(what: str, command: str) -> Line:
 
 
 def table(runs: list[RunStatus], width: int | None) -> Iterator[Line]:
-    """One line per run, and one below it where there is something to say: why it failed, or what it noted.
+    """One line for each run, and one below it if there is more to say: why it failed, or what it noted.
 
-    Columns are left out where the terminal is narrow; a name that leaves no room for the rest has a line of its own.
+    A narrow terminal shows fewer columns. If the names leave no room for the rest, they have lines of their own.
     """
     name, *rest = [column for column in _columns(runs, width) if any(text for text, _ in column.cells)]
     needed = name.width + sum(len(GAP) + column.width for column in rest if column.title in ("state", "epoch"))
@@ -192,7 +198,7 @@ def table(runs: list[RunStatus], width: int | None) -> Iterator[Line]:
 
 
 def _fitting(columns: list[Column], room: float) -> list[Column]:
-    """As many as there is room for, those of a high rank first."""
+    """The columns that fit into `room` characters; those of high rank come first."""
     kept: list[Column] = []
     for column in sorted(columns, key=lambda column: -column.rank):
         if sum(len(GAP) + other.width for other in kept) + column.width <= room or not kept:
@@ -215,15 +221,15 @@ def _columns(runs: list[RunStatus], width: int | None) -> list[Column]:
     values = {str(run.best.get("value")) for run in runs if run.best}
     wide = width is None or width >= WIDE
     of_what = f" {values.pop()}" if wide and len(values) == 1 else ""
-    named = bool({run.cluster for run in runs} - {"", "local", "slurm"})  # out of a cluster file
+    named = bool({run.cluster for run in runs} - {"", *EXECUTORS})  # some are of a cluster file
     return [
         column("run", [run.run for run in runs], 9, right=False),
         Column("state", [(_state(run), STYLES[run.state]) for run in runs], 8),
         Column("", [(_bar(run) if width else "", STYLES[run.state]) for run in runs], 5),
         column("epoch", [f"{run.epoch}/{run.epochs}" if run.epochs else "" for run in runs], 7),
         column("left", [duration(run.seconds_left) for run in runs], 6),
-        column("train loss" if wide else "train", [_number(run.latest.get("train/total_loss")) for run in runs], 0),
-        column("val. loss" if wide else "val.", [_number(run.latest.get("validation/mean_loss")) for run in runs], 3),
+        column("train loss" if wide else "train", [_number(run.latest.get(TOTAL_LOSS)) for run in runs], 0),
+        column("val. loss" if wide else "val.", [_number(run.latest.get(VALIDATION_MEAN_LOSS)) for run in runs], 3),
         column(f"best{of_what}", [_number(run.best.get("number")) if run.best else "" for run in runs], 4),
         column("took", [duration(run.elapsed or None) for run in runs], 2),
         column("cluster", [run.cluster if named else "" for run in runs], 6, right=False),
@@ -252,15 +258,15 @@ def _where(run: RunStatus, with_cluster: bool) -> str:
 
 
 def remark(run: RunStatus) -> str:
-    """What there is to say of a run beside its columns: above all why it failed."""
+    """What to say about a run beside its columns; for a failed run, why it failed."""
     if run.state == "failed":
         return run.error or "failed without an error message; see its log"
     if run.error:
         return run.error
     if run.state == "lost":
         said = f" ({run.scheduler})" if run.scheduler else ""
-        return f"its job is gone{said}, and it never ended"
-    notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]  # what its results lack
+        return f"its job is gone{said}, but the run had not ended"
+    notes = [note for note in run.notes if run.state != "done" or UNDEFINED in note]  # done: only missing results
     return notes[-1] if notes else ""
 
 

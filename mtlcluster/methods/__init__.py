@@ -1,5 +1,5 @@
-"""How several losses become one update, in three slots: a schedule, a weighting and a gradient method, freely combined.
+"""Methods make one update of several losses. They have three slots: a schedule, a weighting and a gradient method.
 
-One method, one file: its folder is its slot, its file name its name in a configuration. `catalog` reads those files
-without importing them (and so without torch); `base` is the interface they fill.
+Each method is one file. Its folder is its slot; its file name is its name in a configuration. `base` is the interface.
+`catalog` reads the files without importing them, and so without torch.
 """

@@ -1,7 +1,7 @@
-"""The interface of the three slots. A method's state is its buffers and parameters, so that a checkpoint carries it.
+"""The interface of the three slots of a method: schedule, weighting and gradient.
 
-T is the number of the run's tasks, A ≤ T that of the tasks active at a step. `active` is what indexes a per-task tensor
-down to them: a slice where all are active, an index tensor else.
+T is the number of the run's tasks, A ≤ T the number of tasks that are active at a step. The state of a method is its
+buffers and parameters, so that a checkpoint holds it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,20 @@ from mtlcluster.methods.options import At
 from mtlcluster.problem import Task
 
 Active = slice | Tensor
+"""Index that selects the values [A] of the active tasks from a per-task tensor [T]: a slice if all tasks are active,
+else an index tensor on the device."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may know of its run: the tasks, the random generator that belongs to the methods alone, and the
-    number of optimizer steps, in all and of an epoch.
+    """What a method may know of its run.
+
+    Args:
+        tasks: the T tasks of the run.
+        generator: the random generator that belongs to the methods alone. Draw from no other: it is in the checkpoint,
+            and it is the same on all ranks.
+        total_steps: optimizer steps of the whole run.
+        steps_per_epoch: optimizer steps of an epoch.
     """
 
     tasks: Sequence[Task]
@@ -30,7 +38,17 @@ class Context:
     steps_per_epoch: int
 
     def index(self, name: str) -> int:
-        """The position of the task `name`. Raises ValueError with the nearest name."""
+        """The position of a task.
+
+        Args:
+            name: the task's name.
+
+        Returns:
+            Its position in `tasks`.
+
+        Raises:
+            ValueError: there is no such task; the message says the nearest name.
+        """
         names = [task.name for task in self.tasks]
         if name not in names:
             raise ValueError(f"there is no task '{name}'{nearest(name, names)}")
@@ -38,7 +56,15 @@ class Context:
 
 
 class Slot(nn.Module):
-    """A method's options are the keyword-only parameters of its `__init__`; `paper` is what it implements."""
+    """Base of all methods. The keyword-only parameters of a method's `__init__` are its options.
+
+    Args:
+        context: what the method may know of its run.
+
+    Attributes:
+        context: the same.
+        paper: what the method implements: authors, title, where, and the equation or algorithm.
+    """
 
     paper: ClassVar[str] = ""
 
@@ -48,37 +74,85 @@ class Slot(nn.Module):
 
 
 class Schedule(Slot):
-    """Which tasks train at a step, and on which samples."""
+    """Decides which tasks train at a step, and on which samples. Subclass it and define `active`.
+
+    Args:
+        context: what the method may know of its run.
+
+    Example:
+        >>> class EveryOther(Schedule):
+        ...     def active(self, step: int) -> Sequence[int]:
+        ...         return range(step % 2, len(self.context.tasks), 2)
+    """
 
     def active(self, step: int) -> Sequence[int]:
-        """The positions of the tasks that train at optimizer step `step` (from 0), ascending; may be none."""
+        """Decides which tasks train at a step.
+
+        Args:
+            step: the optimizer step, from 0.
+
+        Returns:
+            The positions of the tasks, ascending; may be empty.
+        """
         raise NotImplementedError
 
     def trained(self) -> Sequence[int]:
-        """The tasks that ever train: the others are neither validated nor counted."""
+        """The tasks that ever train. The others are neither validated nor counted.
+
+        Returns:
+            The positions of the tasks, ascending; all, if not overridden.
+        """
         return range(len(self.context.tasks))
 
     def shares(self, step: int) -> Tensor | None:
-        """The share of a batch that is drawn for each task at `step`: [T], float64, on the CPU, sums to 1. Each sample
-        then counts for the task it is drawn for and for no other. None: every sample counts for every task.
+        """Decides which share of a batch is drawn for each task. A drawn sample counts for its task and for no other.
+
+        Args:
+            step: the optimizer step, from 0.
+
+        Returns:
+            Shares [T], float64, on the CPU, which sum to 1. None: every sample counts for every task.
         """
         return None
 
     def observe_losses(self, losses: Tensor, active: Active) -> None:
-        """After each step: the unweighted losses [A] of the tasks that trained. Called at every step: it must not wait
-        for the device."""
+        """Called after each step. It must not wait for the device.
+
+        Args:
+            losses: [A], the unweighted losses of the tasks that trained, on the device.
+            active: index of these tasks.
+        """
 
     def observe_validation(self, values: Mapping[str, float]) -> None:
-        """Learns what a validation found, by `<task>/loss` and `<task>/<metric>`."""
+        """Called after each validation.
+
+        Args:
+            values: by `<task>/loss` and `<task>/<metric>`; NaN where the labels allow none.
+        """
 
 
 class Weighting(Slot):
-    """How much each loss counts: a scalar function F of the losses. A task's weight is ∂F/∂L_i, held constant.
+    """Decides how much each loss counts, by a scalar function F of the losses. Subclass it and define `forward`.
 
-    Parameters are trained by the run's optimizer, without weight decay.
+    The weight of a task is ∂F/∂L_i, held constant. Parameters of the module are trained by the run's optimizer, without
+    weight decay.
 
-    linear: whether F is linear in the losses, so that the weights are known before them (else accumulation takes one
-    forward more). needs_gradient_norms, needs_losses_after: what else the loop finds out for it, at a cost.
+    Args:
+        context: what the method may know of its run.
+
+    Attributes:
+        linear: whether F is linear in the losses, so that the weights are known before them. If not, `accumulate` takes
+            another forward.
+        needs_gradient_norms: whether `observe_gradients` is called. It takes a backward from each head to the last
+            shared layer.
+        needs_losses_after: whether `observe_losses_after` is called. It takes another forward.
+
+    Example:
+        >>> class Root(Weighting):
+        ...     linear = False
+        ...
+        ...     def forward(self, losses: Tensor, active: Active) -> Tensor:
+        ...         return losses.sqrt().sum()
     """
 
     linear: ClassVar[bool] = True
@@ -86,33 +160,66 @@ class Weighting(Slot):
     needs_losses_after: ClassVar[bool] = False
 
     def begin_step(self) -> None:
-        """Before each step: the place for random draws. `forward` may be called several times in a step."""
+        """Called before each step. Draw random numbers here: `forward` may be called several times in a step."""
 
     def forward(self, losses: Tensor, active: Active) -> Tensor:
-        """losses: [A]. Returns F, a scalar."""
+        """Computes F.
+
+        Args:
+            losses: [A], the losses of the active tasks, on the device.
+            active: index of these tasks.
+
+        Returns:
+            F, a scalar, differentiable in the losses.
+        """
         raise NotImplementedError
 
     def observe_gradients(self, losses: Tensor, norms: Tensor, active: Active) -> None:
-        """With `needs_gradient_norms`, after each step: losses [A] and the norms [A] of their own, unweighted gradients
-        with respect to the last shared layer."""
+        """Called after each step if `needs_gradient_norms`.
+
+        Args:
+            losses: [A], the unweighted losses.
+            norms: [A], the norms of their gradients with respect to the weight of the last shared layer.
+            active: index of these tasks.
+        """
 
     def observe_losses_after(self, before: Tensor, after: Tensor, active: Active) -> None:
-        """With `needs_losses_after`, after each step: the losses [A] of the step's samples before it, and after it with
-        the same dropout. They take one more forward."""
+        """Called after each step if `needs_losses_after`.
+
+        Args:
+            before: [A], the losses of the step's samples before the step.
+            after: [A], their losses after it, with the same dropout.
+            active: index of these tasks.
+        """
 
     def observe_epoch(self, mean_losses: Tensor) -> None:
-        """After each epoch: the mean training losses [T], float64; NaN for a task that did not train."""
+        """Called after each epoch.
+
+        Args:
+            mean_losses: [T], float64, on the CPU: the mean training losses; NaN for a task that did not train.
+        """
 
 
 class Gradient(Slot):
-    """Which direction the shared parameters take, from the gradients of the weighted losses (the rows of the Jacobian).
+    """Decides which direction the shared parameters take, from the gradients g_i of the weighted losses.
 
-    needs: "nothing" is one plain backward of the weighted sum; "gramian" calls `weights`, "jacobian" `direction`.
-    usual_weighting: the weighting that the published method has, taken where none is given.
+    Subclass it and define `weights`, or set `needs = "jacobian"` and define `direction`.
 
-    at: which gradients the Gramian is of: with respect to all shared parameters (exact), to the representation that
-    enters the heads, or to the last shared layer's weight (approximations that save all backwards through the trunk
-    but one). every: the weights are anew at every so many steps. Both are options of every method that needs a Gramian.
+    Args:
+        context: what the method may know of its run.
+
+    Attributes:
+        needs: "gramian" calls `weights`, "jacobian" calls `direction`; "nothing" is one plain backward of the sum.
+        usual_weighting: the weighting of the published method, which is taken if none is given.
+        at: option of every method that needs a Gramian: which gradients it is of. "shared" are those of all shared
+            parameters, which is exact. "representation" (what enters the heads) and "last_layer" (the weight of the
+            last shared layer) are approximations; they need one backward through the trunk instead of A.
+        every: option of every method that needs a Gramian: new weights at each so many steps.
+
+    Example:
+        >>> class Mean(Gradient):
+        ...     def weights(self, gramian: Tensor, active: Active) -> Tensor:
+        ...         return torch.full((len(gramian),), 1 / len(gramian), dtype=torch.float64)
     """
 
     needs: ClassVar[Literal["nothing", "gramian", "jacobian"]] = "gramian"
@@ -121,9 +228,25 @@ class Gradient(Slot):
     every: int = 1
 
     def weights(self, gramian: Tensor, active: Active) -> Tensor:
-        """gramian: [A, A], float64, on the CPU. Returns a [A]: the direction is Σ a_i g_i."""
+        """Chooses the direction Σ a_i g_i.
+
+        Args:
+            gramian: [A, A], float64, on the CPU: the inner products of the g_i.
+            active: index of the active tasks.
+
+        Returns:
+            The a_i, [A], float64.
+        """
         raise NotImplementedError
 
     def direction(self, jacobian: Tensor, active: Active) -> Tensor:
-        """jacobian: [A, n], which it may change. Returns the direction, [n]."""
+        """Chooses the direction itself.
+
+        Args:
+            jacobian: [A, n], on the device: the g_i are its rows. It may be changed.
+            active: index of the active tasks.
+
+        Returns:
+            The direction, [n].
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""From a configuration's method to its three objects."""
+"""Makes the three objects of a method from its configuration."""
 
 import importlib.util
 import sys
@@ -16,9 +16,18 @@ from mtlcluster.methods.source import OF_GRAMIANS, Method
 def build_method(
     config: dict[str, dict[str, Any]], context: Context, device: torch.device
 ) -> tuple[Schedule, Weighting, Gradient]:
-    """The schedule, the weighting and the gradient method of a full method configuration, their state on `device`.
+    """Makes the three slots of a method.
 
-    Raises ValueError for an option that does not fit the tasks.
+    Args:
+        config: the full form, as catalog.check_method gives it.
+        context: what the method may know of its run.
+        device: where the state of weighting and gradient method goes. Schedules stay on the CPU.
+
+    Returns:
+        The schedule, the weighting and the gradient method.
+
+    Raises:
+        ValueError: an option does not fit the tasks.
     """
     built = []
     for slot in SLOTS:
@@ -37,7 +46,7 @@ def build_method(
 
 
 def _module(entry: Method) -> ModuleType:
-    """A method's module; of one's own, that file, which need not lie where Python looks."""
+    """The module of a method. One's own file need not lie where Python looks for modules."""
     if OWN not in entry.name:
         return import_module(f"mtlcluster.methods.{entry.slot}s.{entry.name}")
     name = f"own_method_{entry.file.stem}"

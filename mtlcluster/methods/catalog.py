@@ -1,7 +1,7 @@
-"""What methods there are, and what a configuration may say of them; none is imported for it (see source.py).
+"""The methods that there are, and the check of what a configuration says of them. None is imported (see source.py).
 
-A method of one's own is named by its file and its class, `my_method.py:Halves`, from the folder of the file that names
-it. In a checked configuration the path is in full; identities and labels are without it.
+A method of one's own is named by its file and its class, `my_method.py:Halves`. The path is from the folder of the file
+that names it. A checked configuration has the full path; identities and labels have none.
 """
 
 import functools
@@ -34,7 +34,7 @@ def catalog() -> list[Method]:
 
 
 def find(name: str) -> Method:
-    """The method `name`, whichever its slot. Raises ValueError with the nearest name, or what is wrong in its file."""
+    """The method `name` of any slot. Raises ValueError with the nearest name, or with what is wrong in its file."""
     if OWN in name:
         return _own_method(name)
     slot = next((slot for slot in SLOTS if name in names(slot)), None)
@@ -44,7 +44,7 @@ def find(name: str) -> Method:
 
 
 def method(slot: str, name: str) -> Method:
-    """The method `name` of `slot`. Raises ValueError with the nearest name, or the slot that it does belong to."""
+    """The method `name` of `slot`. Raises ValueError with the nearest name, or with the slot that it belongs to."""
     if name in names(slot):
         return _built_in(slot, name)
     if OWN not in name and not any(name in names(other) for other in SLOTS):
@@ -87,7 +87,7 @@ def own_files(full: dict[str, dict[str, Any]]) -> list[Path]:
 
 
 def placed_method(value: Any, folder: Path) -> Any:
-    """What a configuration says of its method, or a part of that: files of one's own are from `folder`."""
+    """A configuration's method, or a part of it, with full paths: files of one's own are from `folder`."""
     if isinstance(value, dict):
         return {key: placed_method(inner, folder) for key, inner in value.items()}
     if isinstance(value, str) and OWN in value:
@@ -96,7 +96,7 @@ def placed_method(value: Any, folder: Path) -> Any:
 
 
 def moved_method(full: dict[str, dict[str, Any]], folder: str, only: Path | None = None) -> dict[str, dict[str, Any]]:
-    """`full` with the files of one's own, or that file only, in `folder`, wherever they lie."""
+    """`full` with the files of one's own (or only that file) moved to `folder`."""
     return {
         slot: {**chosen, "name": _moved(chosen["name"], folder)} if only in (None, own_file(chosen["name"])) else chosen
         for slot, chosen in full.items()
@@ -113,10 +113,16 @@ def by_slot(name: str) -> dict[str, Any]:
 
 
 def check_method(value: Any) -> dict[str, dict[str, Any]]:
-    """The full form of what a configuration says of its method: for each slot a name and every option.
+    """Checks what a configuration says of its method.
 
-    value: a name (`pcgrad`), or a mapping of slots to a name or to `{name: …, option: …}`.
-    Raises ValueError with a sentence for the user.
+    Args:
+        value: a name (`pcgrad`), or a mapping of slots to a name or to `{name: …, option: …}`.
+
+    Returns:
+        The full form: for each slot its name and every option.
+
+    Raises:
+        ValueError: something is wrong; the message is a sentence for the user.
     """
     if isinstance(value, str):
         value = by_slot(value)
@@ -134,7 +140,7 @@ def check_method(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def _defaults(gradient: str) -> dict[str, str]:
-    """What stands in a slot that is left out: the weighting is the gradient method's usual one."""
+    """The method of each slot that is left out. The weighting is the usual one of the gradient method."""
     return {**DEFAULTS, "weighting": method("gradient", gradient).constants["usual_weighting"]}
 
 
@@ -155,8 +161,9 @@ def _check_slot(slot: str, value: Any) -> dict[str, Any]:
 
 
 def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
-    """The tasks that a method's options name: `task`, of built-in methods lists (also inside of lists and mappings),
-    and the keys of options of the type PerTask.
+    """The tasks that a method's options name.
+
+    They are the option `task`, the keys of options of the type PerTask and, for built-in methods, all that is in lists.
     """
     found: list[str] = []
     for slot, chosen in full.items():
@@ -172,7 +179,7 @@ def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _in_lists(value: Any) -> list[Any]:
-    """What stands in lists, on whatever level."""
+    """What is in lists, on every level."""
     if isinstance(value, dict):
         return [inner for listed in value.values() for inner in _in_lists(listed)]
     if isinstance(value, list):
@@ -181,7 +188,7 @@ def _in_lists(value: Any) -> list[Any]:
 
 
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`full` without what stands at its default, and without the folders of one's own files."""
+    """`full` without options and slots at their defaults, and without the folders of one's own files."""
     usual = _defaults(full["gradient"]["name"])
     sparse = {}
     for slot, chosen in full.items():

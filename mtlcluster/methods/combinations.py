@@ -1,18 +1,18 @@
-"""Which methods have no meaning together, or with an option, and why."""
+"""Refuses methods that have no meaning together or with an option, with the reason."""
 
 from typing import Any
 
 from mtlcluster.methods.source import OF_GRAMIANS, Method
 
 ONE_A_STEP = ("single", "round_robin", "sequential")
-# Weightings that set the tasks of a step against each other: of one task alone every weight is 1, or the log loss's.
+# Weightings that compare the tasks of a step, by the weighting that each one is when a step has one task.
 WITHIN_A_STEP = {
     "rlw": "equal", "gls": "equal", "gradnorm": "equal", "famo": "equal", "stch": "scale_invariant",
 }  # fmt: skip
 
 
 def refuse_meaningless(full: dict[str, dict[str, Any]], methods: dict[str, Method]) -> None:
-    """full: a checked method. Raises ValueError with the reason."""
+    """Raises ValueError, with the reason, if the slots of a checked method have no meaning together."""
     schedule, weighting, gradient = full["schedule"]["name"], full["weighting"]["name"], methods["gradient"]
     if _one_a_step(full["schedule"]):
         alone = f"schedule '{schedule}' trains one task a step"
@@ -34,13 +34,13 @@ def _one_a_step(schedule: dict[str, Any]) -> bool:
 
 
 def refuse_compiled(full: dict[str, dict[str, Any]]) -> None:
-    """Raises ValueError where a method has to look inside the model."""
+    """Raises ValueError if a method has to look inside a compiled model."""
     if full["gradient"].get("at") == "representation":
         raise ValueError("compile hides the representation, which gradient.at asks for; use at: shared or last_layer")
 
 
 def why_not(method: Method, option: str) -> str | None:
-    """Why a gradient method does not take `at` or `every`, if that is what `option` is."""
+    """Why a gradient method has no option `at` or `every`; None for other options."""
     if option not in OF_GRAMIANS or method.slot != "gradient":
         return None
     if method.constants["needs"] == "jacobian":

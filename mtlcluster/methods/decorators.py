@@ -1,12 +1,12 @@
-"""`@schedule`, `@weighting` and `@gradient`: what makes a class of one's own a method of that slot.
+"""`@schedule`, `@weighting` and `@gradient`: an older form of the base classes, which files of users still have.
 
     @gradient
     class Halves:
         def __init__(self, context, *, share: float = 0.5): ...
         def weights(self, gramian, active): ...
 
-The class gets the slot's base (see base.py), which is set up before its own `__init__` runs: buffers, parameters and
-`self.context` are there at once.
+The decorated class gets the base of its slot (see base.py). The base is set up before the class's own `__init__` runs:
+it can make buffers and parameters and use `self.context` at once.
 """
 
 from typing import Any, TypeVar
@@ -17,18 +17,38 @@ Class = TypeVar("Class", bound=type)
 
 
 def schedule(cls: Class) -> Class:
-    """A class with `active(step)`; see base.Schedule."""
+    """Makes a class a schedule. In new code, subclass `Schedule`.
+
+    Args:
+        cls: a class that defines `active(step)`.
+
+    Returns:
+        The class with the base `Schedule`.
+    """
     return _filling(cls, Schedule)
 
 
 def weighting(cls: Class) -> Class:
-    """A class with `forward(losses, active)`; see base.Weighting."""
+    """Makes a class a weighting. In new code, subclass `Weighting`.
+
+    Args:
+        cls: a class that defines `forward(losses, active)`.
+
+    Returns:
+        The class with the base `Weighting`.
+    """
     return _filling(cls, Weighting)
 
 
 def gradient(cls: Class) -> Class:
-    """A class with `weights(gramian, active)`, or with `needs = "jacobian"` and `direction(jacobian, active)`; see
-    base.Gradient.
+    """Makes a class a gradient method. In new code, subclass `Gradient`.
+
+    Args:
+        cls: a class that defines `weights(gramian, active)`, or has `needs = "jacobian"` and defines
+            `direction(jacobian, active)`.
+
+    Returns:
+        The class with the base `Gradient`.
     """
     return _filling(cls, Gradient)
 

@@ -1,4 +1,4 @@
-"""What a weighting learns of each task."""
+"""Parameters that a weighting learns, one for each task."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,10 @@ from mtlcluster.methods.base import Active
 
 
 class OfEachTask(nn.ParameterList):
-    """A number per task, from 0. One parameter each: without a gradient an optimizer leaves that of an inactive task
-    alone, momentum included.
+    """A number for each task, 0 at first.
+
+    Each is a parameter of its own: an optimizer leaves parameters without a gradient alone, momentum included. So the
+    number of a task that is not active stays.
     """
 
     def __init__(self, tasks: int) -> None:
@@ -19,13 +21,13 @@ class OfEachTask(nn.ParameterList):
         self.positions = WeakIdKeyDictionary()
 
     def at(self, active: Active) -> Tensor:
-        """Those of the active tasks, [A]."""
+        """The numbers [A] of the active tasks."""
         return torch.stack([self[i] for i in self._chosen(active)])
 
     def _chosen(self, active: Active) -> Sequence[int]:
         if isinstance(active, slice):
             return range(len(self))[active]
-        if active not in self.positions:  # waits for the device: only once for each index tensor
+        if active not in self.positions:  # it waits for the device: only once for each index tensor
             self.positions[active] = active.tolist()
         chosen: list[int] = self.positions[active]
         return chosen

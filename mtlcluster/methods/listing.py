@@ -1,4 +1,4 @@
-"""The methods in words: the built-in ones in short, or one, also of one's own, with all that there is to know of it."""
+"""Describes the methods: all built-in ones in short, or one (also one's own) in full."""
 
 import json
 import textwrap
@@ -28,7 +28,7 @@ TYPES = {
     "dict[str, typing.Any] | None": "mapping",
     "typing.Any": "anything",
 }
-# What a method asks the training loop for, and what that costs in a step of T tasks.
+# What a method needs from the training loop, and what that costs in a step of T tasks.
 GRADIENT_NEEDS = {
     "nothing": ("the gradient of the weighted sum alone", "one plain backward, nothing more"),
     "gramian": (
@@ -48,7 +48,7 @@ WEIGHTING_NEEDS = {
     ),
     "needs_losses_after": ("the losses of the same samples after the step", "one forward more"),
 }
-SEES = {  # functions that a class defines where it wants to know
+SEES = {  # by the function that a class defines to see it
     "observe_losses": "the losses of every step",
     "observe_validation": "what validations find",
     "observe_epoch": "the mean training losses of every epoch",
@@ -56,7 +56,7 @@ SEES = {  # functions that a class defines where it wants to know
 
 
 def all_methods(width: int) -> Iterator[str]:
-    """Slot by slot: name, summary, paper, and the options with their defaults."""
+    """Yields lines about all built-in methods, slot by slot: name, summary, paper, options with their defaults."""
     methods = catalog()
     indent = max(len(method.name) for method in methods) + 4
     for slot, what in WHAT.items():
@@ -78,7 +78,7 @@ def all_methods(width: int) -> Iterator[str]:
 
 
 def one_method(name: str, width: int) -> Iterator[str]:
-    """All about the method `name`, or `my_method.py:Name`. Raises UserError with the nearest name."""
+    """Yields lines with all about a method, `name` or `my_method.py:Name`. Raises UserError with the nearest name."""
     known = [method.name for method in catalog()]
     if name.endswith(".py"):
         raise UserError(f"{name} is a file; name its class, too: {name}:CLASS")
@@ -102,6 +102,9 @@ def one_method(name: str, width: int) -> Iterator[str]:
     for option, field in fields.items():
         default = "required" if field.is_required() else f"default {_plain(field.default)}"
         yield f"  {option}: {_type(field)}, {default}"
+        if option in found.option_texts:
+            text = found.option_texts[option]
+            yield textwrap.fill(text, width, initial_indent="      ", subsequent_indent="      ")
     yield "\nIn a configuration:"
     if not any(field.is_required() for field in fields.values()):
         yield f"  method: {name}"
@@ -113,7 +116,7 @@ def one_method(name: str, width: int) -> Iterator[str]:
 
 
 def _needs_and_costs(method: Method) -> tuple[str, str]:
-    """In words, from what the method's class says."""
+    """What a method needs and costs, from what its class says."""
     constants = method.constants
     needs = [words for function, words in SEES.items() if function in method.functions]
     costs = []
@@ -140,7 +143,7 @@ def _needs_and_costs(method: Method) -> tuple[str, str]:
 
 
 def _common(method: Method) -> list[str]:
-    """The options that it has as every Gramian method has them."""
+    """The options that every gradient method with a Gramian has, if the method is one."""
     return list(OF_GRAMIANS) if method.slot == "gradient" and method.constants["needs"] == "gramian" else []
 
 
@@ -150,7 +153,7 @@ def _brief(method: Method, option: str) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    """`float > 0`, `one of a, b`, `text`."""
+    """The type in words, such as `number > 0`, `one of a, b` or `text`."""
     hint: Any = field.annotation
     choices = getattr(hint, "__args__", ())
     if choices and all(isinstance(choice, str) for choice in choices):
@@ -172,5 +175,5 @@ def _example(option: str, field: FieldInfo) -> str:
 
 
 def _plain(value: Any) -> str:
-    """As YAML writes it."""
+    """A value as YAML writes it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""The types that a method's options may have, beside Python's own. Imports nothing heavy."""
+"""Types of a method's options, beside Python's own. It imports nothing heavy."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,6 @@ NotNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 PerTask = dict[str, Annotated[float, Ge(0)]]
-At = Literal["shared", "representation", "last_layer"]  # of the gradients that a Gramian is of
-Options = dict[str, Any] | None  # of something that is not ours
+At = Literal["shared", "representation", "last_layer"]  # which gradients a Gramian is of
+Options = dict[str, Any] | None  # of a class of another library
 Stages = dict[Annotated[int, Ge(0)], list[str]] | None  # tasks by the epoch from which on they train

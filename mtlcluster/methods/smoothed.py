@@ -1,4 +1,4 @@
-"""The tasks' gradients, smoothed over the steps: what several methods keep."""
+"""The tasks' gradients, smoothed over the steps; several methods keep them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from mtlcluster.methods.base import Active
 
 
 class Smoothed(nn.Module):
-    """y_i ← y_i − rate_i (y_i − g_i) from zero, at the steps at which task i is active: the memory of T gradients."""
+    """y_i ← y_i − rate_i (y_i − g_i), from zero, at the steps at which task i is active. It keeps T gradients."""
 
     rows: Tensor
 
@@ -18,8 +18,15 @@ class Smoothed(nn.Module):
         self.register_buffer("rows", torch.empty(tasks, 0))  # [T, n], from the first step on
 
     def forward(self, jacobian: Tensor, active: Active, rate: Tensor) -> Tensor:
-        """jacobian: [A, n]. rate: [A, 1] or one for all. Returns y [A, n], which may be the state itself: not to be
-        changed.
+        """Smooths the gradients of a step.
+
+        Args:
+            jacobian: [A, n], the gradients g_i.
+            active: index of the active tasks.
+            rate: [A, 1], or a scalar for all.
+
+        Returns:
+            y, [A, n]. It may be the state itself, so do not change it.
         """
         if not self.rows.numel():
             self.rows = jacobian.new_zeros(len(self.rows), jacobian.shape[1])

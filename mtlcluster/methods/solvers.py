@@ -1,7 +1,7 @@
-"""The small problems that gradient methods have in common, solved on the Gramian in float64.
+"""Solvers of the small problems that gradient methods have in common, on the Gramian, in float64.
 
-They are posed over the *unit* gradients, whose Gramian holds the tasks' cosines: so they do not depend on the scale of
-any task's gradient. A is the number of tasks; points and gradients are columns.
+The problems are posed over the *unit* gradients, whose Gramian holds the tasks' cosines. So they do not depend on the
+scale of any task's gradient. A is the number of tasks; points and gradients are columns.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ RANK = 1e-6  # eigenvalues below this share of the greatest are noise: gradients
 
 
 def over_nonzero(gramian: Tensor, rule: Rule) -> Tensor:
-    """The weights [A] that `rule(cosines, norms)` gives the tasks whose gradient is not zero; 0 for the others."""
+    """Applies `rule(cosines, norms)` to the tasks whose gradient is not zero. Returns weights [A], 0 for the others."""
     inner = gramian.numpy()
     kept = inner.diagonal() > 0
     weights = np.zeros(len(inner))
@@ -28,14 +28,14 @@ def over_nonzero(gramian: Tensor, rule: Rule) -> Tensor:
 
 
 def square_root(gramian: np.ndarray) -> np.ndarray:
-    """R [A, A] with RᵀR = gramian: its columns are gradients with these inner products, in A dimensions."""
+    """R [A, A] with RᵀR = gramian. Its columns are gradients with these inner products, in A dimensions."""
     values, vectors = np.linalg.eigh(gramian)
     rounding = 4 * len(values) * np.finfo(float).eps * values[-1]
     return (vectors * np.sqrt(np.where(values > rounding, values, 0))).T
 
 
 def gradients_like(gramian: Tensor) -> np.ndarray:
-    """Gradients with this Gramian, in A dimensions: [A, A], a column for each. Accurate for those of any length."""
+    """Gradients with this Gramian, in A dimensions: [A, A], one in a column. It is accurate for every length."""
     norms = gramian.diagonal().clamp_min(0).sqrt().numpy()
     lengths = np.where(norms > 0, norms, 1)
     columns: np.ndarray = square_root(gramian.numpy() / lengths[:, None] / lengths) * norms
@@ -43,15 +43,18 @@ def gradients_like(gramian: Tensor) -> np.ndarray:
 
 
 def nonnegative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """argmin over x ≥ 0 of ‖matrix x − target‖, by Lawson and Hanson's active set."""
+    """argmin over x ≥ 0 of ‖matrix x − target‖, by the active set method of Lawson and Hanson."""
     solution: np.ndarray = nnls(matrix, target, maxiter=100 * matrix.shape[1])[0]
     return solution
 
 
 def nearest_to_zero(points: np.ndarray) -> np.ndarray:
-    """argmin over the simplex of ‖points w‖: the weights [A] of the convex hull's point nearest to zero.
+    """The weights [A] of the point of the convex hull that is nearest to zero: argmin over the simplex of ‖points w‖.
 
-    points: [k, A]. The minimum of ‖points w‖² + μ²(Σw − 1)² over w ≥ 0 is that point, up to its length, for every μ.
+    The minimum of ‖points w‖² + μ²(Σw − 1)² over w ≥ 0 is that point, up to its length, for every μ.
+
+    Args:
+        points: [k, A], one in a column.
     """
     norms = np.linalg.norm(points, axis=0)
     if not norms.all():
@@ -67,8 +70,8 @@ def nearest_to_zero(points: np.ndarray) -> np.ndarray:
 def equal_cosines(cosines: np.ndarray) -> np.ndarray:
     """x [A] for which Σ x_i u_i has the inner product 1 with every unit gradient u_i: C⁺𝟙, truncated.
 
-    Zero where no direction has the same cosine, other than 0, with all; in the sense of least squares where none has
-    exactly the same.
+    It is zero if no direction has the same cosine, other than 0, with all. If no direction has exactly the same, it is
+    the solution of least squares.
     """
     values, vectors = np.linalg.eigh(cosines)
     kept = values > RANK * values[-1]
@@ -80,10 +83,11 @@ def equal_cosines(cosines: np.ndarray) -> np.ndarray:
 
 
 def fair_weights(cosines: np.ndarray, scale: np.ndarray, power: float) -> np.ndarray:
-    """x > 0 [A] with (Cx)_i = scale_i x_i^(−power): where ½xᵀCx − Σ scale_i φ(x_i), φ' = x^(−power), is least.
+    """x > 0 [A] with (Cx)_i = scale_i x_i^(−power).
 
-    Strictly convex, solved by a damped Newton. Where C's eigenvalues fall below RANK they are lifted to it: near a
-    Pareto-stationary point, where there is no solution, x stays finite and Cx gets small.
+    There ½xᵀCx − Σ scale_i φ(x_i), φ' = x^(−power), is least. The problem is strictly convex; a damped Newton method
+    solves it. Eigenvalues of C below RANK are lifted to it. So near a Pareto-stationary point, where there is no
+    solution, x stays finite and Cx gets small.
     """
     values, vectors = np.linalg.eigh(cosines)
     lifted = (vectors * np.maximum(values, RANK)) @ vectors.T

@@ -1,25 +1,25 @@
-"""One method, read from its source without importing it, so that checking a grid needs no torch.
+"""Reads one method from its source without importing it, so that a grid is checked without torch.
 
-A method is a class; its slot is its base (Schedule, Weighting or Gradient) or its decorator (@schedule, @weighting or
-@gradient). Its options are the keyword-only parameters of its `__init__`, with their annotations and defaults; what it
-does is its docstring; what it needs, costs and cites are its class constants.
+A method is a class. Its base (Schedule, Weighting or Gradient) or its decorator (@schedule, @weighting or @gradient)
+says its slot. The keyword-only parameters of its `__init__` are its options, with their annotations and defaults. Its
+docstring says what it does; its class constants say what it needs, costs and cites.
 """
 
 import ast
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pydantic
 
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods import options as option_types
 from mtlcluster.pydantic_errors import Checked
-from mtlcluster.python_file import parse
+from mtlcluster.python_file import PythonFile
 
 BASES = {"Schedule": "schedule", "Weighting": "weighting", "Gradient": "gradient"}
-DECORATORS = [f"@{slot}" for slot in BASES.values()]
 CONSTANTS: dict[str, Any] = {
     "paper": "",
     "needs": "gramian",
@@ -28,8 +28,10 @@ CONSTANTS: dict[str, Any] = {
     "needs_gradient_norms": False,
     "needs_losses_after": False,
 }
-# What each kind of method has to define; of the gradients by what they need.
+# The function that each kind of method has to define; gradient methods by what they need.
 DEFINED = {"schedule": "active", "weighting": "forward", "nothing": "", "gramian": "weights", "jacobian": "direction"}
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):\n")
+ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 NEEDS = ("nothing", "gramian", "jacobian")
 OF_GRAMIANS = {"at": (option_types.At, "shared"), "every": (option_types.Count, 1)}
 ANNOTATIONS = {
@@ -42,17 +44,31 @@ ANNOTATIONS = {
 
 @dataclass(frozen=True)
 class Method:
-    """name: as a configuration has it, of one's own method the path and the class. label: as figures have it."""
+    """What the source of a method says.
+
+    Attributes:
+        name: as a configuration has it; of one's own method the path and the class.
+        label: as figures have it.
+        slot: "schedule", "weighting" or "gradient".
+        file: the source.
+        class_name: the class in it.
+        text: the docstring of the class without its section `Args`.
+        option_texts: what that section says of each option.
+        constants: the class constants, those of CONSTANTS.
+        functions: the functions that the class defines.
+        options: checks the options and holds their defaults.
+    """
 
     name: str
     label: str
     slot: str
     file: Path
     class_name: str
-    text: str  # its docstring
-    constants: dict[str, Any]  # those of CONSTANTS
-    functions: Collection[str]  # that its class defines
-    options: type[pydantic.BaseModel]  # checks them, and holds their defaults
+    text: str
+    option_texts: dict[str, str]
+    constants: dict[str, Any]
+    functions: Collection[str]
+    options: type[pydantic.BaseModel]
 
     @property
     def summary(self) -> str:
@@ -63,103 +79,141 @@ class Method:
         return str(self.constants["paper"])
 
     def defaults(self) -> dict[str, Any]:
-        """The options that have a default, with it; required ones have the value None."""
+        """The default of each option; None for a required one."""
         return {name: None if f.is_required() else f.default for name, f in self.options.model_fields.items()}
 
 
 def read_built_in(file: Path, slot: str) -> Method:
-    """The method whose file lies in the library: the class of the file that is of this slot."""
-    node = next(n for n in parse(file).body if isinstance(n, ast.ClassDef) and _slot(n) == slot)
-    return _read(node, file, slot, file.stem, file.stem)
+    """Reads a method of the library: the class of this slot in its file."""
+    source = PythonFile(file)
+    node = next(n for n in source.classes.values() if _slot(n) == slot)
+    return _read(node, source, slot, file.stem, file.stem)
 
 
 def read_own(name: str) -> Method:
-    """A user's method: `/path/my_method.py:Halves`. Raises UserError, naming file and line, for what can't be one."""
+    """Reads a user's method.
+
+    Args:
+        name: the file and the class, such as `/path/my_method.py:Halves`.
+
+    Raises:
+        UserError: it cannot be a method; the message names file and line.
+    """
     place, _, class_name = name.rpartition(":")
     file = Path(place)
     if not file.is_file():
         raise UserError(f"method '{file.name}:{class_name}': there is no file {file}")
-    classes = {node.name: node for node in parse(file).body if isinstance(node, ast.ClassDef)}
-    if class_name not in classes:
-        raise UserError(f"{file}: defines no class '{class_name}'{nearest(class_name, classes)}")
-    node = classes[class_name]
+    source = PythonFile(file)
+    node = source.class_(class_name)
     slot = _slot(node)
     if slot is None:
-        _refuse(file, node, f"put one of {', '.join(DECORATORS)} before class {class_name}: which slot it fills")
-    if unread := [ast.unparse(base) for base in node.bases if ast.unparse(base) not in BASES]:
-        _refuse(file, node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
-    found = _read(node, file, slot, name, class_name)
+        source.refuse(node, f"class {class_name} should have one of the bases {', '.join(BASES)}: which slot it fills")
+    if unread := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
+        source.refuse(node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
+    found = _read(node, source, slot, name, class_name)
     needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
     if needed and needed not in found.functions:
-        _refuse(file, node, f"class {class_name} defines no function '{needed}'{nearest(needed, found.functions)}")
+        source.refuse(node, f"class {class_name} defines no function '{needed}'{nearest(needed, found.functions)}")
     return found
 
 
 def _slot(node: ast.ClassDef) -> str | None:
-    """Of the first base or decorator that names one."""
-    bases = [BASES[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BASES]
-    decorators = [ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list]
+    """The slot that the first base or decorator names."""
+    bases = [BASES.get(_last_name(base)) for base in node.bases]
+    decorators = [_last_name(decorator) for decorator in node.decorator_list]
     return next((slot for slot in [*bases, *decorators] if slot in BASES.values()), None)
 
 
-def _read(node: ast.ClassDef, file: Path, slot: str, name: str, label: str) -> Method:
-    constants = {**CONSTANTS, **_constants(node, file)}
+def _last_name(node: ast.expr) -> str:
+    """`Gradient` of `Gradient` and of `mtlcluster.Gradient`."""
+    return ast.unparse(node).rpartition(".")[2]
+
+
+def _read(node: ast.ClassDef, source: PythonFile, slot: str, name: str, label: str) -> Method:
+    constants = {**CONSTANTS, **_constants(node, source)}
     functions = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
     if constants["needs"] not in NEEDS:
-        _refuse(file, node, f"needs is {constants['needs']!r}{nearest(str(constants['needs']), NEEDS)}")
+        source.refuse(node, f"needs is {constants['needs']!r}{nearest(str(constants['needs']), NEEDS)}")
     common: dict[str, Any] = OF_GRAMIANS if slot == "gradient" and constants["needs"] == "gramian" else {}
-    fields = _options(node, file)
+    fields = _options(node, source)
     if taken := sorted(fields.keys() & {"name", *common}):
-        _refuse(file, node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
+        source.refuse(node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
     options = pydantic.create_model(node.name, __base__=Checked, **fields, **common)
-    return Method(name, label, slot, file, node.name, ast.get_docstring(node) or "", constants, functions, options)
+    text, option_texts = _docstring(node)
+    return Method(name, label, slot, source.path, node.name, text, option_texts, constants, functions, options)
 
 
-def _constants(node: ast.ClassDef, file: Path) -> dict[str, Any]:
-    """The class constants that say something of a method: `paper = "…"`, also with an annotation."""
+def _docstring(node: ast.ClassDef) -> tuple[str, dict[str, str]]:
+    """The docstring without its sections, and what the section `Args` says of each option."""
+    prose, options = [], {}
+    for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
+        if SECTION.match(paragraph) is None:
+            prose.append(paragraph)
+        elif paragraph.startswith("Args:"):
+            options = {name: " ".join(text.split()) for name, text in ARGUMENT.findall(paragraph)}
+    return "\n\n".join(prose), options
+
+
+def _constants(node: ast.ClassDef, source: PythonFile) -> dict[str, Any]:
+    """The class constants of a method, such as `paper = "…"`, with or without an annotation."""
     found = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
             if isinstance(target, ast.Name) and target.id in CONSTANTS:
                 if not isinstance(statement.value, ast.Constant):
-                    _refuse(file, statement, f"{target.id} should be a plain value: the file is read, not run")
+                    source.refuse(statement, f"{target.id} should be a plain value: the file is read, not run")
                 found[target.id] = statement.value.value
     return found
 
 
-def _options(node: ast.ClassDef, file: Path) -> dict[str, Any]:
-    """Of each option its type and its default, as pydantic.create_model takes them."""
+def _options(node: ast.ClassDef, source: PythonFile) -> dict[str, Any]:
+    """The type and the default of each option, as pydantic.create_model takes them."""
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is None:
         return {}
     positional = [*init.args.posonlyargs, *init.args.args]
     if len(positional) != 2 or init.args.vararg or init.args.kwarg:
-        _refuse(file, init, "__init__ should take self, context and, after a *, the options: (self, context, *, …)")
+        source.refuse(init, "__init__ should take self, context and, after a *, the options: (self, context, *, …)")
     fields = {}
     for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
         if argument.arg.startswith("_"):
-            _refuse(file, argument, f"option '{argument.arg}' should begin with a letter")
+            source.refuse(argument, f"option '{argument.arg}' should begin with a letter")
         try:
             value = ... if default is None else ast.literal_eval(default)
         except ValueError:
-            _refuse(file, argument, f"the default of option '{argument.arg}' should be a plain value, such as 0.5")
-        fields[argument.arg] = (_type(argument, file), value)
+            source.refuse(argument, f"the default of option '{argument.arg}' should be a plain value, such as 0.5")
+        fields[argument.arg] = (_type(argument, source), value)
     return fields
 
 
-def _type(argument: ast.arg, file: Path) -> Any:
+def _type(argument: ast.arg, source: PythonFile) -> Any:
     if argument.annotation is None:
         return Any
-    text = ast.unparse(argument.annotation)
     try:
-        kind = eval(text, {"__builtins__": {}}, ANNOTATIONS)  # noqa: S307
+        kind = _kind(argument.annotation)
         pydantic.TypeAdapter(kind)
-    except Exception:  # whatever it is: no type that a value of a configuration could have
-        known = ", ".join(sorted(ANNOTATIONS))
-        _refuse(file, argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
+    except (LookupError, TypeError, ValueError, SyntaxError, pydantic.PydanticUserError):
+        text, known = ast.unparse(argument.annotation), ", ".join(sorted(ANNOTATIONS))
+        source.refuse(argument, f"option '{argument.arg}': the type {text} is not known here (known: {known})")
     return kind
 
 
-def _refuse(file: Path, node: ast.AST, message: str) -> NoReturn:
-    raise UserError(f"{file}:{getattr(node, 'lineno', 1)}: {message}")
+def _kind(node: ast.expr) -> Any:
+    """The type that an annotation stands for. Raises an error where it is none that a configuration could have."""
+    match node:
+        case ast.Constant(None):
+            return None
+        case ast.Constant(str(text)):
+            return _kind(ast.parse(text, mode="eval").body)
+        case ast.Name(name):
+            return ANNOTATIONS[name]
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _kind(left) | _kind(right)
+        case ast.Subscript(ast.Name("Literal"), values):
+            return Literal[ast.literal_eval(values)]
+        case ast.Subscript(of, ast.Tuple(parts)):
+            return _kind(of)[tuple(map(_kind, parts))]
+        case ast.Subscript(of, part):
+            return _kind(of)[_kind(part)]
+    raise ValueError(ast.unparse(node))

@@ -1,1 +1,1 @@
-"""Other clusters than this machine's, over the user's own OpenSSH and rsync. Nothing runs here between two commands."""
+"""Runs on other clusters, reached with the user's own OpenSSH and rsync. Nothing runs here between two commands."""

@@ -1,5 +1,7 @@
-"""What a command here asks of a cluster, done over there: `python -m mtlcluster.remote.agent ROOT VERB` on a login node
-reads one JSON object and prints one. The runs of ROOT/runs are that machine's own, with all that the verbs do locally.
+"""The agent: carries out on a login node what a command on the user's machine asks of that cluster.
+
+`python -m mtlcluster.remote.agent ROOT VERB` reads one JSON object and prints one. It works on the runs in ROOT/runs
+with the same functions as the verbs on that machine.
 
     look    {"sweep"}: "" for all                       -> {"version", "runs", "job_files": {sweep: …}}
             and {"files"}: names of files of a run      -> the same and {"files": {sweep: {run: sizes and times}}}
@@ -7,13 +9,14 @@ reads one JSON object and prints one. The runs of ROOT/runs are that machine's o
     submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
                                                         -> {"jobs", "submitted", "unreadable", "runs"}
     cancel  {"sweep", "names"}                          -> {"runs"}
-    retry   {"sweep", "cluster", "options", "arriving", "code", "fresh", "names"}       code: of a restart, else "";
-            fresh: for those that have saved nothing yet, or ""
+    retry   {"sweep", "cluster", "options", "arriving", "code", "fresh", "names"}
+            code: of a restart, else ""
+            fresh: code for runs that have saved nothing yet, or ""
                                                         -> {"jobs", "submitted", "unreadable", "runs"}
 
-`runs` are those of the sweep as `status` sees them. What can't be done is {"error": words, "mistake": whether it is
-the user's}. Files that are copied here arrive in a hidden folder, from which they are renamed into the sweep: so runs
-and code appear whole, as everywhere.
+`runs` are the runs of the sweep as `status` sees them. A request that fails gets {"error": text, "mistake": whether it
+is the user's}. Copied files arrive in a hidden folder, and the agent renames them into the sweep. So runs and code
+appear whole.
 """
 
 import atexit
@@ -24,37 +27,47 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtlcluster.errors import SchedulerError, UserError
 from mtlcluster.launch.run_status import observe
-from mtlcluster.sweep.files import locked, replace_text
-from mtlcluster.sweep.folder import Sweep, job_of, sizes_and_times, sweeps
+from mtlcluster.sweep.file_sizes import sizes_and_times
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.folder import Sweep, sweeps
+from mtlcluster.sweep.locks import locked
 from mtlcluster.sweep.names import RUN, SWEEP, fits
+from mtlcluster.sweep.yaml_fields import job_of
+
+if TYPE_CHECKING:  # imported where they are needed: `look`, the most frequent verb, does without
+    from mtlcluster.config.cluster import Cluster
+    from mtlcluster.launch.hand_over import Submitted
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
 
 
 def look(runs_folder: Path, request: Request) -> Reply:
+    """Tells how the runs of a sweep, or of all, are."""
+    from mtlcluster.launch.code.snapshot import library_hash
+
     sweep = Sweep(runs_folder / request["sweep"])
     chosen = sweeps(runs_folder) if not request["sweep"] else [sweep] if sweep.folder.is_dir() else []
     chosen = [sweep for sweep in chosen if fits(SWEEP, sweep.name)]
-    # What each sweep is of: one of the same name may be of another project.
+    # A sweep of the same name may belong to another project: the job file tells them apart.
     jobs = {sweep.name: job_of(sweep) for sweep in chosen}
-    reply = {"version": _version(), "runs": _runs(*chosen), "job_files": jobs}
+    reply = {"version": library_hash(), "runs": _runs(*chosen), "job_files": jobs}
     if names := request.get("files"):
         reply["files"] = {sweep.name: sizes_and_times(sweep, names) for sweep in chosen}
     return reply
 
 
 def prepare(runs_folder: Path, request: Request) -> Reply:
-    """Makes the sweep's folder, and finds out what would be in the way of a submission."""
-    from mtlcluster.launch import run_folders
+    """Makes the sweep's folder, and tells what would prevent a submission: no room, missing data, no Slurm."""
+    from mtlcluster.launch import sweep_file
     from mtlcluster.launch.executors import slurm
 
     sweep = Sweep(runs_folder / request["sweep"])
-    run_folders.refuse_other_job(sweep, request["job"])
+    sweep_file.refuse_other_job(sweep, request["job"])
     sweep.folder.mkdir(parents=True, exist_ok=True)
     probe = sweep.folder / f".probe-{os.getpid()}"
     replace_text(probe, "room?")
@@ -64,18 +77,20 @@ def prepare(runs_folder: Path, request: Request) -> Reply:
 
 
 def submit(runs_folder: Path, request: Request) -> Reply:
-    from mtlcluster.launch.submit import submit_arrived
+    """Submits runs that have just arrived."""
+    from mtlcluster.launch.packing import Packing
+    from mtlcluster.launch.submit import submit_runs
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
-        _arrive(sweep, request, request["names"])
-        found = submit_arrived(
-            sweep, request["names"], _cluster(sweep, request), request["runs_per_job"], request["at_once"]
-        )
+        _move_in(sweep, request, request["names"])
+        packing = Packing(request["runs_per_job"], request["at_once"])
+        found = submit_runs(sweep, request["names"], _cluster(sweep, request), packing)
     return _submitted(sweep, found)
 
 
 def cancel(runs_folder: Path, request: Request) -> Reply:
+    """Stops runs that have not ended."""
     from mtlcluster.launch import cancel
 
     sweep = Sweep(runs_folder / request["sweep"])
@@ -84,21 +99,27 @@ def cancel(runs_folder: Path, request: Request) -> Reply:
 
 
 def retry(runs_folder: Path, request: Request) -> Reply:
-    from mtlcluster.launch.submit import resubmit
+    """Submits runs once more."""
+    from mtlcluster.launch.hand_over import writing
+    from mtlcluster.launch.retry import read_configs, resubmit_runs
 
     sweep = Sweep(runs_folder / request["sweep"])
     with locked(sweep.lock, _tell):
-        _arrive(sweep, request, [])
+        _move_in(sweep, request, [])
         cluster = _cluster(sweep, request)
-    restart, fresh = request["code"] or False, request.get("fresh", "")
-    return _submitted(sweep, resubmit(sweep, request["names"], restart, _tell, cluster, fresh))
+    with writing(sweep, _tell):
+        configs, unreadable = read_configs(sweep, request["names"])
+        code, restart = request["code"] or request.get("fresh", ""), bool(request["code"])
+        found = resubmit_runs(sweep, configs, dict.fromkeys(configs, cluster), code, restart)
+        found.unreadable = unreadable
+    return _submitted(sweep, found)
 
 
-def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
-    """Moves what was copied here into the sweep: code and runs unless they are there, the grid in place of the last.
-    Code that is there is mended where it is damaged. What an earlier attempt has left beside them goes.
+def _move_in(sweep: Sweep, request: Request, names: list[str]) -> None:
+    """Moves what was copied here into the sweep, and removes the rest of the hidden folder.
 
-    The configuration of a run that no job has is replaced: its resources or its code may have been mended since.
+    Code and runs are moved unless they are there; damaged code is repaired. The grid replaces the former one. The
+    configuration of a run without a job is replaced: its resources or its code may have changed since.
     """
     from mtlcluster.launch.code import snapshot
     from mtlcluster.launch.run_folders import without_job
@@ -112,7 +133,7 @@ def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
             snapshot.mend(sweep.code / code.name, snapshot.read(code))
         else:
             code.rename(sweep.code / code.name)
-    waiting = set(without_job(sweep, submissions.read(sweep.submissions)))
+    waiting = without_job(sweep, submissions.read(sweep.submissions))
     for run in map(sweep.run, names):
         config = arrived / run.name / "config.yaml"
         if config.exists() and not run.folder.exists():
@@ -124,8 +145,8 @@ def _arrive(sweep: Sweep, request: Request, names: list[str]) -> None:
     shutil.rmtree(arrived, ignore_errors=True)
 
 
-def _cluster(sweep: Sweep, request: Request) -> Any:
-    """This cluster as its user describes it, kept with the sweep for when the user retries its runs over here."""
+def _cluster(sweep: Sweep, request: Request) -> "Cluster":
+    """This cluster as its user describes it. The description is kept with the sweep, for a `retry` on this machine."""
     from mtlcluster.config import submitted_here
     from mtlcluster.config.cluster import find_cluster
     from mtlcluster.config.cluster_files import FILE_NAME
@@ -136,20 +157,14 @@ def _cluster(sweep: Sweep, request: Request) -> Any:
     return find_cluster(request["cluster"], sweep.folder)
 
 
-def _submitted(sweep: Sweep, found: Any) -> Reply:
+def _submitted(sweep: Sweep, found: "Submitted") -> Reply:
     reply = {"jobs": found.job_ids, "submitted": found.submitted, "unreadable": found.unreadable}
     return reply | {"runs": _runs(sweep)}
 
 
 def _runs(*chosen: Sweep) -> list[dict[str, Any]]:
-    """As they are now. Folders whose names no grid gives are of this machine's own business."""
+    """The runs as they are now. Folders with names that no grid gives are not reported."""
     return [vars(run) for run in observe(chosen) if fits(RUN, run.run)]
-
-
-def _version() -> str:
-    from mtlcluster.launch.code.snapshot import library_hash
-
-    return library_hash()
 
 
 def _tell(line: str) -> None:
@@ -162,7 +177,7 @@ VERBS: dict[str, Callable[[Path, Request], Reply]] = {
 
 
 def main() -> None:
-    atexit.register(gc.freeze)  # as in the command line
+    atexit.register(gc.freeze)  # for a fast exit, as in the command line
     try:
         reply = VERBS[sys.argv[2]](Path(sys.argv[1], "runs"), json.load(sys.stdin))
     except (UserError, SchedulerError) as error:

@@ -1,290 +1,226 @@
-"""All runs, wherever they are: those of the runs folder here, and those on the remote clusters.
+"""All runs of a runs folder: those on this machine and those on remote clusters.
 
-A run lives on exactly one cluster. What a cluster that can't be reached had last said is shown in its place.
+Each run is on exactly one cluster. For a cluster that can't be reached, its last reply is shown.
 """
 
 import dataclasses
-import re
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster_files import cluster_files
-from mtlcluster.errors import ClusterError, UserError, tell_once, together
-from mtlcluster.launch import cancel
+from mtlcluster.errors import ClusterError, tell_once, together
 from mtlcluster.launch.run_status import RunStatus, observe
 from mtlcluster.remote import status_cache
-from mtlcluster.remote.placement import Home, Key, homes
-from mtlcluster.remote.status_cache import Answer
-from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import (
-    OfRuns,
-    Sweep,
-    find_sweep,
-    forget_results,
-    hash_of,
-    job_of,
-    meant_for,
-    natural,
-    sizes_and_times,
-    sweeps,
-)
-from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
+from mtlcluster.remote.agent_reply import file_sizes
+from mtlcluster.remote.placement import Placement, RunKey, place_runs
+from mtlcluster.remote.status_cache import LastReply
+from mtlcluster.sweep.file_sizes import OfRuns, sizes_and_times
+from mtlcluster.sweep.folder import Sweep, find_sweep, sweeps
+from mtlcluster.sweep.names import hash_of, natural
+from mtlcluster.sweep.yaml_fields import cluster_of, grid_file_of, job_of
 
-if TYPE_CHECKING:  # reads cluster files, which who has none need not pay for
-    from mtlcluster.launch.submit import Submitted
-    from mtlcluster.remote.clusters import Fleet, Remote
-
-Notify = Callable[[str], object]
+if TYPE_CHECKING:  # it reads cluster files; a user without any need not wait for that
+    from mtlcluster.remote.clusters import RemoteClusters
 
 
-class Everywhere:
-    """The runs of one sweep, or of all. Connections are kept until the `with` block ends."""
+class AllRuns:
+    """The runs of one sweep, or of all sweeps. Connections stay open until the `with` block ends.
+
+    Attributes:
+        sweeps: The sweeps that have a folder here.
+        clusters: The remote clusters that may have runs; None where there are none.
+        cluster_names: Their names.
+        replies: By sweep and cluster, what the clusters replied last.
+        unreachable: By cluster, why it could not be asked the last time.
+        placements: The runs as they were observed last.
+        sizes_there: By cluster and sweep, sizes and times of `file_names` over there.
+        sizes_here: By sweep, the same here, of sweeps that clusters have, too.
+    """
 
     def __init__(
-        self, runs_folder: Path, sweep: str | None = None, files: Sequence[str] = (), fleet: "Fleet | None" = None
+        self,
+        runs_folder: Path,
+        sweep: str | None = None,
+        file_names: Sequence[str] = (),
+        clusters: "RemoteClusters | None" = None,
     ) -> None:
-        """sweep: its name; it may be on clusters alone. files: of each run, whose sizes and times over there are asked
-        for, too. fleet: one whose connections are open already. Raises UserError for a sweep that is nowhere.
+        """Finds out what there is, without asking a cluster.
+
+        Args:
+            runs_folder: The runs folder here.
+            sweep: The name of the sweep, which may be on clusters alone; None for all.
+            file_names: Files of each run, whose sizes and times are asked for.
+            clusters: The clusters, if their connections are open already.
+
+        Raises:
+            UserError: The sweep is not here, and there is no cluster.
         """
-        self.runs_folder, self.name, self.wanted = runs_folder, sweep, files
-        self.local = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
-        self.known: dict[str, dict[str, Answer]] = {s.name: {} for s in self.local}  # what clusters had last said
-        self.unreachable: dict[str, str] = {}  # why, by cluster, of those that were asked last
-        self.homes: dict[Key, Home] = {}  # as they were observed last
-        self.files: dict[str, dict[str, OfRuns]] = {}  # by cluster and sweep, likewise
-        self.here: dict[str, OfRuns] = {}  # the same files here, by sweep, of those that clusters have, too
-        self.asked: list[str] = []  # the clusters that may have runs
-        self.fleet = self._fleet(fleet)
-        if sweep is not None and not self.local and self.fleet is None:
+        self.runs_folder, self.name, self.file_names = runs_folder, sweep, file_names
+        self.sweeps = [s for s in sweeps(runs_folder) if sweep in (None, s.name)]
+        self.replies: dict[str, dict[str, LastReply]] = {s.name: {} for s in self.sweeps}
+        self.unreachable: dict[str, str] = {}
+        self.placements: dict[RunKey, Placement] = {}
+        self.sizes_there: dict[str, dict[str, OfRuns]] = {}
+        self.sizes_here: dict[str, OfRuns] = {}
+        self.cluster_names: list[str] = []
+        self.clusters = self._find_clusters(clusters)
+        if sweep is not None and not self.sweeps and self.clusters is None:
             find_sweep(runs_folder, sweep)
 
-    def _fleet(self, given: "Fleet | None") -> "Fleet | None":
-        """The clusters that may have runs; None where there are none, which costs nothing to find out."""
-        known = {cluster for s in self.local for cluster in status_cache.clusters(s)}
-        folders = [folder for s in self.local if (folder := _grid_folder(s)) and submitted_here.has_grids(folder)]
+    def _find_clusters(self, given: "RemoteClusters | None") -> "RemoteClusters | None":
+        """The clusters that may have runs. None where there are none, which is found out at no cost."""
+        cached = {cluster for s in self.sweeps for cluster in status_cache.cached_clusters(s)}
+        folders = [Path(grid).parent for s in self.sweeps if (grid := grid_file_of(s))]
+        folders = [folder for folder in folders if submitted_here.has_grids(folder)]
         files = cluster_files(None) + [file for folder in folders for file in cluster_files(folder)]
-        only_here = self.name is not None and bool(self.local) and not known
-        if only_here or not (known or any("host" in file.read_text("utf-8", "replace") for file in files)):
+        only_here = self.name is not None and bool(self.sweeps) and not cached
+        if only_here or not (cached or any("host" in file.read_text("utf-8", "replace") for file in files)):
             return None
-        from mtlcluster.remote.clusters import fleet_of
+        from mtlcluster.remote.clusters import find_remote_clusters
 
-        fleet = given or fleet_of(folders)
-        self.asked = sorted({*fleet.remotes, *known})
-        return fleet if self.asked else None
+        clusters = given or find_remote_clusters(folders)
+        self.cluster_names = sorted({*clusters.by_name, *cached})
+        return clusters if self.cluster_names else None
 
-    def __enter__(self) -> "Everywhere":
+    def __enter__(self) -> "AllRuns":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.fleet:
-            self.fleet.close()
+        if self.clusters:
+            self.clusters.close()
 
     @property
     def sweep(self) -> Sweep:
+        """The folder of the sweep here."""
         assert self.name is not None
         return Sweep(self.runs_folder / self.name)
 
     def observe(self, names: Collection[str] | None = None) -> list[RunStatus]:
-        """All runs (of them only those called `names`, where given), in the order of sweeps and names. See ask."""
+        """Asks all clusters, and returns the runs in the order of sweeps and names. For errors see `ask`.
+
+        Args:
+            names: Of the runs to return; left out, all.
+        """
         self.ask()
-        here = [run for sweep in self.local for run in self._observe_here(sweep, names)]
+        here = [run for sweep in self.sweeps for run in self._observe_here(sweep, names)]
         there: dict[str, list[RunStatus]] = {}
-        for known in self.known.values():
-            for cluster, answer in known.items():
-                there.setdefault(cluster, []).extend(answer.runs)
-        self.homes = homes(here, there)
-        found = sorted((home.run for home in self.homes.values()), key=lambda run: (run.sweep, natural(run.run)))
+        for replies in self.replies.values():
+            for cluster, reply in replies.items():
+                there.setdefault(cluster, []).extend(reply.runs)
+        self.placements = place_runs(here, there)
+        found = sorted((one.run for one in self.placements.values()), key=lambda run: (run.sweep, natural(run.run)))
         return [run for run in found if names is None or run.run in names]
 
     def _observe_here(self, sweep: Sweep, names: Collection[str] | None) -> list[RunStatus]:
         runs = observe([sweep], names)
-        if self.known[sweep.name]:
+        if self.replies[sweep.name]:
             for run in runs:
-                if not run.cluster:  # of a cluster: brought home, or never sent
-                    run.cluster = meant_for(sweep.run(run.run))
+                if not run.cluster:  # a run of a cluster, brought home or never sent
+                    run.cluster = cluster_of(sweep.run(run.run))
         return runs
 
     def ask(self) -> None:
-        """Asks all clusters, side by side, how their runs are.
+        """Asks all clusters at the same time how their runs are.
 
-        Raises UserError where no cluster knows the sweep either, ClusterError where those that might can't be asked.
+        Raises:
+            UserError: The sweep is not here, and no cluster has it.
+            ClusterError: The sweep is not here, and a cluster that may have it can't be asked.
         """
         self.unreachable = {}
-        if self.fleet is None:
+        if self.clusters is None:
             return
-        request = {"sweep": self.name or "", "files": list(self.wanted)}
-        replies = self.fleet.each(self.asked, lambda remote: remote.call("look", **request), self._look_here)
+        request = {"sweep": self.name or "", "files": list(self.file_names)}
+        replies = self.clusters.each(self.cluster_names, lambda remote: remote.call("look", **request), self._look_here)
         for cluster, reply in replies.items():
             if isinstance(reply, ClusterError):
                 self.unreachable[cluster] = str(reply)
-                self._grow_old(cluster)
+                self._mark_unverified(cluster)
             else:
-                self.heard(cluster, reply)
-        if self.name is not None and not self.local and not any(a.runs for a in self.known.get(self.name, {}).values()):
+                self._take_in(cluster, reply)
+        if self.name is not None and not self.sweeps and not self._is_on_a_cluster(self.name):
             if self.unreachable:
                 why = "; ".join(self.unreachable.values())
                 raise ClusterError(f"'{self.name}' is not in {self.runs_folder}; {why}")
             find_sweep(self.runs_folder, self.name)
 
+    def _is_on_a_cluster(self, sweep: str) -> bool:
+        return any(reply.runs for reply in self.replies.get(sweep, {}).values())
+
     def _look_here(self) -> None:
-        """Reads what is kept here, once, and the sizes and times that are asked for."""
-        if not any(self.known.values()):
-            self.known |= {s.name: status_cache.known(s) for s in self.local}
-        if self.wanted:
-            self.here = {s.name: sizes_and_times(s, self.wanted) for s in self.local if self.known[s.name]}
+        """Reads the cached replies, once, and the sizes and times that are asked for."""
+        if not any(self.replies.values()):
+            self.replies |= {s.name: status_cache.last_replies(s) for s in self.sweeps}
+        if self.file_names:
+            self.sizes_here = {s.name: sizes_and_times(s, self.file_names) for s in self.sweeps if self.replies[s.name]}
 
-    def heard(self, cluster: str, reply: dict[str, Any]) -> None:
-        """Takes in what a cluster says of the runs of the sweep, or of all sweeps. One of another job that happens to
-        have a sweep's name is not meant.
+    def take_in(self, replies: dict[str, Any]) -> list[dict[str, Any]]:
+        """Takes in the replies of clusters, or their errors, and returns the replies.
+
+        Raises:
+            ClusterError: Of the clusters that failed, once the others are taken in.
         """
-        self.files[cluster] = status_cache.sizes(reply, len(self.wanted))
-        here, jobs = {s.name: s for s in self.local}, reply.get("job_files")
-        jobs = jobs if isinstance(jobs, dict) else {}
-        others = {name for name, s in here.items() if jobs.get(name) and job_of(s) not in ("", jobs[name])}
-        by_sweep: dict[str, list[RunStatus]] = {name: [] for name in here if cluster in self.known[name]}
-        for run in reply["runs"]:
-            if run.sweep not in others and self.name in (None, run.sweep):
-                by_sweep.setdefault(run.sweep, []).append(run)
-        for name, members in by_sweep.items():
-            self.known.setdefault(name, {})[cluster] = Answer(time.time(), members)
-            if name in here:
-                try:
-                    status_cache.keep(here[name], cluster, self.known[name][cluster])
-                except PermissionError:  # of somebody else's folder one only reads
-                    pass
-                except OSError as error:
-                    tell_once(f"{error.filename}: {error.strerror}; what {cluster} said is not kept")
-
-    def _grow_old(self, cluster: str) -> None:
-        for known in self.known.values():
-            if cluster in known:
-                age = time.time() - known[cluster].time
-                said = f"{cluster} can't be reached"
-                known[cluster].runs = [
-                    run if run.ended else dataclasses.replace(run, verified=False, age=age, scheduler=said)
-                    for run in known[cluster].runs
-                ]
-
-    def by_cluster(self, runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
-        """The runs of the sweep that were observed, by the remote cluster that has them; "" is this machine.
-
-        Raises ClusterError for runs that may or may not have reached a cluster that can't be asked.
-        """
-        found: dict[str, list[RunStatus]] = {}
-        for run in runs:
-            cluster = self.homes[run.sweep, hash_of(run.run)].cluster
-            if not cluster and not run.job_id and not run.ended and run.cluster in self.unreachable:
-                why = self.unreachable[run.cluster]
-                raise ClusterError(f"whether {run.run} has reached {run.cluster} is not known: {why}")
-            found.setdefault(cluster, []).append(run)
-        return found
-
-    def cancel(self, runs: list[RunStatus], notify: Notify) -> list[RunStatus]:
-        """Stops runs of the sweep, on all clusters side by side; returns how they are then. See control.cancel.
-
-        Raises ClusterError for a cluster that can't be reached, once the others have been told.
-        """
-        parts = self.by_cluster(runs)
-        own = parts.pop("", [])
-        here = cancel.cancel(self.sweep, own, notify) if own else []
-        if parts:
-            notify(f"waiting until running runs on {', '.join(parts)} have saved a checkpoint")
-
-        def ask(remote: "Remote") -> Any:
-            return remote.call("cancel", sweep=self.name, names=[run.run for run in parts[remote.name]])
-
-        self._take(self.fleet.each(parts, ask) if self.fleet else {})
-        known, meant = self.known[self.name or ""], {run.run for members in parts.values() for run in members}
-        return [*here, *(run for cluster in parts for run in known[cluster].runs if run.run in meant)]
-
-    def retry(self, runs: list[RunStatus], restart: bool, notify: Notify) -> "Submitted":
-        """Gives runs of the sweep a job again, where they live, with what the grid here asks for now. See resubmit."""
-        from mtlcluster.launch.submit import Submitted, resubmit
-
-        parts = self.by_cluster(runs)
-        own = parts.pop("", [])
-        if unsent := [run.run for run in own if not run.job_id and not run.attempt and run.cluster in self.asked]:
-            raise UserError(f"{', '.join(unsent)}: never sent to a cluster; submit the grid again")
-        result = resubmit(self.sweep, [run.run for run in own], restart, notify) if own else Submitted(self.sweep, "")
-        result.cluster = ", ".join(filter(None, [result.cluster, *parts]))
-        if parts:
-            self._retry_there(parts, restart, result, notify)
-        return result
-
-    def _retry_there(
-        self, parts: dict[str, list[RunStatus]], restart: bool, result: "Submitted", notify: Notify
-    ) -> None:
-        from mtlcluster.launch.submit import tell
-        from mtlcluster.remote.upload import arriving, ship, wanted_of
-
-        names = [run.run for members in parts.values() for run in members]
-        if restart and not all(self.sweep.run(name).config.exists() for name in names):
-            raise UserError(f"{self.name}: not all of it is here; collect it, or submit its grid, before a restart")
-
-        def ask(remote: "Remote") -> Any:
-            files = [*(["sweep.yaml"] if self.local else []), *(f"code/{one}" for one in sorted({code, *kept} - {""}))]
-            folder = ship(remote, self.sweep, files) if files else arriving(self.sweep)
-            chosen = [run.run for run in parts[remote.name]]
-            of_code = {"code": code if restart else "", "fresh": "" if restart else code}
-            return remote.call("retry", sweep=self.name, names=chosen, **of_code, arriving=folder, **wanted_of(remote))
-
-        assert self.fleet is not None
-        with locked(self.sweep.lock, notify) if self.local else nullcontext():
-            code, remarks = self._present_code(names, restart)
-            tell(notify, remarks)
-            kept = set() if restart else self._kept_codes(names)  # in case they are damaged over there
-            for reply in self._take(self.fleet.each(parts, ask)):
-                result.submitted += reply["submitted"]
-                result.job_ids += reply["jobs"]
-                result.unreadable |= status_cache.unreadable(reply)
-        for run in map(self.sweep.run, names if restart else []):  # what was brought home is of the former code
-            forget_results(run)
-
-    def _present_code(self, names: list[str], restart: bool) -> tuple[str, list[str]]:
-        """The hash of the runs' code as it is now, which is kept, and what is to be known of it; "" where it is not
-        here, which is good enough unless they are to begin anew.
-        """
-        from mtlcluster.launch.code.changes import Present
-
-        here = self.local and all(self.sweep.run(name).config.exists() for name in names)
-        if not restart and not (here and Present(self.sweep).is_here):
-            return "", []
-        return Present(self.sweep).keep(names)
-
-    def _kept_codes(self, names: list[str]) -> set[str]:
-        """The code that the runs began with, as far as it is here."""
-        from mtlcluster.launch.run_folders import read_config
-
-        here = [run for run in map(self.sweep.run, names) if run.config.exists()]
-        return {code for run in here if (self.sweep.code / (code := read_config(run).origin.code)).is_dir()}
-
-    def _take(self, replies: dict[str, Any]) -> list[Any]:
-        """Takes in what was answered; raises ClusterError where something could not be."""
         good = {cluster: reply for cluster, reply in replies.items() if not isinstance(reply, ClusterError)}
         for cluster, reply in good.items():
-            self.heard(cluster, reply)
+            self._take_in(cluster, reply)
         if failed := [reply for reply in replies.values() if isinstance(reply, ClusterError)]:
             raise together(failed)
         return list(good.values())
 
-    def logs(self, run: RunStatus, lines: int, follow: bool) -> int | None:
-        """Prints the log of a run that a remote cluster has. Returns the exit status, None where it is here."""
-        cluster = self.homes[run.sweep, hash_of(run.run)].cluster
-        if not cluster or self.fleet is None:
-            return None
-        remote = self.fleet[cluster]
-        options = ["--lines", str(lines), "--runs", f"{remote.root}/runs", *(["--follow"] if follow else [])]
-        return remote.connection.stream(remote.python("-m", "mtlcluster", "logs", *options, "--", run.sweep, run.run))
+    def _take_in(self, cluster: str, reply: dict[str, Any]) -> None:
+        """Takes in a reply about the runs of the sweep, or of all sweeps, and saves it here.
 
+        A sweep over there that has the same name, but another job, is another sweep: its runs are left out.
+        """
+        self.sizes_there[cluster] = file_sizes(reply, len(self.file_names))
+        here, jobs = {s.name: s for s in self.sweeps}, reply.get("job_files")
+        jobs = jobs if isinstance(jobs, dict) else {}
+        others = {name for name, s in here.items() if jobs.get(name) and job_of(s) not in ("", jobs[name])}
+        by_sweep: dict[str, list[RunStatus]] = {name: [] for name in here if cluster in self.replies[name]}
+        for run in reply["runs"]:
+            if run.sweep not in others and self.name in (None, run.sweep):
+                by_sweep.setdefault(run.sweep, []).append(run)
+        for name, runs in by_sweep.items():
+            self.replies.setdefault(name, {})[cluster] = LastReply(time.time(), runs)
+            if name in here:
+                self._save(here[name], cluster)
 
-def _grid_folder(sweep: Sweep) -> Path | None:
-    """Beside which file the grid of a sweep stood, without reading all of it."""
-    try:
-        found = re.search(r"^source:\n(?:  .*\n)*?  grid: (.*)$", read_text(sweep.grid, SMALL), re.MULTILINE)
-    except (OSError, Unreadable):
-        return None
-    return Path(found[1].strip("'\"")).parent if found else None
+    def _save(self, sweep: Sweep, cluster: str) -> None:
+        try:
+            status_cache.save_reply(sweep, cluster, self.replies[sweep.name][cluster])
+        except PermissionError:  # the folder is somebody else's: it is only read
+            pass
+        except OSError as error:
+            tell_once(f"{error.filename}: {error.strerror}; the reply of {cluster} is not saved")
+
+    def _mark_unverified(self, cluster: str) -> None:
+        """Marks the runs of a cluster that can't be asked as old."""
+        for replies in self.replies.values():
+            if cluster in replies:
+                age = time.time() - replies[cluster].time
+                said = f"{cluster} can't be reached"
+                replies[cluster].runs = [
+                    run if run.ended else dataclasses.replace(run, verified=False, age=age, scheduler=said)
+                    for run in replies[cluster].runs
+                ]
+
+    def remote_cluster_of(self, run: RunStatus) -> str:
+        """The remote cluster that has an observed run; "" is this machine."""
+        return self.placements[run.sweep, hash_of(run.run)].cluster
+
+    def by_cluster(self, runs: list[RunStatus]) -> dict[str, list[RunStatus]]:
+        """Groups observed runs of the sweep by the remote cluster that has them; "" is this machine.
+
+        Raises:
+            ClusterError: A run may or may not have reached a cluster that can't be asked.
+        """
+        found: dict[str, list[RunStatus]] = {}
+        for run in runs:
+            cluster = self.remote_cluster_of(run)
+            if not cluster and not run.job_id and not run.ended and run.cluster in self.unreachable:
+                why = self.unreachable[run.cluster]
+                raise ClusterError(f"it is not known whether {run.run} has reached {run.cluster}: {why}")
+            found.setdefault(cluster, []).append(run)
+        return found

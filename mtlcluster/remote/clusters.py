@@ -1,4 +1,4 @@
-"""The remote clusters of the user's files, each with its connection, and how they are asked: side by side."""
+"""The remote clusters of the user's files, each with its connection. They are asked at the same time."""
 
 import json
 import re
@@ -11,30 +11,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mtlcluster import printable
+from mtlcluster import _entry, printable
 from mtlcluster.config.cluster import Cluster, read_clusters
 from mtlcluster.config.cluster_files import cluster_files, passed_over
 from mtlcluster.errors import ClusterError, ClusterRefusal, nearest
 from mtlcluster.processes.environment import OF_AN_ENVIRONMENT, PLAIN_PYTHON
-from mtlcluster.progress import PATIENCE
-from mtlcluster.remote.ssh import Connection, folder_there
-from mtlcluster.remote.status_cache import understood
+from mtlcluster.remote.agent_reply import check_reply
+from mtlcluster.remote.shell import path_word
+from mtlcluster.remote.ssh import Connection
 from mtlcluster.sweep.reading import parse_json
 
 Reply = dict[str, Any]
 T = TypeVar("T")
 NO_PYTHON = "no environment"
-
-# What a shell or Python says over there, and what that means to a user.
-MEANINGS = [
-    (f"{NO_PYTHON}|No module named", "mtlcluster is missing on {name}; mtlcluster setup --cluster {name}"),
-    (r"nknown option: -P", "{name}: the Python of {environment} is too old; mtlcluster needs 3.11 or newer"),
-]
+NEWS_AFTER = 2.0  # seconds after which a terminal is told which clusters have not answered yet
 
 
 @dataclass
-class Remote:
-    """One remote cluster: what its user says of it, and the connection to its login node."""
+class RemoteCluster:
+    """One remote cluster: its description by the user, and the connection to its login node."""
 
     cluster: Cluster
     connection: Connection = field(init=False)
@@ -52,33 +47,43 @@ class Remote:
         return self.cluster.root
 
     def sweep(self, name: str) -> str:
-        """A sweep's folder over there."""
+        """The folder of a sweep over there."""
         return f"{self.root}/runs/{name}"
+
+    @property
+    def environment(self) -> str:
+        """The virtual environment over there, as a word of the shell."""
+        return path_word(f"{self.cluster.environment}")
+
+    @property
+    def python(self) -> str:
+        """The Python of the environment, as a word of the shell."""
+        return path_word(f"{self.cluster.environment}/bin/python")
 
     @cached_property
     def prelude(self) -> str:
-        """The cluster's own lines, such as modules to load; what they print is not part of an answer."""
+        """The start of every script: the user's `setup:` lines, such as modules to load. Their output is not kept."""
         return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup) + PLAIN_PYTHON
 
-    def python(self, *arguments: str) -> str:
-        """A script that runs the environment's Python over there; words that begin with ~ are folders."""
-        words = " ".join(folder_there(a) if a.startswith("~") else shlex.quote(a) for a in arguments)
-        python = folder_there(f"{self.cluster.environment}/bin/python")
-        missing = f"[ -x {python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
-        # -P: not from the folder it starts in, the home, where ~/mtlcluster would pass for the package.
-        return f"{self.prelude}{missing}{OF_AN_ENVIRONMENT}exec {python} -P {words}"
+    def python_script(self, *arguments: str) -> str:
+        """A script that runs the environment's Python over there. Arguments that begin with ~ are paths."""
+        words = " ".join(path_word(a) if a.startswith("~") else shlex.quote(a) for a in arguments)
+        missing = f"[ -x {self.python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
+        # -P: else Python would import ~/mtlcluster, a folder in the home where it starts, as the package.
+        return f"{self.prelude}{missing}{OF_AN_ENVIRONMENT}exec {self.python} -P {words}"
 
     def call(self, verb: str, **request: Any) -> Reply:
-        """What `there` answers. Raises ClusterError, also for what it refuses."""
-        script = self.python("-m", "mtlcluster.remote.agent", self.root, verb)
+        """Sends a request to the agent (see agent.py) and returns its reply.
+
+        Raises:
+            ClusterError: The cluster can't be reached, or could not do it.
+            ClusterRefusal: The request is the user's mistake.
+        """
+        script = self.python_script(*_entry.python_arguments("agent"), self.root, verb)
         try:
             answer = self.connection.run(script, json.dumps(request).encode())
         except ClusterError as error:
-            for pattern, words in MEANINGS:
-                if re.search(pattern, str(error)):
-                    told = words.format(name=self.name, environment=self.cluster.environment)
-                    raise ClusterError(told) from None
-            raise
+            raise self._explained(error) from None
         try:
             reply = parse_json(answer)
         except ValueError:
@@ -86,44 +91,72 @@ class Remote:
         if isinstance(reply, dict) and "error" in reply:
             kind = ClusterRefusal if reply.get("mistake") else ClusterError
             raise kind(f"{self.name}: {printable.text(str(reply['error']))}")
-        return understood(verb, reply, self.name)
+        return check_reply(verb, reply, self.name)
+
+    def _explained(self, error: ClusterError) -> ClusterError:
+        """The error in words for the user, where the shell or Python over there said it."""
+        update = f"mtlcluster setup --cluster {self.name}"
+        if re.search(rf"No module named {re.escape(_entry.ENTRY)}", str(error)):
+            return ClusterError(f"{self.name} has an older version of mtlcluster; {update} brings it up to date")
+        if re.search(f"{NO_PYTHON}|No module named", str(error)):
+            return ClusterError(f"mtlcluster is missing on {self.name}; {update}")
+        if "nknown option: -P" in str(error):
+            from mtlcluster.remote.this_version import dotted, oldest_python
+
+            needs = f"mtlcluster needs {dotted(oldest_python())} or newer"
+            return ClusterError(f"{self.name}: the Python of {self.cluster.environment} is too old; {needs}")
+        return error
 
 
-class Fleet:
-    """Several remote clusters, by name. Their connections end with the `with` block."""
+class RemoteClusters:
+    """Several remote clusters, by name. Their connections are closed at the end of the `with` block."""
 
     def __init__(self, clusters: Iterable[Cluster]) -> None:
-        """Raises UserError for two that have one folder: a run there would have two homes."""
-        self.remotes = {cluster.name: Remote(cluster) for cluster in clusters if cluster.is_remote}
+        """Takes the remote ones among `clusters`.
+
+        Raises:
+            UserError: Two clusters have the same host and root. A run there would be on two clusters.
+        """
+        self.by_name = {cluster.name: RemoteCluster(cluster) for cluster in clusters if cluster.is_remote}
         places: dict[tuple[str | None, str], Cluster] = {}
-        for remote in self.remotes.values():
+        for remote in self.by_name.values():
             place = (remote.cluster.options.host, remote.root)
             other = places.setdefault(place, remote.cluster)
             if other is not remote.cluster and remote.cluster.file:
                 words = f"'{remote.name}' and '{other.name}' have one host and root; give one of them another root"
                 remote.cluster.file.refuse((remote.name,), words)
 
-    def __enter__(self) -> "Fleet":
+    def __enter__(self) -> "RemoteClusters":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        self.each(self.remotes, lambda remote: remote.connection.close())
+        self.each(self.by_name, lambda remote: remote.connection.close())
 
-    def __getitem__(self, name: str) -> Remote:
-        """Raises ClusterError where no cluster file names it any more."""
-        if name not in self.remotes:
+    def __getitem__(self, name: str) -> RemoteCluster:
+        """Raises ClusterError if no cluster file has the name any more."""
+        if name not in self.by_name:
             hint = f"; {words}" if (words := passed_over()) else ""
-            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.remotes)}{hint}")
-        return self.remotes[name]
+            raise ClusterError(f"no cluster file names '{name}' any more{nearest(name, self.by_name)}{hint}")
+        return self.by_name[name]
 
     def each(
-        self, names: Collection[str], do: Callable[[Remote], T], meanwhile: Callable[[], object] = lambda: None
+        self,
+        names: Collection[str],
+        do: Callable[[RemoteCluster], T],
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> dict[str, T | ClusterError]:
-        """What `do` returns for each, side by side, or why it could not be done. meanwhile: what there is to do here
-        while they are waited for.
+        """Calls `do` for each of the clusters, all at the same time.
+
+        Args:
+            names: Of the clusters.
+            do: Called with a cluster, in a thread of its own.
+            meanwhile: Called here while the clusters are busy.
+
+        Returns:
+            By name, the result of `do`, or the ClusterError that it raised.
         """
 
         def attempt(name: str) -> T | ClusterError:
@@ -138,15 +171,19 @@ class Fleet:
         with ThreadPoolExecutor(len(names)) as threads:
             waiting = {name: threads.submit(attempt, name) for name in names}
             meanwhile()
-            _, slow = wait(waiting.values(), PATIENCE)
+            _, slow = wait(waiting.values(), NEWS_AFTER)
             if slow and sys.stderr.isatty():
                 still = ", ".join(name for name, future in waiting.items() if future in slow)
                 print(f"waiting for {still} …", file=sys.stderr)
             return {name: future.result() for name, future in waiting.items()}
 
 
-def fleet_of(grid_folders: Iterable[Path]) -> Fleet:
-    """Of the user's cluster files, and those beside grids that the user names or has submitted."""
+def find_remote_clusters(grid_folders: Iterable[Path]) -> RemoteClusters:
+    """The clusters of the user's own files, and of files beside grids.
+
+    Args:
+        grid_folders: The folders of grids that the user names or has submitted. A file nearer to a grid counts more.
+    """
     files = cluster_files(None) + [file for folder in grid_folders for file in cluster_files(folder)]
     nearest_last = list(dict.fromkeys(file.absolute() for file in reversed(files)))[::-1]
-    return Fleet(read_clusters(nearest_last).values())
+    return RemoteClusters(read_clusters(nearest_last).values())

@@ -1,15 +1,14 @@
-"""`mtlcluster submit` where clusters other than this machine's have a part in it: each run of a grid goes to exactly
-one cluster, once.
+"""`mtlcluster submit` to remote clusters: each run of a grid goes to exactly one cluster, once.
 
-All clusters are asked first which runs of the sweep they have. What is new is dealt out, written into the sweep's
-folder here, copied to its cluster, and submitted there. Broken off anywhere, the next submit finds what has arrived,
-and goes on.
+First all clusters are asked which runs of the sweep they have. New runs are dealt out to the targets, written into the
+sweep's folder here, copied to their cluster, and submitted there. If this breaks off anywhere, the next submit finds
+what has arrived, and goes on.
 """
 
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,93 +19,136 @@ from mtlcluster.config.grid import Grid, PlannedRun
 from mtlcluster.config.job_file import JobFile
 from mtlcluster.config.run import PLACED, is_path
 from mtlcluster.errors import ClusterError, UserError, together
-from mtlcluster.launch import run_folders
-from mtlcluster.launch import submit as launch
+from mtlcluster.launch import run_folders, sweep_file
+from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
+from mtlcluster.launch.dry_run import describe
+from mtlcluster.launch.hand_over import Submitted, sweep_of, writing
 from mtlcluster.launch.run_status import RunStatus, observe
-from mtlcluster.launch.submit import Submitted, sweep_of
+from mtlcluster.launch.submit import submit_grid
+from mtlcluster.progress import Say
 from mtlcluster.remote import status_cache
-from mtlcluster.remote.clusters import Fleet, Remote
-from mtlcluster.remote.placement import Home, homes
-from mtlcluster.remote.status_cache import Answer
-from mtlcluster.remote.upload import ship, wanted_of
-from mtlcluster.sweep.files import locked
-from mtlcluster.sweep.folder import Sweep, hash_of, meant_for
-
-Notify = Callable[[str], object]
+from mtlcluster.remote.agent_reply import unreadable_runs
+from mtlcluster.remote.clusters import RemoteCluster, RemoteClusters
+from mtlcluster.remote.placement import Placement, place_runs
+from mtlcluster.remote.status_cache import LastReply
+from mtlcluster.remote.this_version import is_this_version
+from mtlcluster.remote.upload import name_and_options, upload
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.names import hash_of
+from mtlcluster.sweep.yaml_fields import cluster_of
 
 
 @dataclass
 class Share:
-    """What one cluster has of the grid, and what it is to get."""
+    """The runs of the grid on one cluster.
+
+    Attributes:
+        cluster: The cluster.
+        there: Runs that have or had a job there.
+        wanted: Runs that are to get a job there: new ones, and others that never had one.
+    """
 
     cluster: Cluster
-    there: list[RunStatus] = field(default_factory=list)  # has or had a job there
-    wanted: list[PlannedRun] = field(default_factory=list)  # new, or never given a job
+    there: list[RunStatus] = field(default_factory=list)
+    wanted: list[PlannedRun] = field(default_factory=list)
 
 
-def submit_to(grid: Grid, runs_folder: Path, names: Sequence[str | None], fleet: Fleet, notify: Notify) -> Submitted:
-    """Submits to the clusters of these names (None: the grid's own, or what there is here), wherever they are."""
-    targets = [launch.choose_cluster(name, grid) for name in names]
+def submit_to(
+    grid: Grid, runs_folder: Path, names: Sequence[str | None], remote_clusters: RemoteClusters, say: Say
+) -> Submitted:
+    """Submits a grid to clusters, wherever they are.
+
+    Args:
+        grid: The grid.
+        runs_folder: Where the sweep's folder is, or will be made.
+        names: The clusters' names; None for the usual one, see choose_cluster.
+        remote_clusters: The remote clusters, which may have runs of this sweep.
+        say: Gets lines for the user.
+
+    Raises:
+        UserError, ClusterError, SchedulerError: See `submit`, and launch.submit.
+    """
+    targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
-    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it has been, and on no other cluster
-    if len(targets) == 1 and not targets[0].is_remote and (only_here or not fleet.remotes):
-        return launch.submit(grid, runs_folder, names[0], notify)
-    return submit(grid, runs_folder, targets, fleet, notify)
+    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it was submitted before, to no remote cluster
+    if len(targets) == 1 and not targets[0].is_remote and (only_here or not remote_clusters.by_name):
+        return _submit_here(grid, sweep, targets[0], say)
+    return submit(grid, runs_folder, targets, remote_clusters, say)
+
+
+def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submitted:
+    """Submits to this machine or its Slurm alone. Raises UserError if another submit uses remote clusters by now."""
+    refuse_impossible(cluster, sweep, grid)
+    with writing(sweep, say):
+        if sweep.clusters.is_dir():
+            raise UserError(f"another submit of {sweep.name} has begun in the meantime; run the command again")
+        return submit_grid(sweep, grid, cluster, say)
 
 
 def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
-    """What submit_to would do, by target; the clusters are not asked, what they had last said counts."""
-    known = status_cache.known(sweep_of(grid, runs_folder))
+    """What submit_to would do, a text for each target. The clusters are not asked: their last answers count."""
+    sweep = sweep_of(grid, runs_folder)
+    known = status_cache.last_replies(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
     for number, name in enumerate(names):
         part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
-        yield launch.preview(part, runs_folder, name, elsewhere)
+        cluster = choose_cluster(name, part)
+        found = run_folders.sort(sweep, part)
+        found.leave(elsewhere)
+        yield describe(sweep, part, cluster, found)
 
 
-def submit(grid: Grid, runs_folder: Path, targets: Sequence[Cluster], fleet: Fleet, notify: Notify) -> Submitted:
-    """Gives every run of the grid that no cluster has to one of `targets`.
+def submit(
+    grid: Grid, runs_folder: Path, targets: Sequence[Cluster], remote_clusters: RemoteClusters, say: Say
+) -> Submitted:
+    """Gives each run of the grid that no cluster has to one of `targets`.
 
-    Raises UserError for what is wrong with grid, folder or data, and ClusterError for a target that can't be reached,
-    both before anything is written or sent; ClusterError also where a target fails later, once the others are done.
+    Raises:
+        UserError: Grid, folder or data are wrong. Nothing was written or sent.
+        ClusterError: A target can't be reached; nothing was written or sent. Or a target failed later; then the other
+            targets have got their runs.
     """
     sweep = sweep_of(grid, runs_folder)
-    run_folders.refuse_other_job(sweep, grid.job.reference)
+    sweep_file.refuse_other_job(sweep, grid.job.reference)
     for target in targets:
-        launch.refuse_too_much(target, grid)
+        refuse_impossible(target, sweep, grid)
     adapted = {target.name: adapt(grid, target) for target in targets}
     before = _grid_time(sweep)
-    found, unheard = _ask(grid, sweep, targets, fleet, adapted)
+    found, unheard = _ask(grid, sweep, targets, remote_clusters, adapted)
     for name, why in unheard.items():
-        last = "its runs are taken to be those that it had last" if found[name] else "nothing is known of its runs"
-        notify(f"{why}; {last}")
-    with launch.disk_errors(sweep), locked(sweep.lock, notify):
-        if _grid_time(sweep) != before:  # what was answered before the lock came may be of yesterday
-            raise UserError(f"another submit of {sweep.name} has been at work meanwhile; run the command again")
+        last = "its runs are assumed to be as they were last" if found[name] else "nothing is known about its runs"
+        say(f"{why}; {last}")
+    with writing(sweep, say):
+        if _grid_time(sweep) != before:  # the answers may be out of date
+            raise UserError(f"another submit of {sweep.name} has finished in the meantime; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
         shares = _deal(grid, sweep, targets, found, unheard)
-        code = _write(grid, sweep, shares, adapted, result, notify)
+        code = _write(grid, sweep, shares, adapted, result, say)
         for name, there in found.items():
             if there and name not in unheard:
-                status_cache.keep(sweep, name, Answer(time.time(), there))
-        failed = _send(grid, sweep, shares, code, fleet, notify, result)
-    for share in shares:  # this machine, too, may be among the targets
+                status_cache.save_reply(sweep, name, LastReply(time.time(), there))
+        failed = _send(grid, sweep, shares, code, remote_clusters, say, result)
+    for share in shares:  # this machine may be among the targets, too
         if not share.cluster.is_remote and share.wanted:
-            part = dataclasses.replace(grid, runs=share.wanted)
-            _add(result, launch.submit(part, runs_folder, share.cluster.name, notify, others_asked=True))
+            with writing(sweep, say):
+                _add(result, submit_grid(sweep, dataclasses.replace(grid, runs=share.wanted), share.cluster, say))
     if failed:
         raise together(failed, "; to complete it, submit again")
     return result
 
 
 def _grid_time(sweep: Sweep) -> int:
-    """When the last submit has written the grid; 0 before the first."""
+    """When the last submit wrote the grid; 0 before the first."""
     return sweep.grid.stat().st_mtime_ns if sweep.grid.exists() else 0
 
 
 def adapt(grid: Grid, cluster: Cluster) -> dict[str, PlannedRun]:
-    """The runs by their hash, with the data where this cluster has them. Raises UserError naming file and line."""
+    """The runs by their hash, with the places of the data on this cluster.
+
+    Raises UserError with file and line.
+    """
     places = cluster.options.data.get(job_name(grid.job), {})
     if cluster.file and (mistake := grid.job.check("data", places)):
         cluster.file.refuse((cluster.name, "data", job_name(grid.job), mistake[0]), mistake[1])
@@ -127,7 +169,7 @@ def job_name(job: JobFile) -> str:
 
 
 def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
-    """Every path in the options of data and model, each with where it stands, such as data.features."""
+    """The paths in the options of data and model, each with its option, such as data.features."""
     found: dict[str, str] = {}
     for run in planned.values():
         for section in PLACED:
@@ -139,18 +181,22 @@ def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
 
 
 def _ask(
-    grid: Grid, sweep: Sweep, targets: Sequence[Cluster], fleet: Fleet, adapted: dict[str, dict[str, PlannedRun]]
+    grid: Grid,
+    sweep: Sweep,
+    targets: Sequence[Cluster],
+    remote_clusters: RemoteClusters,
+    adapted: dict[str, dict[str, PlannedRun]],
 ) -> tuple[dict[str, list[RunStatus]], dict[str, str]]:
-    """What each cluster has of the sweep, by its name; and why some could not be asked."""
+    """The runs of the sweep on each cluster, by its name; and why some clusters could not be asked."""
     paths = {t.name: paths_of(adapted[t.name]) for t in targets if t.is_remote}
 
-    def ask(remote: Remote) -> dict[str, Any]:
+    def ask(remote: RemoteCluster) -> dict[str, Any]:
         if remote.name not in paths:
             return remote.call("look", sweep=sweep.name)
         return remote.call("prepare", sweep=sweep.name, job=grid.job.reference, paths=[*paths[remote.name]])
 
-    known = status_cache.known(sweep)
-    replies = fleet.each([*dict.fromkeys([*paths, *fleet.remotes, *known])], ask)
+    known = status_cache.last_replies(sweep)
+    replies = remote_clusters.each([*dict.fromkeys([*paths, *remote_clusters.by_name, *known])], ask)
     if failed := [reply for name in paths if isinstance(reply := replies[name], ClusterError)]:
         raise together(failed, "; nothing was submitted")
     found, unheard = {}, {}
@@ -166,7 +212,8 @@ def _ask(
 
 
 def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) -> None:
-    if reply["version"] != snapshot.library_hash():
+    """Refuses a target that lacks this version of mtlcluster, Slurm, or data of the grid. paths: those of the data."""
+    if not is_this_version(reply["version"]):
         raise ClusterError(
             f"{cluster} has another version of mtlcluster; mtlcluster setup --cluster {cluster} brings it up to date"
         )
@@ -175,7 +222,7 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
     if reply["missing"]:
         listed = "".join(f"\n  {path} ({paths[path]})" for path in reply["missing"])
         raise UserError(
-            f"{cluster} has not got the data that the grid names:{listed}\n"
+            f"{cluster} does not have the data that the grid names:{listed}\n"
             f"copy them there, or say under `data:` of {cluster} in the cluster file where they are"
         )
 
@@ -183,13 +230,15 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
 def _deal(
     grid: Grid, sweep: Sweep, targets: Sequence[Cluster], found: dict[str, list[RunStatus]], unheard: dict[str, str]
 ) -> list[Share]:
-    """Every run of the grid to its home, and those that have none, or none that has given them a job, to the targets:
-    to the one that has them already, or in turn.
+    """Deals the runs of the grid out.
+
+    A run that has or had a job stays where it is. A target gets the runs that it has already but never gave a job; the
+    others go to the targets in turn.
     """
     shares = {target.name: Share(target) for target in targets}
     turn = itertools.cycle(list(shares.values()))
     here = observe([sweep]) if sweep.grid.exists() else []
-    known = {key: home for (_, key), home in homes(here, found).items()}
+    known = {key: home for (_, key), home in place_runs(here, found).items()}
     for planned in grid.runs:
         home = known.get(planned.hash)
         cluster = _settled(sweep, home, unheard) if home else None
@@ -203,16 +252,17 @@ def _deal(
     return list(shares.values())
 
 
-def _settled(sweep: Sweep, home: Home, unheard: dict[str, str]) -> str | None:
-    """The cluster of a run that is not to be dealt out again: it has or had a job, was brought home, or may have been
-    given to a cluster that can't be asked.
+def _settled(sweep: Sweep, home: Placement, unheard: dict[str, str]) -> str | None:
+    """The cluster of a run that must not be dealt out again; None for any other run.
+
+    Such a run has or had a job, was brought home, or may have been given to a cluster that can't be asked.
     """
     run = home.run
     if home.cluster:
         return home.cluster if run.job_id or run.ended or home.cluster in unheard else None
     if run.job_id:
         return run.cluster
-    cluster = meant_for(sweep.run(run.run))
+    cluster = cluster_of(sweep.run(run.run))
     return cluster if (run.ended and run.attempt) or cluster in unheard else None
 
 
@@ -222,14 +272,15 @@ def _write(
     shares: list[Share],
     adapted: dict[str, dict[str, PlannedRun]],
     result: Submitted,
-    notify: Notify,
+    say: Say,
 ) -> str:
-    """The sweep's folder here: grid, code, and each run as its cluster will have it. Returns the code's hash."""
+    """Writes the sweep's folder here: grid, code, and the runs as their clusters get them. Returns the code's hash."""
     code = snapshot.take(grid.job, grid.methods, grid.code)
     remote = [share for share in shares if share.cluster.is_remote]
     if any(share.wanted for share in remote):
-        launch.tell(notify, [*code.remarks, *snapshot.keep(code, sweep.code)])
-    run_folders.write_grid(sweep, grid)
+        for remark in (*code.remarks, *snapshot.keep(code, sweep.code)):
+            say(remark)
+    sweep_file.write_sweep_file(sweep, grid)
     folders = {hash_of(run.name): run.name for run in sweep.runs()}
     for share in shares:
         result.there += [run.run for run in share.there]
@@ -247,34 +298,40 @@ def _write(
         result.new += new
         result.there += unsent
         if share.wanted:
-            status_cache.expect(sweep, share.cluster.name)
+            status_cache.expect_runs(sweep, share.cluster.name)
     return code.hash
 
 
 def _send(
-    grid: Grid, sweep: Sweep, shares: list[Share], code: str, fleet: Fleet, notify: Notify, result: Submitted
+    grid: Grid,
+    sweep: Sweep,
+    shares: list[Share],
+    code: str,
+    remote_clusters: RemoteClusters,
+    say: Say,
+    result: Submitted,
 ) -> list[ClusterError]:
-    """Copies to each cluster what it is to get, and submits it there; side by side. Returns what failed."""
+    """Copies to each cluster its runs and submits them there, all clusters side by side. Returns what failed."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
-    def send(remote: Remote) -> dict[str, Any]:
+    def send(remote: RemoteCluster) -> dict[str, Any]:
         names = [run.name for run in parts[remote.name].wanted]
-        notify(f"{remote.name}: copying {len(names):,} runs and their code")
-        folder = ship(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
-        notify(f"{remote.name}: submitting")
+        say(f"{remote.name}: copying {len(names):,} runs and their code")
+        folder = upload(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
+        say(f"{remote.name}: submitting")
         packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
-        wanted = {"names": names, "code": code, "arriving": folder, **packing, **wanted_of(remote)}
+        wanted = {"names": names, "code": code, "arriving": folder, **packing, **name_and_options(remote)}
         return remote.call("submit", sweep=sweep.name, **wanted)
 
     failed = []
-    for name, reply in fleet.each(parts, send).items():
+    for name, reply in remote_clusters.each(parts, send).items():
         if isinstance(reply, ClusterError):
             failed.append(reply)
             continue
-        status_cache.keep(sweep, name, Answer(time.time(), reply["runs"]))
+        status_cache.save_reply(sweep, name, LastReply(time.time(), reply["runs"]))
         result.submitted += reply["submitted"]
         result.job_ids += reply["jobs"]
-        result.unreadable |= status_cache.unreadable(reply)
+        result.unreadable |= unreadable_runs(reply)
         if len(parts) > 1:
             result.notes.append(f"{len(reply['submitted']):,} of them on {name}")
     for share in shares:
@@ -284,6 +341,7 @@ def _send(
 
 
 def _add(result: Submitted, more: Submitted) -> None:
+    """Adds to `result` what another submission did."""
     result.new += more.new
     result.there += more.there
     result.submitted += more.submitted

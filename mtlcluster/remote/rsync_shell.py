@@ -1,8 +1,10 @@
-"""What rsync calls in ssh's place: `rsh.py SSH MARK HOST rsync --server …` leaves out whatever a login shell prints
-before the marker. Run as a file of its own, so nothing of mtlcluster is imported.
+"""The program that rsync calls in place of ssh: `rsync_shell.py SSH MARK HOST rsync --server …`.
 
-What this process writes to is the socket that rsync has made non-blocking: `cat` would give up as soon as rsync is
-slower than the line.
+It calls ssh, and leaves out what the login shell prints before the marker. It runs as a file of its own and imports
+nothing of mtlcluster.
+
+rsync has made the socket that this process writes to non-blocking: `cat` would fail as soon as rsync reads more slowly
+than the data arrive.
 """
 
 import base64
@@ -14,10 +16,11 @@ import sys
 
 STDOUT = 1
 CHUNK = 2**16
+LOST = 255  # exit status of ssh for a connection that is lost
 
 
 def main() -> int:
-    """SSH: the words that call ssh, as JSON in base64, for rsync splits its `-e` at blanks."""
+    """Returns the exit status. SSH are the words of the call to ssh, as JSON in base64: rsync splits `-e` at blanks."""
     ssh, mark, _, *command = sys.argv[1:]
     words = [*json.loads(base64.b64decode(ssh)), *command]
     with subprocess.Popen(words, bufsize=0, stdout=subprocess.PIPE) as process:
@@ -26,7 +29,7 @@ def main() -> int:
         while f"{mark}\n".encode() not in printed:
             chunk = os.read(source, CHUNK)
             if not chunk:
-                return process.wait() or 255
+                return process.wait() or LOST
             printed += chunk
         pass_on(printed.partition(f"{mark}\n".encode())[2])
         while chunk := os.read(source, CHUNK):
@@ -46,5 +49,5 @@ def pass_on(chunk: bytes) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (BrokenPipeError, KeyboardInterrupt):  # rsync has ended, and says itself why
-        sys.exit(255)
+    except (BrokenPipeError, KeyboardInterrupt):  # rsync has ended, and reports the reason itself
+        sys.exit(LOST)

@@ -1,29 +1,41 @@
-"""Parts of a sweep's folder on their way to a cluster: copied into a hidden folder, from which they arrive whole."""
+"""Copies parts of a sweep's folder to a cluster, into a hidden folder. The agent there moves them into the sweep."""
 
 import hashlib
 import socket
 from typing import Any
 
-from mtlcluster.config.cluster import OF_A_HOST
-from mtlcluster.remote.clusters import Remote
+from mtlcluster.config.cluster import REMOTE_ONLY
+from mtlcluster.remote.clusters import RemoteCluster
 from mtlcluster.sweep.folder import Sweep
 
-NOT_FOR_THERE = {"host", "environment", *OF_A_HOST}  # what only this side needs to know
+NOT_FOR_THERE = {"host", "environment", *REMOTE_ONLY}  # options that only this side needs
 
 
-def arriving(sweep: Sweep) -> str:
-    """The hidden folder: always the same for this machine's sweep, so that a second attempt goes on with it."""
+def arrival_folder(sweep: Sweep) -> str:
+    """The name of the hidden folder. It is always the same for a sweep of this machine, so an upload can be resumed."""
     return f".arriving-{hashlib.sha256(f'{socket.gethostname()} {sweep.folder.absolute()}'.encode()).hexdigest()[:8]}"
 
 
-def ship(remote: Remote, sweep: Sweep, names: list[str]) -> str:
-    """Copies files and folders, named from the sweep's folder; returns the hidden folder. Raises ClusterError."""
-    folder = arriving(sweep)
+def upload(remote: RemoteCluster, sweep: Sweep, names: list[str]) -> str:
+    """Copies files and folders to the cluster.
+
+    Args:
+        remote: The cluster.
+        sweep: The sweep here.
+        names: Of files and folders, from the sweep's folder.
+
+    Returns:
+        The name of the hidden folder.
+
+    Raises:
+        ClusterError: They could not be copied.
+    """
+    folder = arrival_folder(sweep)
     remote.connection.push(sweep.folder, names, f"{remote.sweep(sweep.name)}/{folder}")
     return folder
 
 
-def wanted_of(remote: Remote) -> dict[str, Any]:
-    """A cluster's name and options, as the other side needs them."""
+def name_and_options(remote: RemoteCluster) -> dict[str, Any]:
+    """The part of a request that describes the cluster to its own agent."""
     options = remote.cluster.options.model_dump(exclude=NOT_FOR_THERE, exclude_defaults=True)
     return {"cluster": remote.name, "options": options}

@@ -1,4 +1,4 @@
-"""What a disk refuses, in words that name it: libraries say it in theirs, or not at all."""
+"""Errors of a disk, in words that name the file system. Libraries word them in many ways, or hide them."""
 
 import errno
 import io
@@ -18,7 +18,7 @@ WORDS = {
 
 
 class DiskError(OSError):
-    """A disk that is full, read-only or broken. `strerror` names the file system, `filename` the file."""
+    """A disk is full, read-only or broken. `strerror` names the file system, `filename` the file."""
 
     def __str__(self) -> str:
         return f"{self.strerror} ({self.filename})"
@@ -26,7 +26,7 @@ class DiskError(OSError):
 
 @contextmanager
 def naming_the_disk(path: Path) -> Iterator[None]:
-    """Around what writes or reads `path`, by any library. Raises DiskError in place of the library's error."""
+    """Surrounds code that reads or writes `path` with any library. Raises DiskError in place of its OSError."""
     try:
         yield
     except DiskError:
@@ -39,8 +39,10 @@ def naming_the_disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_to_write(place: Path, path: Path) -> Iterator[BinaryIO]:
-    """A new file at `place` for what is to become `path`. Raises DiskError where it cannot be written, also where the
-    library that writes makes of it an error of its own.
+    """Opens a new file at `place`, whose content will be moved to `path`.
+
+    Raises:
+        DiskError: It can't be written. Also if the library that writes turns this into an error of its own.
     """
     with naming_the_disk(path):
         raw = _Remembering(place, "x")
@@ -54,7 +56,7 @@ def open_to_write(place: Path, path: Path) -> Iterator[BinaryIO]:
 
 
 class _Remembering(io.FileIO):
-    """Remembers why it could not be written."""
+    """A file that remembers why writing failed."""
 
     failure: OSError | None = None
 
@@ -67,12 +69,12 @@ class _Remembering(io.FileIO):
 
 
 def disk_error(error: OSError, path: Path) -> DiskError:
-    """What was wrong with `path`, in words."""
+    """The DiskError for an OSError about `path`."""
     words = WORDS.get(error.errno or 0, f"{os.strerror(error.errno or 0).lower()} on")
     return DiskError(error.errno, f"{words} {_file_system(path)}", str(path))
 
 
 def _file_system(path: Path) -> Path:
-    """Where the file system of `path` is mounted."""
+    """The folder at which the file system of `path` is mounted."""
     folder = path.absolute().parent
     return next((place for place in (folder, *folder.parents) if place.is_mount()), folder)

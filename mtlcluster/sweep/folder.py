@@ -1,20 +1,14 @@
-"""Where everything lies in a runs folder, and what there is."""
+"""The paths in a runs folder, and which sweeps and runs are in it."""
 
 import os
-import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtlcluster.errors import UserError, nearest, tell_once
-from mtlcluster.sweep import names as allowed
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import remove
-from mtlcluster.sweep.reading import SMALL, Unreadable, read_text
-
-SizeAndTime = list[int]  # as JSON gives them back
-OfRuns = dict[str, list[SizeAndTime | None]]  # of several files, by run
+from mtlcluster.sweep.names import COPY, HASHED, fits, hash_of, natural
 
 NOT_RUNS = {"code", "submissions", "report", "clusters"}
 
@@ -55,17 +49,17 @@ class Run:
 
     @property
     def lock(self) -> Path:
-        """Held by the worker that has the run and by its training processes, on any machine, until all are gone."""
+        """Locked by the run's worker and its training processes, on any machine, until all have ended."""
         return self.folder / ".lock"
 
     @property
     def has_saved(self) -> bool:
-        """Whether there is a checkpoint to go on from. Its checksum is what is written last."""
+        """Whether there is a checkpoint to continue from. Its checksum is written last."""
         return any(self.checkpoints.glob("step-*.pt.sha256"))
 
 
 def forget_results(run: Run) -> None:
-    """Removes what a run has computed."""
+    """Removes all that a run has computed."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     for path in (run.history, run.status):
         remove(path)
@@ -109,89 +103,61 @@ class Sweep:
         return self.folder / "submissions" / submission
 
     def worker_log(self, submission: str) -> Path:
-        """What a local worker prints. Locked as long as it lives, by which that is seen from anywhere."""
+        """The output of a local worker. The worker locks it while it lives, so that others can see whether it does."""
         return self.submission_folder(submission) / "worker.log"
 
     def run(self, name: str) -> Run:
         return Run(self.folder / name)
 
     def runs(self) -> list[Run]:
-        """All runs, by name (`seed=2` before `seed=10`). A run's folder appears whole: its name is enough."""
+        """All runs, sorted by name, `seed=2` before `seed=10`.
+
+        Names decide which folders are runs, without opening them: a run's folder appears complete.
+        """
         if not self.folder.is_dir():
             return []
         with os.scandir(self.folder) as entries:
             names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
-        hashed = [name for name in names if allowed.fits(allowed.HASHED, name) and not hash_of(name).isdecimal()]
+        hashed = [name for name in names if fits(HASHED, name) and not hash_of(name).isdecimal()]
         chosen = hashed + self._odd_runs({*names} - {*hashed} - NOT_RUNS)
-        identities = [hash_of(name) for name in chosen if allowed.fits(allowed.HASHED, name)]
+        identities = [hash_of(name) for name in chosen if fits(HASHED, name)]
         if len({*identities}) < len(identities):
             chosen = self._without_copies(chosen)
         return [self.run(name) for name in sorted(chosen, key=natural)]
 
     def _without_copies(self, names: list[str]) -> list[str]:
-        """One folder of each run: the one that was submitted is no copy of another, nor is the one that was trained."""
-        submitted, found = submissions.names(self.submissions), dict[str, str]()
+        """One folder of each run. Of copies, the folder that was submitted is kept, else one that was trained."""
+        submitted, found = submissions.named_runs(self.submissions), dict[str, str]()
 
         def order(name: str) -> tuple[bool, bool, list[str | int]]:
             return name not in submitted, not os.path.lexists(self.run(name).status), natural(name)
 
         for name in sorted(names, key=order):
-            identity = hash_of(name) if allowed.fits(allowed.HASHED, name) else name
+            identity = hash_of(name) if fits(HASHED, name) else name
             if (kept := found.setdefault(identity, name)) != name:
-                tell_once(f"{self.folder / name}: passed over, for {kept} is the same run")
+                tell_once(f"{self.folder / name}: skipped, because {kept} is the same run")
         return list(found.values())
 
     def _odd_runs(self, names: set[str]) -> list[str]:
-        """Those that are runs although their names do not end in a hash for sure (a date may look like one). A copy of
-        a run is none, nor is what others put here (lost+found, say).
+        """The runs among folders whose names do not clearly end with a hash (a date may look like one).
+
+        A copy of a run is none, nor is what others put here, such as lost+found.
         """
-        names = {name for name in names if not allowed.COPY.search(name)}
+        names = {name for name in names if not COPY.search(name)}
         filled = {run.name for run in map(self.run, names) if any(map(os.path.lexists, (run.config, run.status)))}
-        submitted = submissions.names(self.submissions) if filled < names else set()
+        submitted = submissions.named_runs(self.submissions) if filled < names else set()
         return [name for name in names if name in filled or name in submitted]
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
-def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
-    """Of files of every run the bytes and the Unix nanoseconds, by which is seen what is new; None for what is not."""
-    return {run.name: [_size_and_time(f"{run.folder}/{name}") for name in names] for run in sweep.runs()}
-
-
-def _size_and_time(file: str) -> SizeAndTime | None:
-    try:
-        about = os.stat(file)  # noqa: PTH116 - to make Paths of thousands of names takes longer than to ask
-    except OSError:  # it is absent, or a link that leads nowhere
-        return None
-    return [about.st_size, about.st_mtime_ns]
-
-
-def meant_by(text: str, names: Iterable[str]) -> list[str]:
-    """The runs' names that `text` means: this very one; else those that are it but for the hash; else those that have
-    it in them.
-    """
-    names = list(names)
-    without_hash = [name for name in names if name.rpartition("-")[0] == text]
-    return [text] if text in names else without_hash or [name for name in names if text in name]
-
-
-def hash_of(name: str) -> str:
-    """A run's identity, out of its folder's name."""
-    return name.rpartition("-")[2]
-
-
-def natural(name: str) -> list[str | int]:
-    """A key to sort names by, numbers in them as numbers."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-
-
 def sweeps(runs_folder: Path) -> list[Sweep]:
-    """All sweeps of a runs folder, by name; none where the folder is empty or missing."""
+    """All sweeps of a runs folder, sorted by name; none if the folder is empty or missing."""
     if not runs_folder.exists():
         return []
     if not runs_folder.is_dir():
@@ -200,28 +166,8 @@ def sweeps(runs_folder: Path) -> list[Sweep]:
     return [Sweep(path.parent) for path in found if not path.parent.name.startswith(".")]
 
 
-def job_of(sweep: Sweep) -> str:
-    """The job file that its grid names, without reading YAML; empty where that is not known."""
-    try:
-        found = re.search(r"^job: (.*)$", read_text(sweep.grid, SMALL), re.MULTILINE)
-    except (OSError, Unreadable):
-        return ""
-    return found[1].strip("'\"") if found else ""
-
-
-def meant_for(run: Run) -> str:
-    """The cluster that a run's configuration names; "" where that has not come home yet, or can't be read."""
-    try:
-        text = read_text(run.config, SMALL)
-    except (OSError, Unreadable):
-        return ""
-    found = re.search(r"^origin:\n(?:  .*\n)*?  cluster: (.*)$", text, re.MULTILINE)
-    name = found[1].strip("'\"") if found else ""
-    return name if allowed.fits(allowed.SWEEP, name) else ""
-
-
 def find_sweep(runs_folder: Path, name: str) -> Sweep:
-    """The sweep called `name`. Raises UserError with the nearest name where there is none."""
+    """The sweep called `name`. Raises UserError with the nearest name if there is none."""
     known = {sweep.name: sweep for sweep in sweeps(runs_folder)}
     if name not in known:
         raise UserError(f"no sweep '{name}' in {runs_folder}{nearest(name, known) if known else ', which holds none'}")

@@ -5,22 +5,10 @@
      "measured": {name: the same},                                                           speeds, seconds, memory
      "info":     {…}}                                                                        see training/info.py
 
-Names of series: `train/<task>/loss`, `train/total_loss`, `weight/<task>`, `active/<task>` (share of the steps),
-`share/<task>` (of a batch, where a schedule draws samples for tasks),
-`learning_rate/trunk`, `learning_rate/heads`, `gradient_norm` by step, each value the mean of the steps since the one
-before; `validation/<task>/loss`, `validation/<task>/<metric>`, `validation/mean_loss` by epoch; `test/…` likewise, one
-value. A task that was not active in any of those steps has NaN.
+The names of the series are in series.py.
 
-Where a gradient method looks at the tasks' gradients (before their weights), also by step `cosine/<task>/<task>`,
-`norm_ratio/<task>/<task>` (of the first's length to the second's), `conflicting_steps` (the share of the steps at which
-some cosine is negative) and `gradient_weight/<task>` (what it multiplies a task's gradient by, on top of its weight;
-not where it gives a direction instead).
-
-With binary tasks also `validation/mean_f1`, `…/exact_match`, `…/hamming_score` (see training/binary.py), and of each
-`validation/<task>/confusion`, counts [K, 2, 2]: rows are the truth, columns the decision, no before yes. A task whose
-threshold is chosen on validation data has `validation/<task>/threshold`: its F1 and whatever else is decided by it are
-those of the very data that it was chosen on, a little better than on new ones. `test/…` is decided by the thresholds of
-the best epoch, which are in `info["best"]["thresholds"]`.
+A threshold that was chosen on the validation data makes the F1 on these data a little better than on new data, and
+every other value that depends on it. The test data use the thresholds of the best epoch: `info["best"]["thresholds"]`.
 """
 
 import pickle
@@ -39,14 +27,17 @@ LARGEST = 2**30  # bytes
 
 
 def write_history(path: Path, history: dict[str, Any]) -> None:
+    """Replaces the history atomically. `format` is added."""
     replace(path, lambda file: pickle.dump({"format": FORMAT, **history}, file, protocol=5))
 
 
 def read_history(path: Path) -> dict[str, Any]:
-    """Reads a history without ever executing code.
+    """Reads a history without executing any code of the file.
 
-    Raises UnsafePickle, naming what was refused; ValueError for a file that is torn, of another format or no regular
-    file; FileNotFoundError.
+    Raises:
+        FileNotFoundError: The file is missing.
+        UnsafePickle: It holds something other than plain containers and arrays. The message names it.
+        ValueError: It is incomplete, of another format, or no regular file.
     """
     content = read_bytes(path, LARGEST)
     try:

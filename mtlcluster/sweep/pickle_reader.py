@@ -1,8 +1,9 @@
-"""A reader of pickles that hold plain containers and numpy arrays. It calls nothing that they name.
+"""Reads pickles of plain containers and numpy arrays. It calls nothing that a pickle names.
 
-pickletools takes the bytes apart, and what they say is made here: so a file that somebody sent can't reach numpy's own
-constructors, which trust what they are given (an array of objects made of bytes is memory that isn't there). Arrays and
-numpy's scalars are of plain numbers, booleans and texts of fixed width. Nothing becomes larger than the file explains.
+pickletools splits the bytes into instructions, and the values are made here. So a file that somebody sent can't reach
+numpy's own constructors, which trust their arguments: an array of objects made of bytes points to arbitrary memory.
+Arrays and numpy scalars hold numbers, booleans and texts of fixed width. The size of the result is limited by the size
+of the file.
 """
 
 import pickletools
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from mtlcluster.sweep import plain_arrays
 
-MOST = 500_000  # instructions: a history has some thousands
-DEEPEST = 50  # containers in each other
-ROOM = 2**26  # of texts and arrays that are met several times: this, and SHARED times the file, in bytes
+MOST = 500_000  # instructions of a pickle: a history has some thousands
+DEEPEST = 50  # levels of nested containers
+# The most bytes of arrays, and of the result if every reference were a copy: ROOM plus SHARED times the file's size.
+ROOM = 2**26
 SHARED = 16
 
-# What numpy's own pickles name, under the module names of numpy 1 and 2.
+# The names in numpy's pickles, with the module names of numpy 1 and 2.
 NAMES = {
     (f"numpy.{core}.{module}", name)
     for core in ("core", "_core")
@@ -31,11 +33,11 @@ LONG_NUMBERS = {"LONG1", "LONG4"}
 TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-PLAIN = (str, int, float, bool, type(None))  # what a key may be: hashing a deep tuple overflows the C stack
+PLAIN = (str, int, float, bool, type(None))  # types of keys: hashing a deep tuple overflows the C stack
 
 
 class UnsafePickle(Exception):
-    """A pickle that names something other than plain containers and numpy arrays."""
+    """A pickle holds something other than plain containers and numpy arrays."""
 
 
 class Name(str):
@@ -43,7 +45,7 @@ class Name(str):
 
 
 class Kind:
-    """A dtype on its way: what it is called, and, told later, its order of bytes."""
+    """A dtype that is not complete yet: its code, and its byte order, which a later instruction sets."""
 
     def __init__(self, code: str) -> None:
         self.code, self.order = code, "="
@@ -54,18 +56,23 @@ class Kind:
 
 
 class Blank:
-    """An array whose content is told later."""
+    """An array whose content a later instruction sets."""
 
     array: NDArray[Any] | None = None
 
 
 def loads(data: bytes) -> Any:
-    """What the pickle holds. Raises UnsafePickle, naming what it refuses, and ValueError for a torn or foreign one."""
+    """The value of a pickle.
+
+    Raises:
+        UnsafePickle: It holds something other than plain containers and arrays. The message names it.
+        ValueError: It is incomplete, damaged or too large.
+    """
     return _Reader(data).read()
 
 
 class _Reader:
-    """The machine that a pickle is written for, with few of its instructions."""
+    """The stack machine that runs a pickle's instructions. Only a few of them are allowed."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.room = data, ROOM + SHARED * len(data)
@@ -88,7 +95,7 @@ class _Reader:
         stack = self.stack
         if name in TEXTS or name in NUMBERS:
             if isinstance(argument, str) and not argument.isascii():
-                argument.encode()  # raises ValueError for half a character, which no file can hold
+                argument.encode()  # raises ValueError for a lone surrogate, which can't be printed or stored
             stack.append(argument)
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
@@ -133,7 +140,7 @@ class _Reader:
             raise UnsafePickle(f"refused the instruction {name}: only plain containers and numpy arrays are admitted")
 
     def _taken(self, start: int) -> list[Any]:
-        """Takes what lies from `start` on off the stack."""
+        """Removes and returns the values on the stack from `start` on."""
         if not 0 <= start <= len(self.stack):
             raise IndexError("nothing to take")
         items = self.stack[start:]
@@ -169,7 +176,7 @@ class _Reader:
             raise UnsafePickle(f"refused to change a {type(made).__name__}")
 
     def _array(self, kind: Any, shape: Any, order: Any, content: Any) -> NDArray[Any]:
-        """An array of what must be exactly its bytes."""
+        """An array of exactly these bytes."""
         dtype, sides = _of(Kind, kind).dtype, _of(tuple, shape)
         if not isinstance(content, bytes | bytearray):
             raise UnsafePickle("refused an array of objects: only numbers, booleans and short texts are admitted")
@@ -192,7 +199,7 @@ def _key(value: Any) -> Any:
 
 
 def _number(value: int) -> int:
-    if value.bit_length() > 256:  # which nothing can print
+    if value.bit_length() > 256:  # too long to print
         raise ValueError("a number of more than 256 bits")
     return value
 
@@ -204,12 +211,13 @@ def _named(module: Any, name: Any) -> Name:
 
 
 class _Settling:
-    """Puts arrays where their places were kept, and makes sure that whoever walks through it all comes to an end."""
+    """Puts finished arrays in place of Blanks, and limits the depth and the size of the value."""
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.met: dict[int, tuple[Any, Any, int]] = {}  # by id: the container (kept, or its id might be another's),
-        # what it has become, and its size written out
+        # By id: the container (kept alive, so that no other object gets its id), the finished one, and its size with
+        # shared parts counted each time.
+        self.met: dict[int, tuple[Any, Any, int]] = {}
 
     def settled(self, value: Any) -> Any:
         return self._settle(value, 0)[0]
@@ -228,11 +236,11 @@ class _Settling:
         if not isinstance(value, list | dict | tuple | set | frozenset):
             return value, 1
         if depth > DEEPEST:
-            raise ValueError(f"more than {DEEPEST} containers in each other, or one in itself")
+            raise ValueError(f"more than {DEEPEST} nested containers, or one that contains itself")
         if id(value) not in self.met:
             made, size = self._settle_inside(value, depth)
             if size > self.room:
-                raise ValueError("written out, it holds far more than the file")
+                raise ValueError("without shared parts, it is far larger than the file")
             self.met[id(value)] = value, made, size
         _, made, size = self.met[id(value)]
         return made, size

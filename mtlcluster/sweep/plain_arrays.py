@@ -1,4 +1,4 @@
-"""Arrays made of bytes that a file holds: of plain numbers, booleans and texts, whose every value there is."""
+"""Makes numpy arrays of bytes out of a file. Only numbers, booleans and texts, and only valid values of them."""
 
 import math
 import re
@@ -7,11 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CODE = re.compile(r"b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16|32)|[US][1-9]\d{0,6}")  # of a dtype, without its order
+CODE = re.compile(r"b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16|32)|[US][1-9]\d{0,6}")  # of a dtype, without its byte order
 
 
 def array(dtype: np.dtype[Any], shape: Any, content: bytes | bytearray, order: Any = "C") -> NDArray[Any]:
-    """Raises ValueError where `content` is not exactly its bytes, or has such as are no value of their type."""
+    """An array of the bytes `content`.
+
+    Args:
+        dtype: Of the elements.
+        shape: A tuple of lengths.
+        content: The bytes of all elements.
+        order: "F" for Fortran's order of dimensions, else C's.
+
+    Raises:
+        ValueError: `content` has another length, or holds bytes that are no value of their type.
+    """
     if len(shape) > 32 or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError("an array of an impossible shape")
     if math.prod(shape) * dtype.itemsize != len(content) or (not dtype.itemsize and math.prod(shape) > 1):
@@ -26,4 +36,4 @@ def _refuse_impossible(content: NDArray[np.uint8], dtype: np.dtype[Any]) -> None
     if dtype.kind == "b" and content.max(initial=0) > 1:
         raise ValueError("an array of booleans that are neither true nor false")
     if dtype.kind == "U" and content.view(np.dtype("u4").newbyteorder(dtype.byteorder)).max(initial=0) > 0x10FFFF:
-        raise ValueError("an array of texts with characters that there are not")
+        raise ValueError("an array of texts with impossible characters")

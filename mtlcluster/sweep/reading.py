@@ -1,7 +1,8 @@
-"""Files of a sweep folder, whoever left them and whatever they are. A reader gets what a regular file of a sensible
-size holds, or one sentence that names the file. Nothing here waits (for a FIFO's writer, say) or reads without bound.
+"""Reads files of a sweep folder safely, whoever made them.
 
-Imported by the worker: nothing heavy here.
+A reader gets the content of a regular file of a sensible size, or one sentence that names the file. Nothing here waits,
+for example for the writer of a FIFO, or reads without a limit. The worker imports this module: nothing here is slow to
+import.
 """
 
 import json
@@ -13,31 +14,34 @@ from typing import Any, BinaryIO
 
 from mtlcluster.errors import UserError
 
-SMALL = 2**22  # bytes: what one run, or one grid, has to say
-LARGE = 2**28  # of thousands of runs
-DEEPEST = 50  # lists and mappings of YAML inside each other; at some thousands its parser crashes
+SMALL = 2**22  # bytes: the most for one run or one grid
+LARGE = 2**28  # bytes: the most for thousands of runs
+DEEPEST = 50  # levels of nested lists and mappings in YAML; at some thousands its parser crashes
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 KINDS = [(stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket")]
 
 
 class Unreadable(UserError, ValueError):
-    """A file that is there and can't be used; the message names it and says why. What is not there is another matter:
-    FileNotFoundError.
-    """
+    """A file exists and can't be used. The message names it and says why. A missing file is a FileNotFoundError."""
 
 
 def open_regular(path: Path, links: bool = False) -> BinaryIO:
     """Opens a regular file for reading, unbuffered.
 
-    links: one that is a symbolic link is followed, which only a file of the user's own is. Raises FileNotFoundError, or
-    Unreadable.
+    Args:
+        path: The file.
+        links: Follow a symbolic link. Only for a file that the user names.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        Unreadable: It can't be opened, is a link or is no regular file.
     """
     return open(_opened(path, None, links)[0], "rb", buffering=0)
 
 
 def read_bytes(path: Path, most: int, links: bool = False) -> bytes:
-    """All of a regular file of at most `most` bytes. See open_regular."""
+    """The content of a regular file of at most `most` bytes. Raises as open_regular does."""
     file, size = _opened(path, most, links)
     try:
         content = os.read(file, size + 1)
@@ -51,7 +55,7 @@ def read_bytes(path: Path, most: int, links: bool = False) -> bytes:
 
 
 def _opened(path: Path, most: int | None, links: bool) -> tuple[int, int]:
-    """The open file, and its size in bytes."""
+    """The descriptor of the open file, and its size in bytes. most: the largest size allowed; None: any."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW))
     except FileNotFoundError:
@@ -70,12 +74,12 @@ def _opened(path: Path, most: int | None, links: bool) -> tuple[int, int]:
 
 
 def read_text(path: Path, most: int) -> str:
-    """Its text; a byte that is none is replaced. See open_regular."""
+    """The text of a file of at most `most` bytes. Invalid UTF-8 is replaced. Raises as open_regular does."""
     return read_bytes(path, most).decode("utf-8", "replace")
 
 
 def read_json(path: Path, most: int) -> Any:
-    """What it holds, in JSON. See open_regular."""
+    """The value of a JSON file of at most `most` bytes. Raises as open_regular, and Unreadable for invalid JSON."""
     try:
         return parse_json(read_bytes(path, most))
     except Unreadable:
@@ -85,8 +89,10 @@ def read_json(path: Path, most: int) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """Raises ValueError for whatever is no JSON. Half a character (a lone surrogate), which no output takes, is
-    replaced, as are bytes that are no text.
+    """The value of a JSON text. Replaces bytes that are not UTF-8, and lone surrogates, which can't be printed.
+
+    Raises:
+        ValueError: It is not JSON.
     """
     try:
         found = json.loads(content.decode("utf-8", "replace"))
@@ -98,8 +104,9 @@ def parse_json(content: bytes) -> Any:
 
 
 def read_yaml_text(path: Path, links: bool = False) -> str:
-    """The text of a file that is to be parsed as YAML, once it is sure that the parser will survive it. See
-    open_regular.
+    """The text of a YAML file that is safe to parse: not nested so deeply that the parser would crash.
+
+    Raises as open_regular does, and Unreadable if it is not UTF-8 or nested too deeply.
     """
     try:
         text = read_bytes(path, SMALL, links).decode("utf-8-sig")
@@ -111,7 +118,7 @@ def read_yaml_text(path: Path, links: bool = False) -> str:
 
 
 def _too_deep(text: str) -> int:
-    """The line, from 1, at which too many lists and mappings are inside each other; 0 where none is."""
+    """The line, from 1, at which YAML is nested too deeply; 0 if none is."""
     import yaml
 
     depth = 0
@@ -120,12 +127,13 @@ def _too_deep(text: str) -> int:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST + 1:
                 return event.start_mark.line + 1 if event.start_mark else 1
-    except (yaml.YAMLError, ValueError):  # for whoever parses it to tell
+    except (yaml.YAMLError, ValueError):  # whoever parses the text reports it
         pass
     return 0
 
 
 def _whole_characters(value: Any) -> Any:
+    """The value with lone surrogates replaced in all its texts."""
     if isinstance(value, str):
         return SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""status.json: how far a run is. The worker that trains it is the only writer."""
+"""status.json: how far a run is. Only the worker that trains the run writes it."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -12,44 +12,46 @@ from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 FORMAT = 1
-LARGEST = 2**53  # of whole numbers: those that every reader of JSON takes for what they are
+LARGEST = 2**53  # the largest integer that every reader of JSON reads exactly
 ENDED = ("done", "failed", "cancelled", "lost")
-UNDEFINED = " is undefined: "  # in a note on a value that the labels do not allow, before the reason
+UNDEFINED = " is undefined: "  # in a note on a metric that the labels leave undefined, before the reason
 
 
 @dataclass
 class Status:
-    """What the worker last knew. Times are Unix seconds, durations seconds."""
+    """The last state of a run. Times are Unix seconds, durations are seconds."""
 
-    state: State = "queued"  # `lost` is never written: it is what status derives
-    submission: str = ""  # which submission's worker wrote this
+    state: State = "queued"  # `lost` is never written: run_status.py derives it
+    submission: str = ""  # the submission whose worker wrote this
     job_id: str = ""
     host: str = ""
     device: str = ""
     attempt: int = 0  # how often a worker has started this run
     epoch: int = 0  # finished epochs
-    epochs: int = 0  # of how many; 0 until known
+    epochs: int = 0  # the number of epochs to train; 0 until known
     step: int = 0  # optimizer steps
     steps: int = 0
-    started: float = 0.0  # the first attempt
-    elapsed: float = 0.0  # spent running, all attempts together
+    started: float = 0.0  # start of the first attempt
+    elapsed: float = 0.0  # running time of all attempts
     seconds_left: float | None = None
     heartbeat: float = 0.0
     latest: dict[str, float] = field(default_factory=dict)  # newest values by series name
     best: dict[str, Any] | None = None  # {"value": "mean_loss", "direction": "min", "number": …, "epoch": …}
     error: str = ""  # one line, for a failed run
-    notes: list[str] = field(default_factory=list)  # e.g. a checkpoint that was passed over
-    stops_without_progress: int = 0  # attempts in a row that were stopped before they had saved anything new
+    notes: list[str] = field(default_factory=list)  # such as a checkpoint that was skipped
+    stops_without_progress: int = 0  # successive attempts that were stopped before they saved anything new
 
 
 def write_status(path: Path, status: Status) -> None:
+    """Replaces status.json atomically."""
     replace_text(path, json.dumps({"format": FORMAT, **asdict(status)}, indent=1))
 
 
 def read_status(path: Path) -> Status | None:
-    """The run's status, or None where no worker has touched it yet. Keys of a newer version are passed over.
+    """Reads status.json. None if no worker has started the run yet. Keys of a newer version are ignored.
 
-    Raises Unreadable, a ValueError, for a file that is torn or that something else wrote.
+    Raises:
+        Unreadable: The file is damaged, or something else wrote it.
     """
     try:
         entry = read_json(path, SMALL)
@@ -66,22 +68,22 @@ def read_status(path: Path) -> Status | None:
 
 
 def kinds(of: type) -> dict[str, tuple[type, ...]]:
-    """The classes that each field of a dataclass admits; JSON makes no difference between 1 and 1.0."""
+    """The classes that each field of a dataclass accepts. A float may be an int: JSON does not tell 1 from 1.0."""
     return {f.name: _kinds(f.type) for f in fields(of)}
 
 
 def misfit(values: dict[str, Any], admitted: dict[str, tuple[type, ...]]) -> str:
-    """What is wrong with values out of JSON, of a run: its state, or a value of a wrong kind. Empty where all fit."""
+    """What is wrong with a run's values out of JSON: an unknown state or a wrong type. "" if all fit."""
     for key, value in values.items():
         of_kind = isinstance(value, admitted[key]) and (type(value) is not bool or bool in admitted[key])
         if not of_kind or not _is_plain(value):
             return f"{key} is {shown(value)}"
     known = values.get("state") in get_args(State)
-    return "" if known else f"state is {shown(values.get('state'))}, which this version of mtlcluster has not"
+    return "" if known else f"state is {shown(values.get('state'))}, which this version of mtlcluster does not know"
 
 
 def _is_plain(value: Any, deepest: int = 3) -> bool:
-    """Whether it is text, a number that arithmetic takes, or lists and mappings of such, few inside each other."""
+    """Whether it is a text, a number of sensible size, or lists and mappings of such, at most `deepest` levels."""
     if isinstance(value, str | float | bool | None):
         return True
     if isinstance(value, dict | list):

@@ -1,10 +1,10 @@
-"""submissions.jsonl: who was to train which runs. One line before and one after each submission.
+"""submissions.jsonl: which job trains which runs. One line before each submission, and one after it.
 
     {"event": "begin", "submission": id, "time": …, "cluster": "slurm", "code": hash, "jobs": [[run, …], …]}
     {"event": "end", "submission": id, "time": …, "jobs": ["123_0", …]}     or, refused: {…, "error": "…"}
 
-A job that looks after several runs is one inner list. A begin without its end is a submission that was killed between,
-unless a run of it has begun: workers do so only once they have read the end, so it was there.
+Each inner list is the runs of one job. A begin without its end is a submission that was killed in between. But if a run
+of it has started, the end was written and is lost: workers start runs only after they have read it.
 """
 
 import json
@@ -22,21 +22,23 @@ from mtlcluster.sweep.names import JOB, RUN, SWEEP, fits
 from mtlcluster.sweep.reading import LARGE, Unreadable, parse_json, read_bytes
 from mtlcluster.sweep.status import read_status
 
-TORN = b'{"event": "'  # how a line begins that a killed writer has left
+INCOMPLETE = b'{"event": "'  # the beginning of a line that a killed process has not finished
 ID = re.compile(rb'"submission": "(\d+)"')
 
 
 @dataclass
 class Submission:
+    """Jobs that were submitted together."""
+
     id: str
     time: float
     cluster: str
     code: str
     jobs: list[list[str]]  # the runs of each job
-    job_ids: list[str] = field(default_factory=list)  # as the scheduler names them, in the same order
+    job_ids: list[str] = field(default_factory=list)  # the scheduler's ids, in the same order; "" if unknown
     error: str = ""
     ended: bool = False
-    told_by_runs: bool = False  # the line of its end is lost; an id that no run has told either is empty
+    told_by_runs: bool = False  # its end is lost; the ids are those that its runs tell
 
     @property
     def accepted(self) -> bool:
@@ -54,31 +56,34 @@ def append(path: Path, event: str, submission: str, **fields: Any) -> None:
 
 
 def read(path: Path) -> list[Submission]:
-    """All submissions, oldest first. A line that a killed writer left torn is passed over; what else is no line of
-    ours, too, and is told. Raises Unreadable where all of it is.
+    """All submissions, oldest first.
+
+    An incomplete line of a killed process is skipped. Any other invalid line is skipped with a warning. Raises
+    Unreadable if the file can't be read.
     """
     found: list[Submission] = []
-    foreign: list[int] = []
+    invalid: list[int] = []
     for place, line in enumerate(_lines(path), 1):
         try:
             entry = parse_json(line)
         except ValueError:
-            foreign += [] if line.startswith(TORN) else [place]
+            invalid += [] if line.startswith(INCOMPLETE) else [place]
             continue
         try:
-            _take_in(entry, found)
+            _add(entry, found)
         except (ValueError, KeyError, TypeError, OverflowError):
-            foreign.append(place)
-    if foreign:
-        more = f" and {len(foreign) - 1:,} more are" if len(foreign) > 1 else " is"
-        tell_once(f"{path}: line {foreign[0]}{more} not what a submission writes; passed over")
+            invalid.append(place)
+    if invalid:
+        more = f" and {len(invalid) - 1:,} more are" if len(invalid) > 1 else " is"
+        tell_once(f"{path}: line {invalid[0]}{more} not what a submission writes; skipped")
     for submission in found:
         if not submission.ended:
-            _ask_its_runs(submission, path.parent)
+            _complete_from_runs(submission, path.parent)
     return found
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of the file; none if it is missing."""
     try:
         content = read_bytes(path, LARGE)
     except FileNotFoundError:
@@ -86,32 +91,39 @@ def _lines(path: Path) -> Iterator[bytes]:
     yield from content.removesuffix(b"\n").split(b"\n") if content else ()
 
 
-def _take_in(entry: Any, found: list[Submission]) -> None:
-    """Raises ValueError, KeyError or TypeError for what is no entry; names that can't be ours are refused."""
-    name = _fitting(SWEEP, entry["submission"])
+def _add(entry: Any, found: list[Submission]) -> None:
+    """Adds what a line says to the submissions. Raises ValueError, KeyError or TypeError for an invalid line."""
+    name = _checked_name(SWEEP, entry["submission"])
     if entry["event"] == "begin":
-        jobs = [[_fitting(RUN, run) for run in job] for job in entry["jobs"]]
-        when, cluster, code = float(entry["time"]), _fitting(SWEEP, entry["cluster"]), _fitting(SWEEP, entry["code"])
+        jobs = [[_checked_name(RUN, run) for run in job] for job in entry["jobs"]]
+        when, cluster, code = (
+            float(entry["time"]),
+            _checked_name(SWEEP, entry["cluster"]),
+            _checked_name(SWEEP, entry["code"]),
+        )
         found.append(Submission(name, when, cluster, code, jobs))
     elif entry["event"] == "end" and (begun := [s for s in found if s.id == name]):
         submission, error = begun[-1], str(entry.get("error", ""))
-        job_ids = [_fitting(JOB, job) if job else "" for job in entry.get("jobs", [])]
+        job_ids = [_checked_name(JOB, job) if job else "" for job in entry.get("jobs", [])]
         if not error and len(job_ids) != len(submission.jobs):
             raise ValueError
         submission.job_ids, submission.error, submission.ended = job_ids, error, True
 
 
-def _fitting(pattern: re.Pattern[str], name: Any) -> str:
+def _checked_name(pattern: re.Pattern[str], name: Any) -> str:
     if not fits(pattern, name):
         raise ValueError(f"{name!r} is no name")
     return str(name)
 
 
-def _ask_its_runs(submission: Submission, sweep: Path) -> None:
-    """Looks whether a run of it has begun, and by what job: jobs of an array differ in the number at their end."""
+def _complete_from_runs(submission: Submission, sweep: Path) -> None:
+    """Sets the job ids of a submission without an end, if one of its runs has started and names its job.
+
+    The ids of an array differ only in the number at their end, so that one id tells the others.
+    """
     for number, runs in enumerate(submission.jobs):
         for run in runs:
-            job = _begun_by(sweep / run / "status.json", submission.id)
+            job = _started_by(sweep / run / "status.json", submission.id)
             if job:
                 array, underscore, _ = job.rpartition("_")
                 ids = [f"{array}_{n}" if underscore else "" for n in range(len(submission.jobs))]
@@ -120,8 +132,8 @@ def _ask_its_runs(submission: Submission, sweep: Path) -> None:
                 return
 
 
-def _begun_by(status: Path, submission: str) -> str:
-    """The job that has begun a run for this submission; empty where none has."""
+def _started_by(status: Path, submission: str) -> str:
+    """The job that has started a run for this submission; "" if none has."""
     try:
         found = read_status(status)
     except (OSError, ValueError):
@@ -130,7 +142,7 @@ def _begun_by(status: Path, submission: str) -> str:
 
 
 def latest(submissions: list[Submission]) -> dict[str, tuple[Submission, str]]:
-    """Each run's last accepted submission, and the job there that looks after it."""
+    """By run: its last accepted submission, and the id of its job there."""
     return {
         run: (submission, job_id)
         for submission in submissions
@@ -141,8 +153,8 @@ def latest(submissions: list[Submission]) -> dict[str, tuple[Submission, str]]:
     }
 
 
-def names(path: Path) -> set[str]:
-    """The runs that it names; none where it can't be read."""
+def named_runs(path: Path) -> set[str]:
+    """The runs that submissions.jsonl names; none if it can't be read."""
     try:
         return {run for submission in read(path) for job in submission.jobs for run in job}
     except Unreadable:
@@ -150,12 +162,12 @@ def names(path: Path) -> set[str]:
 
 
 def number(submission: str) -> int:
-    """By which one sees which of two came later; 0 for what is no number of ours."""
+    """The number of a submission's id: later ones have higher numbers. 0 if the id is none of ours."""
     return int(submission) if submission.isascii() and submission.isdigit() and len(submission) < 10 else 0
 
 
 def next_number(path: Path) -> int:
-    """One that no submission of the sweep has had, be its line readable or not."""
+    """A number that no submission of the sweep has, not even one whose line can't be read."""
     if not path.exists():
         return 1
     had = [number(found.decode()) for line in _lines(path) for found in ID.findall(line)]

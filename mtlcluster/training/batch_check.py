@@ -1,4 +1,4 @@
-"""What a batch must hold before a model sees it, so that a wrong mask or a broken sample is named, not trained on."""
+"""Checks a batch before a model sees it: a wrong mask or a broken sample is named, not trained on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,17 +17,25 @@ class BatchError(ValueError):
 
 
 def sample_names(dataset: Dataset[Any], indices: Tensor) -> list[str]:
-    """What the samples are called: by the dataset's `ids`, else by their number."""
+    """The names of samples: the dataset's `ids`, else their numbers."""
     ids = getattr(dataset, "ids", None)
     return [f"sample {i}" if ids is None else str(ids[i]) for i in indices.tolist()]
 
 
 def check_batch(batch: Any, tasks: Sequence[Task], names: Sequence[str]) -> None:
-    """Raises BatchError for the first thing that is wrong with a batch (inputs, targets) of the samples `names`.
+    """Checks a batch.
 
-    Of padded sequences: the mask is bool and of the values' shape, each row has a valid position, the values elsewhere
-    are the padding, and no token in a valid one is. All numbers are finite; labels are in range, and there is one for
-    each sample and task (`missing` counts as one).
+    All numbers are finite. Labels are in range, and there is one for each sample and task (`missing` counts as one). A
+    padded sequence has a bool mask of the values' shape with a valid position in each row; its values elsewhere are the
+    padding, and no token at a valid position is.
+
+    Args:
+        batch: a pair (inputs, targets).
+        tasks: the tasks whose targets are checked.
+        names: [N], the names of the samples.
+
+    Raises:
+        BatchError: for the first thing that is wrong.
     """
     inputs, targets = _pair(batch)
     for field, value in _leaves(inputs, ""):
@@ -51,7 +59,7 @@ def _pair(batch: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every tensor and Padded of a nest, with where it is, such as `video` or `pair.0`."""
+    """Yields every tensor and Padded of a nest with its place, such as `video` or `pair.0`."""
     if isinstance(value, (Tensor, Padded)):
         yield path or "inputs", value
     elif isinstance(value, dict):
@@ -89,9 +97,11 @@ def _check_targets(task: Task, targets: dict[str, Tensor], names: Sequence[str])
     target = targets[task.name]
     if len(target) != len(names):
         raise BatchError(f"{field}: {len(target)} of them for {len(names)} samples")
-    missing = torch.zeros_like(target, dtype=torch.bool)
-    if task.missing is not None:
-        missing = target.isnan() if task.missing != task.missing else target == task.missing
+    if task.dense and target.ndim not in (3, 4):
+        raise BatchError(
+            f"{field}: of a dense task, they should be [N, H, W] or [N, C, H, W], found {list(target.shape)}"
+        )
+    missing = task.is_missing(target)
     if target.is_floating_point():
         _refuse_where(~target.isfinite() & ~missing, names, f"{field}: a value that is not finite")
     if task.classes is not None:
@@ -100,7 +110,14 @@ def _check_targets(task: Task, targets: dict[str, Tensor], names: Sequence[str])
 
 
 def _refuse_where(wrong: Tensor, names: Sequence[str], complaint: str, values: Tensor | None = None) -> None:
-    """wrong: bool [N, …], or of an input that is not one value a sample."""
+    """Raises BatchError if something is wrong.
+
+    Args:
+        wrong: bool [N, …], or of another shape for an input that has not one value for each sample.
+        names: [N], the names of the samples.
+        complaint: what is wrong.
+        values: of the shape of `wrong`; the first wrong one is quoted.
+    """
     if not bool(wrong.any()):
         return
     if not wrong.ndim or len(wrong) != len(names):
@@ -114,7 +131,7 @@ def _refuse_where(wrong: Tensor, names: Sequence[str], complaint: str, values: T
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """The first names and the number of the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
@@ -125,7 +142,7 @@ def broken_batches(
     collate: Callable[[list[Any]], Any] | None,
     workers: int,
 ) -> Iterator[BatchError | None]:
-    """For each batch of a dataset what is wrong with it, or None."""
+    """Yields for each batch of a dataset what is wrong with it, or None."""
     parts = ordered_batches(len(dataset), batch_size)  # type: ignore[arg-type]
     for part, batch in zip(parts, batches(dataset, parts, collate=collate, workers=workers), strict=True):
         try:
@@ -138,7 +155,7 @@ def broken_batches(
 def checked(
     batches: Iterator[Any], parts: Sequence[Tensor], dataset: Dataset[Any], tasks: Sequence[Task], count: int
 ) -> Iterator[Any]:
-    """`batches`, the first `count` of them checked. Raises BatchError."""
+    """Yields `batches` and checks the first `count` of them. Raises BatchError."""
     for i, batch in enumerate(batches):
         if i < count:
             check_batch(batch, tasks, sample_names(dataset, parts[i]))

@@ -1,4 +1,7 @@
-"""Batches in an order that seed and epoch alone decide, from any position on: what exact resume asks of data."""
+"""The order of the samples, and loading batches of them.
+
+For exact resume, the order depends on seed and epoch alone, and loading can begin at any batch.
+"""
 
 import ctypes
 import random
@@ -23,8 +26,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
-    """The lengths [N] of the samples of a dataset that wants batches of similar length. Raises ValueError for others
-    than one number a sample.
+    """The lengths [N] of the samples of a dataset that wants batches of similar length, None for any other dataset.
+
+    Raises:
+        ValueError: There is not one number for each sample.
     """
     if (given := getattr(dataset, "lengths", None)) is None:
         return None
@@ -37,11 +42,19 @@ def lengths_of(dataset: Dataset[Any]) -> Tensor | None:
 def epoch_batches(
     length: int, batch_size: int, seed: int, epoch: int, lengths: Tensor | None = None, drop: bool = False
 ) -> list[Tensor]:
-    """Which samples are in which batch of an epoch, in random order; one batch may be smaller. drop: there is none
-    such, and some samples, others in each epoch, are in no batch.
+    """Draws the batches of an epoch, in random order.
 
-    With lengths [length] a batch holds samples of similar length: the shuffled samples are sorted inside pools of POOL
-    batches each, cut into batches, and the batches shuffled.
+    Args:
+        length: How many samples there are.
+        batch_size: How many samples a batch has.
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+        lengths: The lengths [length] of the samples. If given, a batch holds samples of similar length: the shuffled
+            samples are sorted inside pools of POOL batches, cut into batches, and the batches are shuffled.
+        drop: Whether to leave out the batch that would be smaller than the others. Its samples differ in each epoch.
+
+    Returns:
+        For each batch the indices of its samples.
     """
     generator = torch.Generator().manual_seed(mix_seed("order", seed, epoch))
     order = torch.randperm(length, generator=generator)
@@ -50,24 +63,24 @@ def epoch_batches(
     if lengths is None:
         return list(order.split(batch_size))
     pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * batch_size)]
-    parts = [part for pool in pools for part in pool.split(batch_size)]
-    return [parts[i] for i in torch.randperm(len(parts), generator=generator)]
+    cut = [batch for pool in pools for batch in pool.split(batch_size)]
+    return [cut[i] for i in torch.randperm(len(cut), generator=generator)]
 
 
 def ordered_batches(length: int, batch_size: int, lengths: Tensor | None = None) -> list[Tensor]:
-    """Which samples are in which batch of an evaluation: in their order, or from the shortest to the longest."""
+    """The batches of an evaluation: samples in their order, or with `lengths` from the shortest to the longest."""
     order = torch.arange(length) if lengths is None else lengths.argsort(stable=True)
     return list(order.split(batch_size))
 
 
 class _Seeded(Dataset[Any]):
-    """Seeds each batch by its number, so that what a worker process draws, or a generator of the data's own, does not
-    depend on where training began.
+    """Seeds the generators that the data draw from before each batch, by the batch's number. So what a worker process
+    or a generator of the data's own draws does not depend on where training began.
     """
 
     def __init__(self, dataset: Dataset[Any], seed: int, collate: Any) -> None:
         self.dataset, self.seed, self.collate = dataset, seed, collate
-        self.generators: list[Generator] | None = None  # which a worker process has its own copies of
+        self.generators: list[Generator] | None = None  # found at the first batch: worker processes have copies
 
     def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
         number, indices = batch
@@ -85,35 +98,45 @@ class _Seeded(Dataset[Any]):
 
 
 def _end_with_trainer(_: int) -> None:
-    """In a worker process: one that hangs in a file system must not stay behind when the training process is killed."""
+    """Makes a worker process die with the training process, even if it hangs in a file system."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def batches(
     dataset: Dataset[Any],
-    parts: Sequence[Tensor],
+    indices: Sequence[Tensor],
     start: int = 0,
     seed: int = 0,
     collate: Callable[[list[Any]], Any] | None = None,
     workers: int = 0,
 ) -> Iterator[Any]:
-    """The batches of the samples that `parts` name. `seed` is for worker processes and for generators of the data's
-    own: batch i counts from `start`.
+    """Loads batches.
+
+    Args:
+        dataset: The data.
+        indices: For each batch the indices of its samples.
+        start: The number of the first batch.
+        seed: Seeds, with the number of the batch, worker processes and generators of the data's own.
+        collate: Makes a batch of a list of samples; torch's own if None.
+        workers: How many processes load data.
+
+    Yields:
+        What `collate` returns, on the CPU.
     """
     if isinstance(dataset, TensorData) and collate is None:
         generators = own_generators(dataset)
-        for i, part in enumerate(parts):
+        for i, samples in enumerate(indices):
             if generators:
                 seed_generators(generators, mix_seed("batch", seed, start + i))
-            yield dataset[part]
+            yield dataset[samples]
         return
     if workers:
         fit_names()
     given = 0
     for batch in DataLoader(
         _Seeded(dataset, seed, collate),
-        batch_sampler=[(start + i, part.tolist()) for i, part in enumerate(parts)],  # type: ignore[misc]
+        batch_sampler=[(start + i, samples.tolist()) for i, samples in enumerate(indices)],  # type: ignore[misc]
         num_workers=workers,
         worker_init_fn=_end_with_trainer,
         collate_fn=collate,
@@ -122,12 +145,12 @@ def batches(
     ):
         given += 1
         yield batch
-    if given < len(parts):  # which a loader takes for their end
-        raise RuntimeError(f"the data gave {given} of {len(parts)} batches: a sample or collate raises StopIteration")
+    if given < len(indices):  # a loader takes StopIteration for the end of the data
+        raise RuntimeError(f"the data gave {given} of {len(indices)} batches: a sample or collate raises StopIteration")
 
 
 def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items each; the last may be shorter."""
+    """Yields lists of `size` items each; the last may be shorter."""
     group: list[T] = []
     for item in items:
         group.append(item)

@@ -1,18 +1,23 @@
-"""What the loop tells and asks whoever started it."""
+"""Callbacks of the training loop: report progress, ask whether to stop."""
 
 from typing import Any
 
 
 class StopRequested(Exception):
-    """Training has saved a checkpoint and ended early, because it was asked to."""
+    """Training was asked to stop. It has saved a checkpoint and ended early."""
 
 
-class Control:
-    """The default: nobody listens and nobody asks for a stop."""
+class Callbacks:
+    """Callbacks that do nothing. Subclasses listen to the loop, or ask it to stop."""
 
     def should_stop(self) -> bool:
-        """Asked at every step boundary and between the batches of a validation: it must be quick."""
+        """Whether to stop. Called at every step boundary and between the batches of a validation: it must be quick."""
         return False
 
     def report(self, event: str, **values: Any) -> None:
-        """An event of training/child.py's protocol."""
+        """Gets an event of the training.
+
+        Args:
+            event: "started", "progress", "epoch", "saving", "saved", "done" or "stopped".
+            values: What the event carries, see commands/child.py.
+        """

@@ -1,4 +1,4 @@
-"""The processes (ranks) that train one run together, each with its part of every batch and a copy of the model."""
+"""The processes (ranks) that train one run together. Each has a copy of the model and its part of every batch."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,36 +19,56 @@ Row = list[Tensor | None]  # gradients of one task at several points; None: the 
 
 
 class Ranks:
-    """One process by itself, with nothing to agree on; what several do is in `Together`."""
+    """One process alone: it has all samples, and nothing to agree on. `Together` is one of several processes.
+
+    Attributes:
+        rank: The number of this process, from 0. Rank 0 writes all files.
+        size: How many processes there are.
+    """
 
     rank = 0
     size = 1
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as it is to be called where one ordinary backward gives all gradients."""
+        """The model to call where one ordinary backward gives all gradients."""
         return model
 
     def reducing(self, model: nn.Module, now: bool) -> AbstractContextManager[Any]:
-        """Around a forward of the wrapped model: whether the gradients are summed in the backward that follows."""
+        """The context of a forward of the wrapped model.
+
+        Args:
+            model: The wrapped model.
+            now: Whether the backward that follows sums the gradients over the ranks.
+        """
         return nullcontext()
 
     def unaveraged(self, weights: Tensor) -> Tensor:
-        """What to go back along through the wrapped model for the ranks' gradients to be summed."""
+        """The loss weights [A] for a backward through the wrapped model: times the number of ranks, since
+        DistributedDataParallel takes the mean of the gradients and their sum is needed.
+        """
         return weights
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Each tensor's sum over the ranks."""
+        """Sums each tensor over the ranks."""
         return list(tensors)
 
     def sum_in_place(self, rows: Tensor) -> None:
-        """The same for a matrix."""
+        """Sums a matrix over the ranks, row by row, in place."""
 
     def sum_rows(self, rows: list[Row], like: Sequence[Sequence[Tensor]]) -> list[Row]:
-        """The same for gradients of the tensors `like`; a model may skip on one rank what it calls on another."""
+        """Sums gradients over the ranks, where some may be None: a model may skip on one rank what it calls on another.
+
+        Args:
+            rows: For each task its gradients at several tensors.
+            like: These tensors, for each task.
+
+        Returns:
+            The sums; None where no rank has a gradient.
+        """
         return rows
 
     def total(self, counts: list[int]) -> list[int]:
-        """The same for numbers on the CPU."""
+        """Sums each number over the ranks. The numbers are on the CPU."""
         return counts
 
     def same(self, value: T) -> T:
@@ -60,12 +80,14 @@ class Ranks:
         return [value]
 
     def part(self, size: int) -> slice:
-        """Which samples of a batch of `size` are this rank's."""
+        """The positions of this rank's samples in a batch of `size`."""
         return slice(0, size)
 
     def take(self, batch: Tensor) -> Tensor:
-        """This rank's part of the samples [N] of a batch. Where there is none for it, the first one, as it must go
-        through the model with the others; it then counts for no task.
+        """This rank's part of the samples [N] of a batch.
+
+        If the batch is smaller than the number of ranks, some ranks have no sample of their own. They get one of
+        another rank, since they must go through the model with the others; it does not count there.
         """
         return batch[self.part(len(batch))] if len(batch) >= self.size else batch[min(self.rank, len(batch) - 1)][None]
 
@@ -74,17 +96,17 @@ class Ranks:
         return self.rank >= size
 
     def own(self, positions: Tensor, size: int) -> Tensor:
-        """Of positions in a batch of `size` those in this rank's part, as positions there."""
+        """The positions in this rank's part of those `positions` in a batch of `size` that belong to it."""
         part = self.part(size)
         found: Tensor = positions[(positions >= part.start) & (positions < part.stop)] - part.start
         return found
 
     def align(self, model: nn.Module) -> None:
-        """Gives every rank what rank 0's batches have made of batch norm's statistics and other buffers."""
+        """Gives every rank the buffers of rank 0, such as batch norm's statistics."""
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """What is inside, rank 0 does first, and the others when it is done."""
+        """Context in which rank 0 goes first. The others follow when it is done."""
         yield
 
 
@@ -92,7 +114,7 @@ ALONE = Ranks()
 
 
 class Together(Ranks):
-    """One of several processes, as torch's environment variables (RANK, WORLD_SIZE, …) say."""
+    """One of several processes, as torch's environment variables (RANK, WORLD_SIZE, …) say. See `Ranks`."""
 
     def __init__(self, device: torch.device) -> None:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -100,7 +122,7 @@ class Together(Ranks):
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """DistributedDataParallel, which sums the gradients while the backward still runs."""
+        """Wraps it in DistributedDataParallel, which sums the gradients while the backward still runs."""
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
@@ -182,14 +204,15 @@ class Together(Ranks):
 
 
 def join(device: torch.device) -> Ranks:
-    """This process's place among the others that train the run, if there are any."""
+    """Joins the other processes that train the run, if there are any."""
     return Together(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
 
 
 def local_rank() -> int:
-    """Which of the processes on this machine this is, and so which of its GPUs it uses."""
+    """The number of this process among those on this machine, which is also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def local_size() -> int:
+    """How many processes on this machine train the run."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,6 +1,4 @@
-"""What a training is bound to fail at, said before its first step: from the number of samples, the batch size and the
-labels.
-"""
+"""Finds before the first step why a training must fail, from the number of samples, the batch size and the labels."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 from mtlcluster.config.run import RunConfig
 from mtlcluster.data.tensor_data import TensorData, map_tensors
 from mtlcluster.problem import Problem, Task
+from mtlcluster.sweep.series import LOSS, MEAN_LOSS, task_and_value
 from mtlcluster.training.batch_check import checked
 from mtlcluster.training.batches import batches, lengths_of
 from mtlcluster.training.gradients.forward import autocast
@@ -22,15 +21,15 @@ from mtlcluster.training.gradients.rehearsal import has_lazy_layers, without_tra
 from mtlcluster.training.metrics import NAN_GIVEN, NO_LABELS
 from mtlcluster.training.validation import Total, Undefined, summed_up
 
-FEW = 10_000_000  # numbers that may be made up to see whether labels allow a value
+FEW = 10_000_000  # so many made-up outputs are taken at most to see whether labels allow a value
 
 
 class Foreseen(ValueError):
-    """What a training is bound to fail at."""
+    """A reason why a training must fail."""
 
 
 def batches_per_epoch(length: int, config: RunConfig) -> int:
-    """Raises Foreseen where there are none."""
+    """The number of batches of an epoch. Raises Foreseen if there are none."""
     if not length:
         raise Foreseen("the training data are empty")
     if config.last_batch == "keep":
@@ -44,8 +43,17 @@ def batches_per_epoch(length: int, config: RunConfig) -> int:
 
 
 def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device, ranks: int) -> None:
-    """Raises Foreseen for what training `tasks` in so many ranks would fail at sooner or later. The model is on
-    `device`; nothing of it changes, nor do random generators.
+    """Checks whether a training can succeed. Neither the model nor a random generator changes.
+
+    Args:
+        problem: the problem; its model is on the device.
+        tasks: the tasks that train.
+        config: the run's configuration.
+        device: where the model is.
+        ranks: the number of processes that would train together.
+
+    Raises:
+        ValueError: the training would fail, now or later: Foreseen, Undefined, or a BatchError.
     """
     batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
     if not len(problem.validation):  # type: ignore[arg-type]
@@ -60,8 +68,8 @@ def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """What is done inside changes neither random generators nor the model: its buffers, its mode, nor what its modules
-    keep in plain attributes, such as a counter.
+    """Restores the random generators and the model when it ends: its buffers, its mode, and plain attributes of its
+    modules, such as a counter.
     """
     kept = [(module, dict(vars(module))) for module in model.modules()]
     try:
@@ -76,7 +84,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
 def _try_smallest_batch(
     problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device, ranks: int
 ) -> None:
-    """Batch norm, for one, can't train on a single sample, which the last batch or a rank's part of it may be."""
+    """Raises Foreseen if the smallest batch, or a rank's part of it, is too small, such as for batch norm."""
     length: int = len(problem.train)  # type: ignore[arg-type]
     full, last = min(length, config.batch_size), _last_batch(length, config.batch_size)
     in_order = lengths_of(problem.train) is None
@@ -121,7 +129,7 @@ def _failure(
     count: int, problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device
 ) -> Exception | None:
     """Why the first `count` samples can't be trained on together."""
-    # In a loader's process, if there are such: a file that the data open at their first sample must not be shared.
+    # In a loader's process if the data have some: a file that they open at the first sample must not be shared.
     first = [torch.arange(count)]
     loader = batches(problem.train, first, 0, 0, problem.collate, min(problem.workers, 1))
     inputs, targets = next(checked(loader, first, problem.train, tasks, 1))
@@ -131,8 +139,8 @@ def _failure(
             outputs = problem.model(map_tensors(inputs, lambda t: t.to(device)), [task.name for task in tasks])
         for task in tasks:
             positions = task.labelled(targets[task.name])
-            if positions is None:
-                loss = task.loss(outputs[task.name].float(), targets[task.name].to(device))
+            if positions is None or (task.dense and len(positions)):
+                loss = task.loss(*task.seen(outputs[task.name].float(), targets[task.name].to(device), positions))
                 if not math.isfinite(float(loss)):  # a standard deviation of one sample, for example
                     raise ValueError(f"the loss of task '{task.name}' is {float(loss)}")
     except Exception as error:  # of the user's code
@@ -141,15 +149,16 @@ def _failure(
 
 
 def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: torch.device) -> None:
-    """Raises Undefined where the validation's labels, as far as they lie open, allow no `best` value, whatever the
-    model gives.
+    """Raises Undefined if the labels of the validation data allow no `best` value, whatever the model gives.
+
+    Only labels of data that hold them as tensors are looked at.
     """
-    of, _, value = config.best.value.rpartition("/")
+    of, value = task_and_value(config.best.value)
     concerned = [task for task in tasks if not of or task.name == of]
     labels = _labels(problem.validation) if problem.collate is None else {}
     if not all(task.name in labels for task in concerned):
         return
-    if value in ("loss", "mean_loss"):
+    if value in (LOSS, MEAN_LOSS):
         if not any(_label_count(task, labels[task.name]) for task in concerned):
             raise Undefined(config.best, NO_LABELS)
         return
@@ -164,7 +173,7 @@ def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device
 
 
 def _labels(data: Dataset[Any]) -> dict[str, Tensor]:
-    """By task those of a dataset that holds them as tensors."""
+    """The labels by task, of a dataset that holds them as tensors."""
     if isinstance(data, Subset):
         return {task: labels[list(data.indices)] for task, labels in _labels(data.dataset).items()}
     return data.targets if isinstance(data, TensorData) else {}
@@ -172,14 +181,18 @@ def _labels(data: Dataset[Any]) -> dict[str, Tensor]:
 
 def _label_count(task: Task, targets: Tensor) -> int:
     positions = task.labelled(targets)
-    return len(targets) if positions is None else len(positions)
+    return len(task.rows(targets)) if positions is None else len(positions)
 
 
 def _reasons(
     problem: Problem, tasks: Sequence[Task], labels: dict[str, Tensor], config: RunConfig, device: torch.device
 ) -> list[str]:
-    """Why all labels with made-up outputs give no `best` value: those of the first batch again and again, and these
-    a little changed, for either may be what a metric cannot take. Empty where they give one.
+    """Evaluates all labels with made-up outputs, twice.
+
+    The outputs are those of the first batch, repeated; then the same a little changed. A metric may fail with either.
+
+    Returns:
+        For each evaluation why there is no `best` value; "" if there is one.
     """
     problem.model.eval()
     length = len(labels[tasks[0].name])

@@ -1,4 +1,4 @@
-"""An error in one line, with the place in the user's code that it comes from, rather than the one in torch."""
+"""Describes an error in one line, with the place in the user's code, not the one in torch."""
 
 import inspect
 import os
@@ -19,32 +19,36 @@ LIBRARY = Path(mtlcluster.__file__).parent
 STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 INSTALLED = {"site-packages", "dist-packages"}
 FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
-LOADING = "Original Traceback (most recent call last):"  # a data loader's process has failed
+LOADING = "Original Traceback (most recent call last):"  # stands in the message when a data loader's process failed
 LONGEST = 300
 
 
 def sentence(error: BaseException, root: Path, build: Callable[..., Any] | None = None) -> str:
-    """What went wrong and where: `ValueError: too few (jobs/digits.py:12)`, paths as seen from `root`. build: the
-    job's, to be named where no line of the user's was being run, but a module that it has made.
+    """What went wrong and where, such as `ValueError: too few (jobs/digits.py:12)`.
+
+    Args:
+        error: the error.
+        root: paths are relative to it.
+        build: the job's function. It is named if no line of the user's code was running, but a module that it made.
     """
     return _words(error) + place(error, root, build)
 
 
 def place(error: BaseException, root: Path, build: Callable[..., Any] | None = None) -> str:
-    """Where, as it stands after what went wrong: ` (jobs/digits.py:12)`; nothing for our own words to the user."""
+    """The place in brackets, such as ` (jobs/digits.py:12)`; "" for messages of our own. See `sentence`."""
     found = _place(error, root, build)
     return f" ({found})" if found else ""
 
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of an error from the first one in the user's code on."""
+    """The frames of an error, beginning with the first one in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
     first = next((i for i, frame in enumerate(frames) if _is_users(frame.filename)), len(frames))
     return list(frames[first:])
 
 
 def _words(error: BaseException) -> str:
-    """The kind and the first line of what was said; our own errors say all there is."""
+    """The kind of the error and the first line of its message; errors of our own have their whole message."""
     if isinstance(error, OSError) and error.errno in WORDS and error.filename and not isinstance(error, DiskError):
         error = disk_error(error, Path(os.fsdecode(error.filename)))
     text = _text(error)
@@ -62,7 +66,7 @@ def _words(error: BaseException) -> str:
 
 
 def _opening(lines: list[str]) -> str:
-    """The first line that says something, and the next one where it ends in a colon."""
+    """The first line that is not blank, and the next one if it ends with a colon."""
     said = [line.strip() for line in lines if line.strip()]
     return " ".join(said[: 2 if said and said[0].endswith(":") else 1])
 
@@ -100,7 +104,7 @@ def _definition(build: Callable[..., Any], root: Path) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what it was raised from or while handling, for an error of a library's may hide the user's."""
+    """Yields the error and its causes: an error of a library may hide the user's."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:
@@ -110,7 +114,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _part(trace: TracebackType | None) -> str:
-    """The innermost module of the model that was being called, such as `trunk.0 (Linear)`, or the loss of a task."""
+    """The innermost module of the model that was running, such as `trunk.0 (Linear)`, or the loss of a task."""
     from torch import nn
 
     from mtlcluster.problem import MultiTaskModel, Task

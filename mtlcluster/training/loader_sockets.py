@@ -1,4 +1,4 @@
-"""Sockets by which loader processes hand tensors over. Their names are paths, of which the system takes 107 bytes."""
+"""Short names for the sockets by which loader processes hand tensors over. The system admits 107 bytes."""
 
 import multiprocessing.util
 import os
@@ -6,13 +6,15 @@ import tempfile
 from multiprocessing import process
 from pathlib import Path
 
-LONGEST = 107 - len("/pymp-12345678/listener-12345678")  # of a temporary folder in which such a name fits
+LONGEST = 107 - len("/pymp-12345678/listener-12345678")  # bytes of the temporary folder's path
 SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - multiprocessing makes a folder of its own there
 
 
 def fit_names() -> None:
-    """Lets multiprocessing name its sockets in a short folder where the temporary one is too long: a loader whose
-    socket can't be made has no way to say so, and would be waited for for ever. Started processes inherit this.
+    """Makes multiprocessing put its sockets into a short folder if the path of the temporary one is too long.
+
+    A loader that cannot make its socket has no way to report it, and training would wait for ever. Processes that are
+    started later inherit the folder.
     """
     if len(os.fsencode(tempfile.gettempdir())) <= LONGEST or "tempdir" in _config():
         return
@@ -25,7 +27,7 @@ def fit_names() -> None:
 
 
 def remove_folder() -> None:
-    """For a process that ends without the interpreter's own end."""
+    """Removes the folder of the sockets. For a process that ends by os._exit, without the interpreter's cleanup."""
     if folder := _config().get("tempdir"):
         for path in Path(folder).glob("listener-*"):
             path.unlink(missing_ok=True)

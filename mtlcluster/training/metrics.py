@@ -1,8 +1,8 @@
-"""What a metric makes of an evaluation: a number, or NaN and why the labels allow none.
+"""Updates and computes metrics: a number, or NaN with the reason why the labels allow none.
 
-A value is undefined where `compute` raises ValueError or ZeroDivisionError, gives NaN, or where torchmetrics warns that
-there are no positive or no negative samples and puts a number in the value's place. Anything else that a metric raises,
-in `compute` or in `update`, is its own mistake, and ends the run.
+A value is undefined if `compute` raises ValueError or ZeroDivisionError or gives NaN, or if torchmetrics warns that
+there are no positive or no negative samples and gives some number. Every other error of a metric, in `compute` or in
+`update`, is a mistake of the metric and ends the run.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mtlcluster.problem import Task
 
-if TYPE_CHECKING:  # two seconds, which only those who use it shall pay
+if TYPE_CHECKING:  # importing it takes two seconds
     import torchmetrics
 
 NAN = float("nan")
@@ -27,25 +27,31 @@ MEANINGLESS = re.compile(r"No (?:positive|negative) samples[\w ]*")
 
 
 class MetricError(Exception):
-    """A metric that fails whatever the labels are; the message names it and its task.
+    """A metric failed for another reason than the labels. The message names the metric and its task.
 
-    always: whether it would do so with other samples, too.
+    Attributes:
+        always: whether it would fail with other samples, too.
     """
 
     always = True
 
 
 class _NoNumber(TypeError):
-    """What a metric gives is not one number."""
+    """A metric gives something else than one number."""
 
 
 def update(task: Task, name: str, metric: "torchmetrics.Metric", outputs: Tensor, targets: Tensor) -> None:
+    """Updates the metric `name` of a task. Raises MetricError."""
     with _named(task, name):
         metric.update(outputs, targets)
 
 
 def compute(task: Task, name: str, metric: "torchmetrics.Metric") -> tuple[float, str]:
-    """The value; where it is undefined NaN, and what the metric says of it."""
+    """Computes the metric `name` of a task. Raises MetricError.
+
+    Returns:
+        The value and "", or NaN and the reason why it is undefined.
+    """
     with warnings.catch_warnings(record=True) as said, _named(task, name, computing=True):
         warnings.simplefilter("always")
         try:

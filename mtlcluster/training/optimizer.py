@@ -1,10 +1,11 @@
 """The optimizer and its learning rate over the training."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtlcluster.config.run import Optimizer, Scheduler
 from mtlcluster.problem import MultiTaskModel
@@ -16,15 +17,16 @@ NORMS = (
 
 
 def base_rates(config: Optimizer) -> dict[str, float]:
-    """The learning rate of trunk and heads before warm-up and schedule."""
+    """The learning rates of "trunk" and "heads", before warm-up and schedule."""
     own = {"trunk": config.groups.trunk.lr, "heads": config.groups.heads.lr}
     return {part: config.lr if lr is None else lr for part, lr in own.items()}
 
 
 def make_optimizer(config: Optimizer, model: MultiTaskModel, weighting: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer over trunk, heads and what the weighting learns; biases, norms and the weighting without decay.
+    """Makes the optimizer of trunk, heads and the weighting's parameters.
 
-    Parameters with the same settings share a group: each group costs a step some 50 µs.
+    Biases, the parameters of norms and those of the weighting have no weight decay. Parameters with the same settings
+    share a group: each group costs a step some 50 µs.
     """
     rates = base_rates(config)
     own = {"trunk": config.groups.trunk.weight_decay, "heads": config.groups.heads.weight_decay}
@@ -42,24 +44,36 @@ def make_optimizer(config: Optimizer, model: MultiTaskModel, weighting: nn.Modul
     groups = [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in chosen.items()]
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for same in chosen.values() for p in same)
     if config.name == "sgd":
-        # The fused kernel's momentum must begin at the first step, for all parameters at once: it fails where a head
-        # comes in later, and takes whatever is in memory for momentum where fp16 leaves out the first step.
+        # The fused kernel needs the momentum of all parameters to begin at the first step. It fails when a head gets
+        # its first gradient later; and when fp16 skips the first step, it reads momentum from uninitialized memory.
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused and not config.momentum)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
 
 
+def clip(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
+    """Scales the gradients so that their norm is at most `limit`, if there is one.
+
+    Returns:
+        The norm of all gradients before that, a scalar.
+    """
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit is not None:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
+
+
 class LearningRate:
-    """Sets each group's learning rate: its own, times the warm-up, times the schedule's factor at this step."""
+    """Sets the learning rate of each group: its base rate times a factor, for warm-up and schedule."""
 
     def __init__(self, config: Scheduler, optimizer: torch.optim.Optimizer, total_steps: int) -> None:
         self.config, self.optimizer, self.total = config, optimizer, total_steps
         self.warmup = round(config.warmup * total_steps)
         self.plateau = 1.0  # by how much `plateau` has lowered the rate so far
-        self.waited = 0  # validations without a better value, since then
+        self.waited = 0  # validations without a better value since it was lowered last
 
     def factor(self, step: int) -> float:
-        """Of step `step`, from 0."""
+        """What the learning rates are multiplied by at step `step`, from 0."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.total - self.warmup)
@@ -70,13 +84,14 @@ class LearningRate:
         return self.plateau
 
     def set(self, step: int) -> float:
-        """Returns the factor that it has set."""
+        """Sets the learning rates of step `step`, and returns the factor."""
         factor = self.factor(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         return factor
 
     def observe_validation(self, better: bool) -> None:
+        """Lowers the rate of `plateau` after `patience` validations that were not the best so far."""
         self.waited = 0 if better else self.waited + 1
         if self.config.name == "plateau" and self.waited >= self.config.patience:
             self.plateau *= self.config.factor

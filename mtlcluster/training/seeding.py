@@ -1,4 +1,4 @@
-"""Every random generator that a run draws from: seeded at its start, kept in its checkpoints."""
+"""The random generators that everybody in a process shares: Python's, numpy's and torch's."""
 
 import random
 from typing import Any
@@ -10,19 +10,20 @@ RandomState = dict[str, Any]
 
 
 def mix_seed(purpose: str, *parts: int) -> int:
-    """One 63-bit seed for a purpose out of several numbers; nearby numbers and other purposes give unrelated seeds."""
+    """Mixes several numbers into one 63-bit seed. Similar numbers and different purposes give unrelated seeds."""
     low, high = np.random.SeedSequence([len(parts), *parts, *purpose.encode()]).generate_state(2)
     return (int(high) << 32 | int(low)) >> 1
 
 
 def seed_everything(seed: int) -> None:
+    """Seeds all of them."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)  # all devices
 
 
 def random_state() -> RandomState:
-    """The state of Python's, numpy's and torch's generators, in what `torch.load(weights_only=True)` admits."""
+    """The state of all of them, in types that `torch.load(weights_only=True)` admits."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     assert isinstance(keys, np.ndarray)
     return {
@@ -34,6 +35,7 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
+    """Puts all of them into a state that `random_state` has returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

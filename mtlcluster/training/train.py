@@ -1,4 +1,4 @@
-"""Training one run: from Python, from `mtlcluster train`, or as a run of a sweep."""
+"""Trains one run: from Python, from `mtlcluster train`, or as a run of a sweep."""
 
 import importlib.util
 import inspect
@@ -18,7 +18,7 @@ from mtlcluster.config.run import RunConfig, SweepRunConfig, read_run_config
 from mtlcluster.errors import nearest
 from mtlcluster.problem import Problem
 from mtlcluster.pydantic_errors import first_mistake
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.distributed import join, local_rank, local_size
 from mtlcluster.training.loader_sockets import fit_names
 from mtlcluster.training.seeding import mix_seed, seed_everything
@@ -29,22 +29,58 @@ def train(
     build: Callable[[], Problem],
     config: RunConfig | Mapping[str, Any],
     folder: str | Path,
-    control: Control | None = None,
+    callbacks: Callbacks | None = None,
 ) -> dict[str, Any]:
-    """Trains the problem that `build` makes, and returns the history (see mtlcluster/sweep/history.py).
+    """Trains one run from Python.
 
-    build: called after seeding, so that the initial weights depend on the seed alone. config: the keys of a run's file,
-    such as `{"method": "pcgrad", "epochs": 10}`. folder: gets history.pkl and checkpoints/; where it holds a checkpoint
-    of the same configuration, training goes on from there. Raises pydantic.ValidationError for an impossible
-    configuration; ValueError for one that does not fit the problem, or a folder with checkpoints of another one.
+    Args:
+        build: makes the problem. It is called after seeding, so that the initial weights depend on the seed alone.
+        config: the keys of a run's file, such as `{"method": "pcgrad", "epochs": 10}`; see mtlcluster/config/run.py.
+        folder: gets history.pkl and checkpoints/. If it holds a checkpoint of the same configuration, training goes on
+            from there.
+        callbacks: report progress and ask whether to stop. None: they do nothing.
+
+    Returns:
+        The history, as in history.pkl (see mtlcluster/sweep/history.py): `series`, `measured` and `info`. A series is
+        `{"epoch" or "step": array [K], "value": array [K, …]}`.
+
+    Raises:
+        ValueError: a key or a value of `config` is wrong, the configuration does not fit the problem, a batch or a
+            sample is broken, or `folder` holds the checkpoints of another configuration.
+        NonFinite: a loss, an output or a gradient is not finite; the weights have not been touched by it.
+        StopRequested: a callback asked to stop; a checkpoint is saved.
+
+    Example:
+        >>> history = train(build, {"method": "pcgrad", "epochs": 10, "seed": 1}, "out")
+        >>> history["series"]["validation/funny/accuracy"]["value"]  # [10], one value an epoch
     """
     if not isinstance(config, RunConfig):
-        config = RunConfig(**{"job": "python", **config})
-    return prepare(build, config, Path(folder), control or Control()).run()
+        config = _checked({"job": "python", **config})
+    return prepare(build, config, Path(folder), callbacks or Callbacks()).run()
 
 
-def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, control: Control) -> Trainer:
-    """A trainer that is ready to run: generators seeded, threads and device as the configuration asks."""
+def _checked(config: Mapping[str, Any]) -> RunConfig:
+    """Raises ValueError with the sentence that the command line prints for a wrong key or value in a file."""
+    try:
+        return RunConfig.model_validate(config)
+    except pydantic.ValidationError as error:
+        raise ValueError(first_mistake(error, RunConfig)[1]) from None
+
+
+def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, callbacks: Callbacks) -> Trainer:
+    """Makes a trainer that is ready to run.
+
+    It seeds the generators, sets threads and device as the configuration asks, and joins the other ranks.
+
+    Args:
+        build: makes the problem.
+        config: the run's configuration.
+        folder: gets history.pkl and checkpoints/.
+        callbacks: report progress and ask whether to stop.
+
+    Raises:
+        ValueError: the configuration does not fit the device or the problem.
+    """
     device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -55,26 +91,33 @@ def prepare(build: Callable[[], Problem], config: RunConfig, folder: Path, contr
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(config.seed)
-    fit_names()  # also of loaders that the job makes by itself
+    fit_names()  # before the job is built: it may make loaders itself
     problem = build()
     if not isinstance(problem, Problem):
         raise ValueError(f"the job's build should return a Problem, not {type(problem).__name__}")
     ranks = join(device)
-    if ranks.rank:  # the same weights everywhere, but dropout and augmentation of its own
+    if ranks.rank:  # the weights are the same everywhere; each rank has dropout and augmentation of its own
         seed_everything(mix_seed("rank", config.seed, ranks.rank))
-    return Trainer(config, problem, folder, device, control, ranks)
+    return Trainer(config, problem, folder, device, callbacks, ranks)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raises ValueError where the device cannot compute in it."""
+    """Raises ValueError if the device cannot compute in this precision."""
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError(f"precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
 
 
 def load_run(folder: Path) -> tuple[RunConfig, Callable[[], Problem]]:
-    """The configuration of the run in `folder`, and what makes its problem; of a sweep's run from its code/<hash>/.
+    """Reads a run's configuration and loads its job; that of a sweep's run from its code/<hash>/.
 
-    Raises UserError for a configuration or a job file that is not there or wrong.
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        The configuration, and a function that makes the problem.
+
+    Raises:
+        UserError: the configuration or the job file is missing or wrong.
     """
     config = read_run_config(folder / "config.yaml")
     if isinstance(config, SweepRunConfig):
@@ -84,8 +127,18 @@ def load_run(folder: Path) -> tuple[RunConfig, Callable[[], Problem]]:
 
 
 def load_build(reference: str, root: Path, config: RunConfig) -> Callable[[], Problem]:
-    """The function that makes the problem of a job file (`jobs/digits.py:build`, relative to `root`), with the
-    configuration's options of data and model. Raises ValueError for an option that the job does not know.
+    """Loads a job file.
+
+    Args:
+        reference: the file relative to `root`, and the function, such as `jobs/digits.py:build`.
+        root: the project or the code snapshot.
+        config: its options of data and model are bound to the function.
+
+    Returns:
+        A function that makes the problem.
+
+    Raises:
+        ValueError: the job does not know an option.
     """
     place, _, name = reference.partition(":")
     path = root / place
@@ -131,7 +184,7 @@ def _options(section: str, kind: Any, given: dict[str, Any]) -> Any:
 
 
 def _expanded(value: Any) -> Any:
-    """Paths with `~` or `$SCRATCH` in them, alone or in lists and sections, become what they are on this machine."""
+    """Replaces `~` and variables such as `$SCRATCH` in paths, also inside lists and sections."""
     if isinstance(value, list):
         return [_expanded(inner) for inner in value]
     if isinstance(value, dict):

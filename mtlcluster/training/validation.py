@@ -11,9 +11,10 @@ from mtlcluster.config.run import Best
 from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.sweep.series import CONFUSION, LOSS, MEAN_LOSS, evaluated, task_and_value, task_value
 from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
-from mtlcluster.training.binary_metrics import OVERALL, Gathered, judge
+from mtlcluster.training.binary_metrics import BinaryTotal, Counted, Gathered, judge, names_over_all
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.forward import Autocast
 from mtlcluster.training.metrics import NO_LABELS
@@ -25,11 +26,16 @@ AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
 class Evaluation:
     """What an evaluation found.
 
-    values: `<task>/loss` and `<task>/<metric>` of every task; `mean_loss`, the plain mean of the losses; with binary
-    tasks `mean_f1`, `exact_match` and `hamming_score` (see training/binary.py), and `<task>/threshold` where it was
-    chosen on these data. Losses are means over the labelled samples; a task without any has NaN, and is left out of the
-    means. undefined: what has no value because of the labels, and why. Of each binary task, confusion: counts [2, 2]
-    (rows: truth, columns: decision; no before yes); thresholds: by which it was decided.
+    A loss is the mean over the labelled samples, of a dense task over the labelled elements. A task without any label
+    has NaN and is left out of the means.
+
+    Attributes:
+        values: `<task>/loss` and `<task>/<metric>` of every task; `mean_loss`, the plain mean of the losses. With
+            binary tasks `mean_f1`, `exact_match` and `hamming_score` (see binary_metrics.py), and `<task>/threshold`
+            where it was chosen on these data.
+        confusion: of each binary task the counts [2, 2]; rows are the truth, columns the decision, no before yes.
+        thresholds: of each binary task, by which it was decided.
+        undefined: the values that the labels do not allow, and why.
     """
 
     values: dict[str, float]
@@ -38,22 +44,24 @@ class Evaluation:
     undefined: dict[str, str] = field(default_factory=dict)
 
     def notes(self, data: str) -> list[str]:
-        """A sentence on each task's value of `data` ("validation" or "test") that is undefined; one on a task without
-        labels.
+        """Sentences on the values of tasks that are undefined; one sentence on a task without labels.
+
+        Args:
+            data: "validation" or "test".
         """
         found = []
         for name, reason in self.undefined.items():
-            task, _, value = name.rpartition("/")
+            task, value = task_and_value(name)
             if task and reason != NO_LABELS:
                 found.append(f"{data}: {value} of task '{task}'{UNDEFINED}{reason}")
-            elif task and value == "loss":
+            elif task and value == LOSS:
                 found.append(f"{data}: task '{task}' has no value: {reason}")
         return found
 
     def series(self, data: str) -> dict[str, Any]:
-        """All of it as in the history, names beginning with `data` ("validation" or "test")."""
-        found: dict[str, Any] = {**self.values, **{f"{task}/confusion": c for task, c in self.confusion.items()}}
-        return {f"{data}/{name}": value for name, value in found.items()}
+        """All values as in the history. Their names begin with `data`, "validation" or "test"."""
+        matrices = {task_value(task, CONFUSION): matrix for task, matrix in self.confusion.items()}
+        return {evaluated(data, name): value for name, value in {**self.values, **matrices}.items()}
 
 
 @torch.no_grad()
@@ -67,10 +75,20 @@ def evaluate(
     after_batch: AfterBatch = lambda outputs, targets: None,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Evaluates the model on `batches` (of all ranks), in eval mode.
+    """Evaluates the model in eval mode.
 
-    thresholds: for the binary tasks that have none of their own, from validation data; None: they are chosen here.
-    after_batch is called with the heads' outputs (float32) and the targets; it may raise to break off.
+    Args:
+        model: the model, on the device.
+        tasks: the tasks to evaluate.
+        batches: pairs (inputs, targets) on the CPU; this rank's part of them.
+        autocast: makes the context of a forward in the run's precision.
+        device: where the model is.
+        thresholds: for the binary tasks that have none of their own, from validation data. None: they are chosen here.
+        after_batch: called with the heads' outputs (float32) and the targets; it may raise to break off.
+        ranks: the processes that evaluate together.
+
+    Returns:
+        What was found on the batches of all ranks.
     """
     names, totals = [task.name for task in tasks], [Total(task, device) for task in tasks]
     training = model.training
@@ -89,31 +107,43 @@ def evaluate(
 
 
 class Total:
-    """What the batches so far have given one task: the sum of the losses over its labelled samples, their count, and
-    what its metrics need.
+    """What the batches so far have given one task.
+
+    Attributes:
+        count: the number of labelled rows: samples, or elements of a dense task.
+        loss: the sum of their losses, float64.
+        binary: what the metrics of a binary task need; None for other tasks.
+        metrics: the metrics of other tasks, updated so far.
+        lowest, highest: of the labels of other tasks.
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.device, self.count = task, device, 0
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.gathered = Gathered(task) if task.kind == "binary" else None
-        streamed = task.metrics if self.gathered is None else {}
+        self.binary: BinaryTotal | None = None
+        if task.kind == "binary":
+            self.binary = Counted(task, device) if task.dense else Gathered(task)
+        streamed = task.metrics if self.binary is None else {}
         self.metrics = {name: metric.clone().to(device) for name, metric in streamed.items()}
-        self.lowest, self.highest = float("inf"), float("-inf")  # of the labels
+        self.lowest, self.highest = float("inf"), float("-inf")
 
     def add(self, output: Tensor, target: Tensor) -> None:
-        """output: on the device. target: on the CPU."""
+        """Adds a batch.
+
+        Args:
+            output: [N, …], what the task's head gives, on the device.
+            target: [N, …], on the CPU.
+        """
         output, target = self.see(output, target)
         if len(target):
             self.loss += self.task.loss(output, target).double() * len(target)
 
     def see(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The same without the loss; returns what is labelled of both, on the device."""
+        """Adds a batch without its loss. Returns the labelled rows of both, on the device."""
         positions = self.task.labelled(target)
-        if self.gathered is not None:
-            self.gathered.add(output, target, positions)
-        if positions is not None:
-            output, target = output[positions.to(self.device)], target[positions]
+        if self.binary is not None:
+            self.binary.add(output, target, positions)
+        output, target = self.task.seen(output, target, positions)
         self.count += len(target)
         on_device = target.to(self.device)
         if self.metrics and len(target):
@@ -125,10 +155,16 @@ class Total:
         return output, on_device
 
     def values(self, count: int, lowest: float, highest: float) -> tuple[dict[str, float], dict[str, str]]:
-        """Of its metrics, and why some are undefined. count, lowest and highest are of the labels of all ranks."""
+        """The values of the metrics, and why some are undefined.
+
+        Args:
+            count: the number of labelled rows of all ranks.
+            lowest: the lowest label of all ranks.
+            highest: the highest.
+        """
         values, undefined = {}, {}
         for name, metric in self.metrics.items():
-            # torchmetrics puts together by itself what the ranks have
+            # torchmetrics adds up by itself what the ranks have
             number, reason = metrics.compute(self.task, name, metric) if count else (metrics.NAN, NO_LABELS)
             if reason and reason != NO_LABELS and lowest == highest:
                 reason += f" (one label, {lowest:g})" if count == 1 else f" (all {count:,} labels are {lowest:g})"
@@ -139,37 +175,36 @@ class Total:
 
 
 def summed_up(totals: Sequence[Total], thresholds: Mapping[str, float] | None, ranks: Ranks = ALONE) -> Evaluation:
-    """Over all ranks."""
+    """The evaluation of all ranks' batches."""
     losses, counts = ranks.sum([total.loss for total in totals]), ranks.total([total.count for total in totals])
-    gathered = [total.gathered for total in totals if total.gathered is not None]
+    of_binary = [total.binary for total in totals if total.binary is not None]
     if ranks.size > 1:
-        for own in gathered:
+        for own in of_binary:
             own.gather(ranks)
     values = {
-        f"{total.task.name}/loss": float(loss) / count if count else float("nan")
+        task_value(total.task.name, LOSS): float(loss) / count if count else float("nan")
         for total, loss, count in zip(totals, losses, counts, strict=True)
     }
     present = [loss for loss, count in zip(values.values(), counts, strict=True) if count]
     undefined = {name: NO_LABELS for name, count in zip(values, counts, strict=True) if not count}
     if not present:
-        undefined["mean_loss"] = NO_LABELS
+        undefined[MEAN_LOSS] = NO_LABELS
     ranges = ranks.all_of([(total.lowest, total.highest) for total in totals])
     for k, (total, count) in enumerate(zip(totals, counts, strict=True)):
         lowest, highest = min(own[k][0] for own in ranges), max(own[k][1] for own in ranges)
         for found, into in zip(total.values(count, lowest, highest), (values, undefined), strict=True):
-            into.update({f"{total.task.name}/{name}": value for name, value in found.items()})  # type: ignore[attr-defined]
-    binary = judge(gathered, thresholds)
+            into.update({task_value(total.task.name, name): one for name, one in found.items()})  # type: ignore[attr-defined]
+    binary = judge(of_binary, thresholds)
     mean_loss = sum(present) / len(present) if present else float("nan")
-    values = {**values, "mean_loss": mean_loss, **binary.values}
+    values = {**values, MEAN_LOSS: mean_loss, **binary.values}
     return Evaluation(values, binary.confusion, binary.thresholds, undefined | binary.undefined)
 
 
 def check_best(best: Best, tasks: Sequence[Task]) -> None:
-    """Raises ValueError where `best` names a value that no validation of `tasks` finds, or the wrong direction."""
-    known = {f"{task.name}/{name}": task.direction(name) for task in tasks for name in ("loss", *task.metrics)}
-    known["mean_loss"] = "min"
-    if any(task.kind == "binary" for task in tasks):
-        known |= dict.fromkeys(OVERALL, "max")
+    """Raises ValueError if `best` names a value that no validation of `tasks` finds, or the wrong direction."""
+    known = {task_value(task.name, name): task.direction(name) for task in tasks for name in (LOSS, *task.metrics)}
+    known[MEAN_LOSS] = "min"
+    known |= dict.fromkeys(names_over_all(tasks), "max")
     if best.value not in known:
         raise ValueError(f"best: there is no validation value '{best.value}'{nearest(best.value, known)}")
     if known[best.value] != best.direction:
@@ -177,7 +212,7 @@ def check_best(best: Best, tasks: Sequence[Task]) -> None:
 
 
 class Undefined(ValueError):
-    """The value that decides which checkpoint is the best cannot be had from the labels there are."""
+    """The labels do not allow the value that decides which checkpoint is the best."""
 
     def __init__(self, best: Best, reason: str) -> None:
         super().__init__(

@@ -1,1 +1,1 @@
-"""The worker: looks after the runs of one job, each in a training process of its own."""
+"""The worker: the process that trains the runs of one job. It imports nothing heavy."""

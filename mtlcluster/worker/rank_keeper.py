@@ -1,17 +1,19 @@
-"""The ranks of a run beside the first: on each node one keeper, a process that starts them, passes on what they print
-and ends them. It hears from the worker over a connection; when that ends, so do the ranks.
+"""The keeper: a process on each node that starts ranks of a run, passes on what they print, and ends them.
 
-To the keeper, as JSON:
+`python -m mtlcluster._entry rank FD` is the keeper on the worker's own node; FD is its end of a connection to the
+worker. On the other nodes of a job, slurm.py becomes the keeper. When the connection ends, so do the ranks.
+
+The messages are JSON. To the keeper:
 
     {"start": {"folder": RUN_FOLDER, "code": …, "environment": {…}, "ranks": [[rank, local rank], …]}}
-    {"ask": true}           who has ended by now?
+    {"ask": true}                           which ranks have ended by now?
     {"kill": true}
 
-and from it, of each rank: {"rank": 2, "line": "…"} and at its end {"rank": 2, "code": exit status}; and when it has
-answered what it was asked so: {"answered": true}.
+From the keeper:
 
-`python -m mtlcluster.worker.rank_keeper FD` is the keeper on the worker's own node, FD its end of the connection.
-Imported by the worker: nothing heavy here.
+    {"rank": 2, "line": "…"}                the rank printed this
+    {"rank": 2, "code": exit status}        the rank has ended
+    {"answered": true}                      all ends that were asked for have been sent
 """
 
 import contextlib
@@ -24,142 +26,59 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-TURN = 0.5  # seconds: how soon an end is seen whose pipe some helper process still holds
-GRACE = 10.0  # seconds until the ranks that are left over are killed
+from mtlcluster.processes.exit_status import FAILED
+from mtlcluster.worker.rank_process import GRACE, command, ignore_signals, kill_group, without_ranks
+
+POLL = 0.5  # seconds; so soon is an end seen of a rank whose pipe a helper process still holds
 LONGEST_LINE = 2**16  # bytes of output that are kept back until their line is complete
-ANSWER = 1.0  # seconds that a keeper may take to answer
 PR_SET_PDEATHSIG = 1
-
-# What torch.distributed goes by; and what torchrun, if `submit` ran under it, has said about another store.
-VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# Where threads of OpenMP sit: a module's word is for a program that has the node for itself. All runs of a node, and
-# their data loaders, would sit on its first core.
-BINDING = {
-    *("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"),
-    *("KMP_AFFINITY", "KMP_HW_SUBSET", "KMP_PLACE_THREADS", "KMP_TOPOLOGY_METHOD", "KMP_HIDDEN_HELPER_AFFINITY"),
-}
-FOREIGN = {*VARIABLES, "TORCHELASTIC_USE_AGENT_STORE", *BINDING}
-
-
-def command(folder: str, report_fd: int, *held: int) -> list[str]:
-    """What starts a rank; see training/child.py."""
-    return [sys.executable, "-m", "mtlcluster.training.commands.child", folder, *map(str, (report_fd, *held))]
-
-
-def without_ranks() -> dict[str, str]:
-    """This process's environment without what it says about ranks, and about cores for them."""
-    return {name: value for name, value in os.environ.items() if name not in FOREIGN}
-
-
-def ignore_signals() -> None:
-    """In a rank, before it executes Python: stops come from the worker alone."""
-    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a rank and its helpers, such as data loaders."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-@dataclass
-class Crew:
-    """The worker's side: the ranks of one run that one keeper looks after."""
-
-    voice: Connection
-    on_line: Callable[[int, str], object]  # rank, what it printed
-    on_end: Callable[[int, int, str], object]  # rank, exit status, its last words
-    running: set[int] = field(default_factory=set)
-    last_lines: dict[int, str] = field(default_factory=dict)
-    answered: bool = False
-
-    def start(self, ranks: list[tuple[int, int]], **details: Any) -> None:
-        """Raises OSError if the keeper is gone."""
-        self._send({"start": {**details, "ranks": ranks}})
-        self.running = {rank for rank, _ in ranks}
-
-    def kill(self) -> None:
-        with contextlib.suppress(OSError):
-            self._send({"kill": True})
-
-    def catch_up(self) -> None:
-        """Hears of every rank that has ended by now."""
-        self.answered, deadline = False, time.monotonic() + ANSWER
-        with contextlib.suppress(OSError):
-            self._send({"ask": True})
-            while not self.answered and time.monotonic() < deadline:
-                self.voice.poll(TURN)
-                if not self.read():
-                    return
-
-    def read(self) -> bool:
-        """Takes in what there is to hear. Returns False once there will be no more."""
-        try:
-            while self.voice.poll():
-                self._take_in(json.loads(self.voice.recv_bytes()))
-        except (EOFError, OSError):
-            for rank in sorted(self.running):
-                self.on_end(rank, 1, "the process that looked after it is gone")
-            self.running.clear()
-            return False
-        return True
-
-    def _take_in(self, message: dict[str, Any]) -> None:
-        if "answered" in message:
-            self.answered = True
-            return
-        rank = message["rank"]
-        if "line" in message:
-            self.on_line(rank, message["line"])
-            self.last_lines[rank] = message["line"].strip() or self.last_lines.get(rank, "")
-        else:
-            self.running.discard(rank)
-            self.on_end(rank, message["code"], self.last_lines.get(rank, ""))
-
-    def _send(self, message: dict[str, Any]) -> None:
-        self.voice.send_bytes(json.dumps(message).encode())
 
 
 class Keeper:
-    """The other side."""
+    """Keeps the ranks that the worker asks for."""
 
-    def __init__(self, voice: Connection) -> None:
-        self.voice = voice
+    def __init__(self, connection: Connection) -> None:
+        """
+        Args:
+            connection: To the worker.
+        """
+        self.connection = connection
         self.ranks: list[_Rank] = []
         self.selector = selectors.DefaultSelector()
-        self.selector.register(voice, selectors.EVENT_READ)
+        self.selector.register(connection, selectors.EVENT_READ)
 
     def keep(self) -> None:
-        """Until the worker has hung up and no rank is left. Dead or not, the worker has no more to say then: rank 0 may
-        be saving still, for which it needs the others, but not for ever.
+        """Runs until the connection has ended and no rank is left.
+
+        After the connection has ended, the ranks get GRACE seconds: rank 0 may still be saving, and needs the others
+        for that.
         """
         deadline = None
         while self.ranks or deadline is None:
-            for key, _ in self.selector.select(TURN):
-                if key.fileobj is not self.voice:
+            for key, _ in self.selector.select(POLL):
+                if key.fileobj is not self.connection:
                     key.data.read()
                 elif not self._listen():
-                    self.selector.unregister(self.voice)
+                    self.selector.unregister(self.connection)
                     deadline = time.monotonic() + GRACE
             if deadline is not None and time.monotonic() > deadline:
                 self._kill()
-            self._look()
+            self._report_ends()
 
     def _listen(self) -> bool:
+        """Does what the next message asks. Returns False if the connection has ended."""
         try:
-            message = json.loads(self.voice.recv_bytes())
+            message = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             return False
         if "kill" in message:
             self._kill()
         elif "ask" in message:
-            self._look()
-            self._say({"answered": True})
+            self._report_ends()
+            self._send({"answered": True})
         else:
             self._start(**message["start"])
         return True
@@ -176,13 +95,13 @@ class Keeper:
                     cwd=code,
                     env={**without_ranks(), **environment, **own},
                     start_new_session=True,
-                    preexec_fn=_as_rank,
+                    preexec_fn=_prepare_rank,
                 )
             except OSError as error:
-                self._say({"rank": number, "line": f"could not be started: {error}"})
-                self._say({"rank": number, "code": 1})
+                self._send({"rank": number, "line": f"could not be started: {error}"})
+                self._send({"rank": number, "code": FAILED})
                 continue
-            rank = _Rank(number, process, self._say)
+            rank = _Rank(number, process, self._send)
             self.ranks.append(rank)
             self.selector.register(rank.output, selectors.EVENT_READ, rank)
 
@@ -190,33 +109,33 @@ class Keeper:
         for rank in self.ranks:
             kill_group(rank.process)
 
-    def _look(self) -> None:
-        """Who has ended."""
+    def _report_ends(self) -> None:
+        """Tells the worker which ranks have ended, and forgets them."""
         for rank in [rank for rank in self.ranks if rank.process.poll() is not None]:
             kill_group(rank.process)
             self.selector.unregister(rank.output)
             rank.end()
             self.ranks.remove(rank)
 
-    def _say(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # the worker is dead; that is seen by its silence
-            self.voice.send_bytes(json.dumps(message).encode())
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the worker is dead; `_listen` notices it
+            self.connection.send_bytes(json.dumps(message).encode())
 
 
 class _Rank:
-    """A rank and what it prints."""
+    """A rank and its output."""
 
     def __init__(
-        self, number: int, process: "subprocess.Popen[bytes]", say: Callable[[dict[str, Any]], object]
+        self, number: int, process: "subprocess.Popen[bytes]", send: Callable[[dict[str, Any]], object]
     ) -> None:
-        self.number, self.process, self.say = number, process, say
+        self.number, self.process, self.send = number, process, send
         assert process.stdout is not None
         self.output = process.stdout
         self.unread = b""
         os.set_blocking(self.output.fileno(), False)
 
     def read(self) -> bool:
-        """Passes on the lines that are there. Returns False where there was nothing to read."""
+        """Passes on the lines that are there. Returns False if there was nothing to read."""
         if self.output.closed:
             return False
         try:
@@ -227,25 +146,29 @@ class _Rank:
         if len(self.unread) > LONGEST_LINE:
             lines, self.unread = [*lines, self.unread], b""
         for line in lines:
-            self.say({"rank": self.number, "line": line.decode(errors="replace")})
+            self._send_line(line)
         if not data:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # else it closed its output and goes on
-                self.process.wait(TURN)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its output and goes on
+                self.process.wait(POLL)
         return bool(data)
 
     def end(self) -> None:
-        """After the process has ended."""
+        """After the process has ended: passes on the rest of its output, and its exit status."""
         while self.read():
             pass
         if self.unread:
-            self.say({"rank": self.number, "line": self.unread.decode(errors="replace")})
+            self._send_line(self.unread)
         self.output.close()
-        self.say({"rank": self.number, "code": self.process.returncode})
+        self.send({"rank": self.number, "code": self.process.returncode})
+
+    def _send_line(self, line: bytes) -> None:
+        self.send({"rank": self.number, "line": line.decode(errors="replace")})
 
 
-def _as_rank() -> None:
+def _prepare_rank() -> None:
+    """In the process of a rank, before it runs Python. The rank is killed when its keeper dies."""
     ignore_signals()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed keeper leaves nobody behind
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

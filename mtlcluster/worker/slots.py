@@ -1,7 +1,7 @@
-"""Room for runs: what a worker may start at once. On a cluster its job's share of the node; on this machine the cores
-and GPUs that no other run of this user holds, whichever sweep or worker started it.
+"""Room for runs: how many a worker may start at once, and with which CPUs and GPUs.
 
-Imported by the worker: nothing heavy here.
+In a Slurm job, these are the job's own. On this machine, they are the cores and GPUs that no other run of this user
+holds, whichever worker started it.
 """
 
 import errno
@@ -9,7 +9,6 @@ import fcntl
 import functools
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,17 +16,21 @@ from pathlib import Path
 from typing import Protocol
 
 from mtlcluster.errors import UserError
-from mtlcluster.sweep.files import try_lock
+from mtlcluster.sweep.locks import try_lock
 
-SETUP_FAILED = "setup: "  # how a note begins about lines of a cluster's `setup` that have failed
+SETUP_FAILED = "setup: "  # so begins a note about lines of a cluster's `setup` that have failed
 COUNTED = "the runs of this machine are counted there"
 
 
 @dataclass
-class Share:
-    """What one run got. gpus: for CUDA_VISIBLE_DEVICES; None leaves that as it is.
+class Allocation:
+    """The CPUs and GPUs that one run got.
 
-    files: open descriptors that hold the slots; they are the kernel's to free when all who have them are gone.
+    Attributes:
+        gpus: The entries of CUDA_VISIBLE_DEVICES. None leaves the variable as it is.
+        files: Open files whose locks hold the slots. The kernel frees a slot when all processes with its file are gone.
+        note: What the user should know, or ''.
+        free: Gives the allocation back.
     """
 
     gpus: list[str] | None
@@ -37,17 +40,19 @@ class Share:
 
 
 class Room(Protocol):
-    def take(self, cpus: int, gpus: int) -> Share | None:
-        """A share for one run, or None while there is no room. Raises OSError where there can never be."""
+    """What a worker takes CPUs and GPUs from."""
+
+    def take(self, cpus: int, gpus: int) -> Allocation | None:
+        """Takes CPUs and GPUs for one run. Returns None while there is no room; raises OSError if there never is."""
 
 
 class JobRoom:
-    """A Slurm job's: up to `at_once` runs, each with GPUs of its own among those that the job was given."""
+    """The room of a Slurm job: up to `at_once` runs, each with its own GPUs among those of the job."""
 
     def __init__(self, at_once: int) -> None:
         self.places = at_once
-        # Some clusters hide the other GPUs by cgroups alone and set no variable: one run has what there is then. Of
-        # several each needs its own, which are known where the GPUs are NVIDIA's.
+        # Some clusters set no variable, and hide the other jobs' GPUs by cgroups alone. A single run then uses all that
+        # it sees. Several runs need GPUs of their own; nvidia-smi lists them if they are NVIDIA's.
         is_told = "CUDA_VISIBLE_DEVICES" in os.environ
         self.gpus = visible_gpus() if is_told or at_once > 1 else []
         self.given = len(self.gpus)
@@ -55,14 +60,14 @@ class JobRoom:
         failed = os.environ.get("MTLCLUSTER_SETUP_FAILED", "")
         self.note = f"{SETUP_FAILED}{failed}" if failed else ""
 
-    def take(self, cpus: int, gpus: int) -> Share | None:
+    def take(self, cpus: int, gpus: int) -> Allocation | None:
         if self.is_known and gpus > self.given:
             raise OSError(f"it asks for {gpus} GPU{'s' * (gpus != 1)}, its job was given {self.given}")
         if not self.places or (self.is_known and gpus > len(self.gpus)):
             return None
         self.places -= 1
         part, self.gpus = self.gpus[:gpus], self.gpus[gpus:]
-        return Share(part if self.is_known or not gpus else None, note=self.note, free=lambda: self._free(part))
+        return Allocation(part if self.is_known or not gpus else None, note=self.note, free=lambda: self._free(part))
 
     def _free(self, gpus: list[str]) -> None:
         self.places += 1
@@ -70,16 +75,16 @@ class JobRoom:
 
 
 class Machine:
-    """This machine's: one lock file a core and a GPU. A run takes all that it needs or nothing."""
+    """The room of this machine: a lock file for each core and each GPU. A run takes all that it needs, or nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or slots_folder()
         self.cpus = [f"cpu-{core}" for core in sorted(os.sched_getaffinity(0))]
         self.gpus = {f"gpu-{slot}": gpu for slot, gpu in zip(*_slots_of_gpus(), strict=True)}
-        self.taken: set[str] = set()  # by this worker: their files may be removed under it
+        self.taken: set[str] = set()  # by this worker; somebody may remove their files meanwhile
 
-    def take(self, cpus: int, gpus: int) -> Share | None:
-        """Raises UserError where the slots can't be counted safely."""
+    def take(self, cpus: int, gpus: int) -> Allocation | None:
+        """See Room.take. Raises UserError if the slots can't be counted safely."""
         if gpus > len(self.gpus):
             raise OSError(f"it asks for {gpus} GPU{'s' * (gpus != 1)}, this machine has {len(self.gpus)}")
         wanted = min(cpus, len(self.cpus))
@@ -89,7 +94,7 @@ class Machine:
                     fcntl.flock(master, fcntl.LOCK_EX)
                     cores = self._hold(folder, self.cpus, wanted, unused)
                     cards = self._hold(folder, list(self.gpus), gpus, unused)
-            except FileNotFoundError:  # the folder is being removed at this very moment
+            except FileNotFoundError:  # somebody is removing the folder right now
                 return None
             if len(cores) < wanted or len(cards) < gpus:
                 return None
@@ -98,10 +103,20 @@ class Machine:
         self.taken |= held.keys()
         note = f"asks for {cpus} cores, more than the {wanted} of this machine" if wanted < cpus else ""
         free = functools.partial(self._free, held)
-        return Share([self.gpus[name] for name in cards], tuple(held.values()), note, free)
+        return Allocation([self.gpus[name] for name in cards], tuple(held.values()), note, free)
 
     def _hold(self, folder: int, names: list[str], count: int, unused: ExitStack) -> dict[str, int]:
-        """Up to `count` free slots of `names`, each with the open file whose lock holds it; `unused` closes it."""
+        """Takes up to `count` free slots.
+
+        Args:
+            folder: The open folder of the slots.
+            names: The slots to choose from.
+            count: How many are wanted.
+            unused: Closes the files again.
+
+        Returns:
+            The open file whose lock holds the slot, by the slot's name.
+        """
         held: dict[str, int] = {}
         for name in names:
             if len(held) == count:
@@ -123,11 +138,13 @@ class Machine:
 
 
 def slots_folder() -> Path:
+    import tempfile  # slow: `status` imports this module, and needs none
+
     return Path(tempfile.gettempdir()) / f"mtlcluster-{os.getuid()}"
 
 
 def refuse_unsafe_folder() -> None:
-    """What a worker would meet, before it is started. Raises UserError; makes nothing."""
+    """Raises the UserError that a worker would meet with the folder as it is now. Makes nothing."""
     path = slots_folder()
     if os.path.lexists(path):
         with opened(path):
@@ -136,8 +153,9 @@ def refuse_unsafe_folder() -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """The folder of the slots, made where it is missing. Others may write beside it, so it is used only if it is this
-    user's alone and no link. Raises UserError.
+    """Opens the folder of the slots, and makes it if it is missing.
+
+    It lies where other users may write. Raises UserError unless it is this user's alone, and no link.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,7 +179,7 @@ def _open_slot(folder: int, name: str) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them, of those that the caller may use."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
@@ -169,19 +187,19 @@ def visible_gpus() -> list[str]:
 
 
 def _names(installed: list[list[str]]) -> list[str]:
-    """All `installed` GPUs, by number. A GPU that is divided is used by its instances (MIG), which have no number."""
+    """All installed GPUs: their numbers; or UUIDs if one is divided, because its instances (MIG) have no number."""
     if all(len(gpu) == 1 for gpu in installed):
         return [str(number) for number in range(len(installed))]
     return [name for gpu in installed for name in gpu[1:] or gpu]
 
 
 def _slots_of_gpus() -> tuple[list[str], list[str]]:
-    """What the locks of the visible GPUs are called, and the GPUs. Another shell may name the same GPU otherwise."""
+    """The names of the visible GPUs' locks, and of the GPUs. In another shell the same GPU may have another name."""
     visible, installed = visible_gpus(), _installed()
     numbers = {gpu[0]: str(number) for number, gpu in enumerate(installed)}
 
     def slot(name: str) -> str:
-        """A GPU's number; its beginning may stand for a UUID."""
+        """The GPU's number, if it has one. `name` may be the beginning of a UUID."""
         meant = [number for uuid, number in numbers.items() if name.startswith("GPU-") and uuid.startswith(name)]
         return meant[0] if len(meant) == 1 else name
 
@@ -190,7 +208,7 @@ def _slots_of_gpus() -> tuple[list[str], list[str]]:
 
 @functools.cache
 def _installed() -> list[list[str]]:
-    """The UUID of every GPU that the driver lists, in its order, each with those of its instances (MIG)."""
+    """The UUIDs of each GPU and of its instances (MIG), in the driver's order."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.TimeoutExpired):

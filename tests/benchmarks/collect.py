@@ -28,9 +28,9 @@ SEEDS = 5
 COLLECT = """
 import sys
 from pathlib import Path
-from mtlcluster.collect.collect import collect
+from mtlcluster.collect.make_report import make_report
 from mtlcluster.sweep.folder import Sweep
-print(collect(Sweep(Path(sys.argv[1])), print))
+print(make_report(Sweep(Path(sys.argv[1])), print))
 """
 
 

@@ -20,7 +20,7 @@ from step import mlp
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training import trainer as loop
 from mtlcluster.training.batches import groups
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_build, prepare
 
 BLOCKS, STEPS = 120, 5
@@ -38,7 +38,7 @@ def unguarded() -> ExitStack:
 def measure(name: str, build, gradient_clip: float | None) -> None:
     config = RunConfig(job="jobs/digits.py:build", epochs=10_000, gradient_clip=gradient_clip)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = prepare(build, config, Path(folder), Control())
+        trainer = prepare(build, config, Path(folder), Callbacks())
         trainer.model.train()
 
         def block() -> float:

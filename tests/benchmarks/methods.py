@@ -29,7 +29,7 @@ from mtlcluster import MultiTaskModel, Task
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
-from mtlcluster.training.gradients.backward import Updater
+from mtlcluster.training.gradients.backward import Backward
 from mtlcluster.training.gradients.jacobian import Memory
 
 GRAMIAN = ["pcgrad", "gradvac", "mgda", "cagrad", "imtl_g", "nash_mtl", "fairgrad", "aligned_mtl", "upgrad", "config"]
@@ -111,12 +111,12 @@ class Setting:
     def ours(self, method: object, plain: bool = False) -> Callable[..., None]:
         context = Context(self.tasks, torch.Generator().manual_seed(0), total_steps=1000, steps_per_epoch=100)
         _, weighting, gradient = build_method(check_method(method), context, self.device)
-        update = Updater(
+        update = Backward(
             self.model, self.tasks, weighting, gradient, contextlib.nullcontext, self.device, linear_layers=not plain
         )
 
         def step(anew: bool = False) -> None:
-            update.memory = Memory() if anew else update.memory
+            update.parts.memory = Memory() if anew else update.parts.memory
             self.model.zero_grad()
             for parameter in update.learned:
                 parameter.grad = None

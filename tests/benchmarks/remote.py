@@ -48,8 +48,8 @@ resources: {partition: closed}
 FETCH = """
 import sys
 from pathlib import Path
-from mtlcluster.remote.download import fetch
-fetch(Path(sys.argv[1]), "thousand", None, print)
+from mtlcluster.remote.download import download
+download(Path(sys.argv[1]), "thousand", None, print)
 """
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training.batches import groups
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_build, prepare
 
 BLOCKS, STEPS = 80, 5
@@ -56,9 +56,8 @@ def measure(name: str, build, losses: dict, gradient_clip: float | None = None) 
     """Median seconds per step: of the hand-written loop, and of ours."""
     config = RunConfig(job="jobs/digits.py:build", epochs=1000, gradient_clip=gradient_clip)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = prepare(build, config, Path(folder), Control())
-        trainer.saved_at = trainer.told_at = trainer.began_at = time.monotonic()
-        trainer.save_every, trainer.began_step = 1e9, 0
+        trainer = prepare(build, config, Path(folder), Callbacks())
+        trainer.saved_at, trainer.save_every = time.monotonic(), 1e9
         reference = build()
         optimizer = torch.optim.AdamW(reference.model.parameters(), lr=1e-3, fused=True)
         seconds: dict[str, list[float]] = {"hand": [], "ours": []}
@@ -69,7 +68,7 @@ def measure(name: str, build, losses: dict, gradient_clip: float | None = None) 
                 if which == "hand":
                     by_hand(reference, optimizer, order, losses, gradient_clip)
                 else:
-                    for batches in groups(trainer._loader(trainer.problem.train, list(order.split(64))), 1):
+                    for batches in groups(trainer.feed.load(trainer.problem.train, list(order.split(64))), 1):
                         trainer._train_step(batches)
                         trainer._between_steps()
                 if block >= 4:

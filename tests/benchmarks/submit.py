@@ -42,14 +42,16 @@ def timed(owner, name, label):
     setattr(owner, name, wrapped)
 
 from mtlcluster.config import grid
-from mtlcluster.launch import runs, slurm, snapshot, submit
+from mtlcluster.launch import run_folders, submit
+from mtlcluster.launch.code import snapshot
+from mtlcluster.launch.executors.slurm import Slurm
 import mtlcluster.cli, submitit
 print(f"  {'imports':30} {time.perf_counter() - begin:5.2f} s")
 timed(grid, "read_grid", "grid read and expanded")
 timed(snapshot, "take", "code read")
 timed(snapshot, "keep", "code kept")
-timed(runs, "write_runs", "run folders written")
-timed(slurm, "submit", "submitit and sbatch")
+timed(run_folders, "write_runs", "run folders written")
+timed(Slurm, "submit", "submitit and sbatch")
 submit.submit(grid.read_grid(Path(sys.argv[1])), Path(sys.argv[2]), "slurm", print)
 """
 

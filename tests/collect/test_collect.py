@@ -1,4 +1,4 @@
-"""What a researcher gets from `mtlcluster collect`: a report of whatever has finished, right numbers, no surprises."""
+"""`mtlcluster collect`: the report holds all runs that have finished, and its numbers are right."""
 
 import csv
 import json
@@ -16,14 +16,15 @@ from PIL import Image
 from rig.synthetic_sweep import add_run, history, make_sweep, method
 
 from mtlcluster.cli import app
-from mtlcluster.collect.collect import collect
-from mtlcluster.collect.gather import CONFUSION, Curve, gather
-from mtlcluster.collect.settings import settings
+from mtlcluster.collect.make_report import make_report
+from mtlcluster.collect.read_histories import Curve, read_histories
+from mtlcluster.collect.run_list import list_runs
+from mtlcluster.collect.settings import group_runs
 from mtlcluster.collect.statistics import Spread, band, leaders, mean_ranks
-from mtlcluster.collect.survey import survey
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import write_history
+from mtlcluster.sweep.series import CELLS
 
 ROOT = Path(__file__).parents[2]
 TWO_TASKS = [
@@ -34,12 +35,12 @@ FIGURES = {"results", "metrics", "validation_losses", "training_losses", "total_
 COLLECT = """
 import json, os, sys
 from pathlib import Path
-from mtlcluster.collect import collect, figures
+from mtlcluster.collect import figures, make_report
 from mtlcluster.sweep.folder import Sweep
 if sys.argv[2:] == ["die"]:
     figures.Figures.weights = lambda self: os._exit(9)
 lines = []
-page = collect.collect(Sweep(Path(sys.argv[1])), lines.append)
+page = make_report.make_report(Sweep(Path(sys.argv[1])), lines.append)
 print(json.dumps({"page": str(page), "lines": lines, "torch": "torch" in sys.modules}))
 """
 
@@ -164,7 +165,7 @@ def test_tables_hold_the_numbers_of_the_histories(tmp_path):
         made["series"]["validation/left/accuracy"]["value"][2] = accuracy / 2  # the chosen epoch, not the luckiest
         add_run(sweep, f"pcgrad-{seed}", with_test_values(made, {"left/accuracy": accuracy, "ink/mae": mae}))
     add_run(sweep, "equal-0", with_test_values(small("equal", 0), {"left/accuracy": 0.9, "ink/mae": float("nan")}))
-    collect(sweep, print)
+    make_report(sweep, print)
 
     row = rows_of(sweep, "results")["pcgrad"]
     assert float(row["test/left/accuracy mean"]) == pytest.approx(0.82)
@@ -197,7 +198,7 @@ def test_of_binary_tasks_results_show_what_matters_and_tables_everything(tmp_pat
                 made["series"][f"{data}/{task}/confusion"] = {"epoch": epochs, "value": counts}
         made["series"]["validation/gory/threshold"] = {"epoch": np.arange(1, 7), "value": np.full(6, 0.31)}
         add_run(sweep, f"equal-{seed}", made)
-    text = collect(sweep, print).read_text()
+    text = make_report(sweep, print).read_text()
 
     results = rows_of(sweep, "results")["equal"]
     shown = [name.removesuffix(" mean") for name in results if name.endswith(" mean")]
@@ -207,8 +208,8 @@ def test_of_binary_tasks_results_show_what_matters_and_tables_everything(tmp_pat
     every = rows_of(sweep, "validation")["equal"]
     assert all(every[f"validation/{task}/{name} n"] == "2" for task in ("gory", "sarcasm") for name in metrics)
     counts = rows_of(sweep, "confusion")["equal"]
-    found = {cell: float(counts[f"test/gory/confusion/{cell} mean"]) for cell in CONFUSION}
-    assert found == dict(zip(CONFUSION, (50, 10, 4, 30.5), strict=True))
+    found = {cell: float(counts[f"test/gory/confusion/{cell} mean"]) for cell in CELLS}
+    assert found == dict(zip(CELLS, (50, 10, 4, 30.5), strict=True))
     assert rows_of(sweep, "runs")["equal-1"]["test/sarcasm/confusion/true_positives"] == "31.0"
     assert 'id="table-validation-1"' in text, "each task should have a table of its own where one were too wide"
     assert "Thresholds:" in text
@@ -231,9 +232,9 @@ def test_runs_that_differ_only_in_the_seed_are_one_setting(tmp_path):
             made["info"]["config"]["resources"] = {"time": f"{seed + 1}h"}
             made["info"]["config"]["data"]["path"] = f"/place{seed}/digits.h5"
             add_run(sweep, f"pcgrad-{lr}-{seed}", made)
-    runs, absent = gather(survey(sweep), int)
-    assert not absent
-    assert {setting.label: setting.seeds for setting in settings(runs)} == {
+    runs, omitted = read_histories(list_runs(sweep), int)
+    assert not omitted
+    assert {setting.label: setting.seeds for setting in group_runs(runs)} == {
         "pcgrad lr=0.001": (1, 1),
         "pcgrad lr=0.01": (3, 3),
     }
@@ -253,7 +254,7 @@ def test_seeds_of_different_length_and_single_seeds_are_drawn(tmp_path):
     add_run(sweep, "equal-0", small("equal", 0))
     add_run(sweep, "pcgrad-0", small("pcgrad", 0))
     add_run(sweep, "pcgrad-1", small("pcgrad", 1, stopped_after=3))
-    text = collect(sweep, print).read_text()
+    text = make_report(sweep, print).read_text()
     assert "no band where n = 1" in text
     assert "A line is pale" in text
 
@@ -266,7 +267,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     sweep = make_sweep(tmp_path / "again")
     add_run(sweep, "equal-0", small("equal", 0))
     add_run(sweep, "equal-1", None, "running")
-    collect(sweep, print)
+    make_report(sweep, print)
     stale, own = sweep.report / "figures" / "former.png", sweep.report / "tables" / "my-notes.md"
     for path in (stale, own):
         path.touch()
@@ -276,7 +277,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     former = contents(sweep)
     sweep.run("equal-1").status.write_text(json.dumps({"state": "running", "heartbeat": 1.5e9}))
     lines: list[str] = []
-    collect(sweep, lines.append)
+    make_report(sweep, lines.append)
     assert lines == ["collected 1 of 2 runs; not in this report: 1 running", "nothing new since the last report"]
     assert contents(sweep) == former
 
@@ -287,7 +288,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
     write_history(sweep.run("equal-1").history, small("equal", 1))
     sweep.run("equal-1").status.write_text(json.dumps({"state": "done"}))
     lines.clear()
-    collect(sweep, lines.append)
+    make_report(sweep, lines.append)
     assert lines == ["collected 2 of 2 runs"]
     assert not stale.exists()
     assert own.exists(), "it is no file of ours"
@@ -296,7 +297,7 @@ def test_a_report_is_made_again_only_for_something_new_and_replaced_only_when_wh
 
     sweep.run("equal-1").status.write_text(json.dumps({"state": "failed", "error": "its history stayed"}))
     lines.clear()
-    collect(sweep, lines.append)
+    make_report(sweep, lines.append)
     assert lines == ["collected 1 of 2 runs; not in this report: 1 failed"]
 
 
@@ -306,7 +307,7 @@ def test_names_with_markup_reach_the_reader_as_text(tmp_path):
     for seed in range(2):
         made = history(method(), seed, label="<script>x</script>", tasks=tasks, epochs=3, points=9)
         add_run(sweep, f"<u>{seed}", made)
-    text = collect(sweep, print).read_text()
+    text = make_report(sweep, print).read_text()
     assert not any(mark in text for mark in ("<b>bold", "<i>", "<script", "<u>"))
     assert "<h1>&lt;b&gt;bold &amp; $x$</h1>" in text
     assert "\\\\frac\\$\\|left" in (sweep.report / "tables" / "results.md").read_text()
@@ -324,12 +325,12 @@ def test_all_sweeps_are_collected_though_in_some_nothing_has_finished(tmp_path):
 def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
     sweep = make_sweep(tmp_path / "early")
     with pytest.raises(UserError, match="it has no runs"):
-        collect(sweep, print)
+        make_report(sweep, print)
     add_run(sweep, "a", None, "running")
     add_run(sweep, "b", None, "queued")
     sweep.run("c-012345678f").folder.mkdir()
     with pytest.raises(UserError, match=r"nothing has finished yet \(2 queued, 1 running\)"):
-        collect(sweep, print)
+        make_report(sweep, print)
     result = CliRunner().invoke(app, ["collect", "early", "--runs", str(tmp_path)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith(f"; see mtlcluster status early --runs {tmp_path}\n")
@@ -344,5 +345,5 @@ def test_nothing_finished_says_what_there_is_and_what_to_type(tmp_path):
     add_run(sweep, "f", foreign)
     unreadable = r"no history can be read; passed over d: .*no end; passed over e: .*series.*passed over f: .*value"
     with pytest.raises(UserError, match=unreadable):
-        collect(sweep, print)
+        make_report(sweep, print)
     assert not sweep.report.exists()

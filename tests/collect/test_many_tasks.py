@@ -1,4 +1,4 @@
-"""Of many tasks figures show the first and say so, since the layout of hundreds takes minutes; tables have all."""
+"""With many tasks, figures show the first ones and say so: the layout of hundreds takes minutes. Tables have all."""
 
 import csv
 import re
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rig.synthetic_sweep import add_run, history, make_sweep, method
 
 from mtlcluster.collect import style
-from mtlcluster.collect.collect import collect
+from mtlcluster.collect.make_report import make_report
 
 MANY = 60
 PANELS_SHOWN = 24
@@ -18,7 +18,7 @@ METRICS = {"mae": "min", "r2": "max"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Figure]]:
-    """The report of many tasks of two metrics, of every kind of method; and its figures, which take long to write."""
+    """The report of many tasks with two metrics each, and its figures, which are not written: that takes long."""
     sweep = make_sweep(tmp_path_factory.mktemp("runs") / "many")
     tasks = [{"name": f"assay {i}", "kind": "regression", "metrics": METRICS} for i in range(MANY)]
     slots = {"equal": {}, "uncertainty": {"weighting": "uncertainty"}, "dsg": {"schedule": "dsg"}}
@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Figure]]:
     figures: list[Figure] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", lambda figure, stem: figures.append(figure))
-        collect(sweep, print)
+        make_report(sweep, print)
     return sweep.report, figures
 
 

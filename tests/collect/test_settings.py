@@ -1,17 +1,17 @@
-"""Settings that differ have labels that differ, in tables and in figures, with no more digits than that takes."""
+"""Different settings have different labels in tables and figures, with as few digits as that needs."""
 
 import pytest
 from rig.synthetic_sweep import TASKS, history, method
 
 from mtlcluster.collect.figures import Figures
-from mtlcluster.collect.gather import finished_run
-from mtlcluster.collect.settings import settings
-from mtlcluster.collect.tables import tables
+from mtlcluster.collect.read_histories import finished_run
+from mtlcluster.collect.settings import group_runs
+from mtlcluster.collect.tables import make_tables
 
 
 def labels(values: list[object], key: str = "model.x") -> list[str]:
     runs = [history(method(), 0, varied={key: value}, epochs=2, points=4) for value in values]
-    found = settings([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])
+    found = group_runs([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])
     return sorted(setting.label.removeprefix("equal ") for setting in found)
 
 
@@ -34,17 +34,27 @@ def test_values_that_differ_are_told_apart_with_the_fewest_digits(values: list[o
 
 
 def test_a_method_is_not_averaged_with_another_whose_name_is_the_same() -> None:
-    """Names of methods have six digits; and a file of one's own is the same in another folder."""
+    """Names of methods round numbers to six digits. A user's own file is the same method in any folder."""
     options = [{"name": "gradnorm", "alpha": alpha} for alpha in (0.1234567, 0.1234568, 0.1234568)]
     own = [{"name": f"{folder}/own.py:Mine"} for folder in ("/home/one", "/home/other")]
     runs = [history(method(weighting=chosen), seed, label="gradnorm(alpha=0.123457)", epochs=2, points=4)
             for seed, chosen in enumerate(options)]  # fmt: skip
     runs += [history(method(weighting=chosen), seed, label="Mine", epochs=2, points=4)
              for seed, chosen in enumerate(own)]  # fmt: skip
-    found = {s.label: len(s.runs) for s in settings([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])}
+    found = {s.label: len(s.runs) for s in group_runs([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])}
     assert len(found) == 3
     assert sorted(found.values()) == [1, 2, 2]
     assert {label.split()[1] for label in found} == {"alpha=0.1234567", "alpha=0.1234568", "alpha=none"}
+
+
+@pytest.mark.parametrize("name", ["loss", "train", "weight", "validation"])
+def test_a_single_task_run_keeps_its_values_whatever_the_other_tasks_are_called(name: str) -> None:
+    tasks: list[dict[str, object]] = [{"name": task, "kind": "regression", "metrics": {}} for task in ("left", name)]
+    made = history(method(schedule={"name": "single", "task": "left"}), 0, tasks=tasks, epochs=2, points=4)
+    made["info"]["tasks"] = tasks
+    run = finished_run("run", made)
+    assert {"train/left/loss", "weight/left", "active/left", "validation/left/loss"} <= run.curves.keys()
+    assert {"validation/left/loss", "test/left/loss"} <= run.values.keys()
 
 
 LONG = "/".join(f"{i * i:05}ab" for i in range(30))
@@ -65,9 +75,9 @@ def test_so_are_labels_that_differ_in_several_words() -> None:
 def in_figures(choices: list[dict[str, object]]) -> None:
     varied = [{f"model.{key}": value for key, value in chosen.items()} for chosen in choices]
     runs = [history(method(), 0, varied=one, tasks=TASKS[:1], epochs=2, points=4) for one in varied]
-    found = settings([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])
+    found = group_runs([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])
     tasks = found[0].runs[0].tasks
-    drawing = Figures(found, tasks, tables(found, tasks)[0])
+    drawing = Figures(found, tasks, make_tables(found, tasks)[0])
     rows, _ = drawing.results() or pytest.fail("none")
     lines, _ = drawing.total_loss() or pytest.fail("none")
     for labels in (rows.axes[0].get_yticklabels(), lines.legends[0].get_texts()):

@@ -1,4 +1,4 @@
-"""A metric that is infinite or NaN is in the report, as that; it spoils neither ranks nor the other columns."""
+"""A metric that is infinite or NaN is shown as such. Ranks and other columns are as without it."""
 
 import csv
 import math
@@ -11,7 +11,7 @@ import pytest
 from rig.synthetic_sweep import add_run, history, make_sweep, method
 
 from mtlcluster.collect import figures
-from mtlcluster.collect.collect import collect
+from mtlcluster.collect.make_report import make_report
 from mtlcluster.sweep.folder import Sweep
 
 TASKS = [
@@ -23,7 +23,14 @@ LABELS |= {"equal": {}, "pcgrad": {"gradient": "pcgrad"}}
 
 
 def sweep_of(folder: Path, values: dict[str, dict[str, float]], labels: Any = LABELS, drawn: Any = ()) -> Sweep:
-    """values: by `label` or `label-seed`, and series, what every epoch and the test have. drawn: the figures."""
+    """Makes a sweep and its report.
+
+    Args:
+        folder: of the sweep.
+        values: by `label` or `label-seed`, and series, the value of every epoch and of the test.
+        labels: the methods.
+        drawn: the figures.
+    """
     sweep = make_sweep(folder)
     for label, slots in labels.items():
         for seed in range(2):
@@ -36,7 +43,7 @@ def sweep_of(folder: Path, values: dict[str, dict[str, float]], labels: Any = LA
             add_run(sweep, f"{label}-{seed}", made)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "FIGURES", {name: name for name in drawn})
-        collect(sweep, print)
+        make_report(sweep, print)
     return sweep
 
 

@@ -1,4 +1,4 @@
-"""C1: collect removes and writes what belongs to its report, inside the sweep's folder, and nothing else."""
+"""C1: collect removes and writes only what belongs to its report, inside the sweep's folder."""
 
 import json
 import os
@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from rig.synthetic_sweep import add_run, history, make_sweep, method
 
-from mtlcluster.collect.collect import MADE, collect
+from mtlcluster.collect.make_report import make_report
+from mtlcluster.collect.report_folder import RECORD
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.folder import Sweep
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is drawn makes no difference here."""
+    """Draws no figures: they make no difference here."""
     monkeypatch.setattr("mtlcluster.collect.figures.FIGURES", {})
 
 
@@ -41,11 +42,11 @@ def owned(home: Path) -> dict[str, str]:
 
 def made_of(sweep: Sweep, files: list[object]) -> None:
     sweep.report.mkdir(exist_ok=True)
-    (sweep.report / MADE).write_text(json.dumps({"code": "", "seen": [], "lines": [], "files": files}))
+    (sweep.report / RECORD).write_text(json.dumps({"code": "", "seen": [], "lines": [], "files": files}))
 
 
 def test_what_a_report_says_of_its_files_removes_nothing_that_is_not_of_a_report(home: Path, sweep: Sweep) -> None:
-    collect(sweep, print)
+    make_report(sweep, print)
     inside = ["notes.txt", "figures/mine.txt", "tables/deep/er.csv", "figures/.hidden.png", "config.yaml"]
     for name in inside:
         (sweep.report / name).parent.mkdir(exist_ok=True)
@@ -59,12 +60,12 @@ def test_what_a_report_says_of_its_files_removes_nothing_that_is_not_of_a_report
     before = owned(home)
     for files in (absolute, upwards, ["figures/stale.png", *inside, *odd[:-4]], odd):
         made_of(sweep, [*files])
-        collect(sweep, print)
+        make_report(sweep, print)
     assert owned(home) == before
     assert all((sweep.report / name).read_text() == "mine" for name in inside)
     assert sweep.grid.exists()
     assert sweep.run("one-11111111").history.exists()
-    assert not (sweep.report / "figures/stale.png").exists()  # which was of the report, and is not any more
+    assert not (sweep.report / "figures/stale.png").exists()  # it belonged to the last report only
 
 
 @pytest.mark.parametrize("name", ["report", "report/figures", "report/tables", ".report.lock"])
@@ -72,44 +73,44 @@ def test_a_link_in_place_of_a_part_of_the_report_is_not_followed(home: Path, swe
     place = sweep.folder / name
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(home / "thesis.pdf" if name == ".report.lock" else home)
-    made = sweep.report / MADE
+    made = sweep.report / RECORD
     if name != "report":
         made_of(sweep, ["index.html", "figures/results.pdf", "tables/results.csv", "figures/old.png"])
     before = owned(home)
     with pytest.raises(UserError, match=r"is a symbolic link, which is not followed; no report was made") as error:
-        collect(sweep, print)
+        make_report(sweep, print)
     assert str(place) in str(error.value)
     assert owned(home) == before
     assert place.is_symlink()
     place.unlink()
-    assert collect(sweep, print).is_file()  # as soon as it is gone
+    assert make_report(sweep, print).is_file()  # without the link, a report is made
     assert made.is_file()
 
 
 def test_a_folder_in_place_of_a_file_of_the_report_is_named(home: Path, sweep: Sweep) -> None:
     (sweep.report / "tables/runs.csv").mkdir(parents=True)
     with pytest.raises(UserError, match=f"^{sweep.report}/tables/runs.csv: Is a directory; no report was made$"):
-        collect(sweep, print)
+        make_report(sweep, print)
 
 
 def test_other_links_and_strange_files_are_replaced_not_written_through(home: Path, sweep: Sweep) -> None:
-    for name in ("index.html", MADE, f".{MADE}.{os.getpid()}.new", "tables/results.csv", "tables/runs.csv"):
+    for name in ("index.html", RECORD, f".{RECORD}.{os.getpid()}.new", "tables/results.csv", "tables/runs.csv"):
         path = sweep.report / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(home / "thesis.pdf")
     (sweep.folder / ".report.new").symlink_to(home)
     before = owned(home)
-    collect(sweep, print)
+    make_report(sweep, print)
     assert owned(home) == before
     assert not [path for path in (sweep.folder / "report").rglob("*") if path.is_symlink()]
-    (sweep.report / MADE).unlink()
-    os.mkfifo(sweep.report / MADE)  # at which a reader would wait for ever
-    assert collect(sweep, print).is_file()
-    (sweep.report / MADE).write_text("[" * 100_000)
-    assert collect(sweep, print).is_file()
-    with open(sweep.report / MADE, "w") as file:
+    (sweep.report / RECORD).unlink()
+    os.mkfifo(sweep.report / RECORD)  # a plain read of it would never end
+    assert make_report(sweep, print).is_file()
+    (sweep.report / RECORD).write_text("[" * 100_000)
+    assert make_report(sweep, print).is_file()
+    with open(sweep.report / RECORD, "w") as file:
         file.truncate(2**40)
-    assert collect(sweep, print).is_file()
+    assert make_report(sweep, print).is_file()
 
 
 def test_runs_of_other_folders_are_no_part_of_a_report(home: Path, sweep: Sweep) -> None:
@@ -119,6 +120,6 @@ def test_runs_of_other_folders_are_no_part_of_a_report(home: Path, sweep: Sweep)
     run = sweep.run("one-11111111")
     sizes = [[path.stat().st_size, path.stat().st_mtime_ns] for path in (run.status, run.history)]
     entry = {"code": "", "lines": [], "files": [], "seen": [["../private/one-11111111", "done", "", *sizes]]}
-    (sweep.report / MADE).write_text(json.dumps(entry))
-    page = collect(sweep, print)
+    (sweep.report / RECORD).write_text(json.dumps(entry))
+    page = make_report(sweep, print)
     assert "secret" not in page.read_text()

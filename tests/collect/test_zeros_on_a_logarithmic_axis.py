@@ -1,4 +1,4 @@
-"""A loss that reaches 0 leaves the axis logarithmic for all others, and the axis says how it goes on to 0."""
+"""With a loss that reaches 0, the axis stays logarithmic for the other values. The caption says how it reaches 0."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from rig.synthetic_sweep import TASKS, history, method
 
 from mtlcluster.collect.figures import Figures
-from mtlcluster.collect.gather import finished_run
-from mtlcluster.collect.settings import settings
+from mtlcluster.collect.read_histories import finished_run
+from mtlcluster.collect.settings import group_runs
 from mtlcluster.collect.tables import Table
 
 ZEROS = "Below the dotted line a logarithmic axis goes on, linearly, down to 0."
@@ -17,20 +17,20 @@ FALLING = 10.0 ** np.linspace(2, -4, 30)
 
 
 def drawn(*losses: Any) -> tuple[Axes, str]:
-    """The panel of the first task's validation loss, of one setting for each of `losses`; and the caption."""
+    """The panel of the first task's validation loss, with a setting for each of `losses`, and the caption."""
     runs = []
     for i, values in enumerate(losses):
         made = history(method(), 0, varied={"model.x": i}, epochs=30, points=30, tasks=TASKS[:1])
         made["series"]["validation/left/loss"]["value"] = np.asarray(values, dtype=float)
         runs.append(finished_run(f"run-{i}", made))
     table = Table("results", "", [], [], [], set())
-    figure, caption = Figures(settings(runs), runs[0].tasks, table).validation_losses() or pytest.fail("none")
+    figure, caption = Figures(group_runs(runs), runs[0].tasks, table).validation_losses() or pytest.fail("none")
     figure.canvas.draw()
     return figure.axes[0], caption
 
 
 def heights(axis: Axes, values: Any) -> list[float]:
-    """Where they stand between the axis' lower end, 0, and its upper, 1."""
+    """Where values are on the axis: 0 is its lower end, 1 its upper end."""
     points = axis.transData.transform([(1, value) for value in values])
     return list(axis.transAxes.inverted().transform(points)[:, 1])
 

@@ -1,4 +1,4 @@
-"""What a grid file expands to, which runs are the same run, and what a wrong one is answered."""
+"""Grids: how they expand, which points are the same run, and the messages about mistakes."""
 
 import subprocess
 import sys

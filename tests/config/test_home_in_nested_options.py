@@ -1,6 +1,4 @@
-"""`~` and `$SCRATCH` in an option of data or model mean what they mean in a shell, however deep they stand; a run's
-identity stays what it was.
-"""
+"""`~` and `$SCRATCH` in options of data and model mean what they mean in a shell, at any depth; identities stay."""
 
 import sys
 from pathlib import Path
@@ -56,18 +54,18 @@ def built(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_they_are_what_a_shell_makes_of_them(kind, built):
+def test_they_mean_what_they_mean_in_a_shell(kind, built):
     given, expected = OPTIONS[kind]
     assert built("build", {"files": given}).files == expected
     assert built("plain", {"files": given}) == {"files": expected}
     assert built("typed", {"files": given}) == {"files": expected}
 
 
-def test_sections_of_the_jobs_own_types_too(built):
+def test_they_also_do_in_sections_of_the_jobs_own_types(built):
     assert built("build", {"inner": {"train": "~/x.npy"}}).inner.train == Path("/home/me/x.npy")
 
 
-def test_the_identities_are_those_of_before():
-    """Runs that are done stay done."""
+def test_identities_have_not_changed():
+    """So that finished runs are not trained again."""
     nested = {"files": {"train": "~/x.npy", "more": ["$S/y", {"z": "./z"}]}, "file": "~/data/x.npy", "n": 3}
     assert run_hash(RunConfig(job="jobs/a.py:build", data=nested, epochs=2)) == "2f823d119c"

@@ -1,4 +1,4 @@
-"""Plain words in YAML files are what YAML 1.2 makes of them, or are refused in their own line, in words for people."""
+"""Words without quotes in YAML files are read as in YAML 1.2, or refused with their line in plain words."""
 
 import re
 
@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtlcluster.config.cluster import ClusterOptions, find_cluster
-from mtlcluster.config.grid import GridFile, read_grid
+from mtlcluster.config.grid import read_grid
+from mtlcluster.config.grid_file import GridFile
 from mtlcluster.config.run import RunConfig, read_run_config
 from mtlcluster.config.yaml_file import YamlFile, dump
 from mtlcluster.errors import UserError
@@ -45,7 +46,7 @@ NUMBERS = st.booleans() | st.integers() | st.floats(allow_nan=False)
 LEAVES = st.none() | NUMBERS | st.sampled_from(list(READ)) | st.text()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may go on beside
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.dictionaries(st.text(min_size=1), st.recursive(LEAVES, st.lists, max_leaves=5), max_size=5))
 def test_what_is_written_reads_back_the_same(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "round.yaml"
@@ -83,7 +84,7 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory, data):
         ("nothing\n", 1, "expected keys and values, found 'nothing'"),
     ],
 )
-def test_what_has_no_right_reading_is_refused_in_its_line(write, text, line, words):
+def test_invalid_yaml_is_refused_with_its_line(write, text, line, words):
     path = write(text)
     with pytest.raises(UserError, match=re.escape(words)) as told:
         YamlFile(path)
@@ -97,7 +98,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text_and_utf_16_is_refused(write):
         YamlFile(write("name: g\n".encode("utf-16")))
 
 
-def test_merged_keys_count_where_nothing_else_is_said(write):
+def test_own_keys_win_over_merged_ones(write):
     text = "a: &a {x: 1, y: 1}\nb: &b {x: 2, z: 2}\nc:\n  y: 3\n  <<: [*a, *b]\nd: {<<: *b, x: 4}\n"
     found = YamlFile(write(text))
     assert found.data["c"] == {"x": 1, "y": 3, "z": 2}
@@ -144,7 +145,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("line", "words"), WRONG)
-def test_a_word_of_another_kind_is_refused_in_its_line(write, line, words):
+def test_a_value_of_a_wrong_type_is_refused_with_its_line(write, line, words):
     path = write(GRID.format(line))
     with pytest.raises(UserError, match=re.escape(words)) as told:
         read_grid(path)
@@ -155,7 +156,7 @@ ALIKE = ["[8, '8']", "['8', 8]", "[8, 8.0]", "[true, 'true']", "[null, 'null']",
 
 
 @pytest.mark.parametrize("values", [*ALIKE, "[[8, a], ['8', a]]", "[{k: 1}, {k: '1'}]", "['~', ~]"])
-def test_values_that_read_alike_of_an_option_of_any_type_are_one_run_or_refused(write, project, values):
+def test_values_that_read_alike_are_one_run_or_refused(write, project, values):
     (project / "jobs" / "loose.py").write_text("def build(model: dict): ...\n")
     path = write(f"name: g\njob: loose\ngrid:\n  seed: [0]\n  model.width: {values}\n")
     with pytest.raises(UserError, match=r"model\.width: .* and .* read alike; write both in the same way") as told:
@@ -170,7 +171,7 @@ def test_texts_and_numbers_that_differ_are_runs_of_their_own(write, project):
 
 
 @pytest.mark.parametrize("key", ["1", "true", "~", "1.5"])
-def test_a_key_that_is_no_word_is_refused_wherever_it_stands(write, key):
+def test_a_key_that_is_no_word_is_refused_everywhere(write, key):
     run = write(f"job: tiny\nepochs: 1\n{key}: 2\n", "run.yaml")
     places = {
         read_grid: [
@@ -213,7 +214,7 @@ class Mine:
         ("c: y", "c should be 'x' or a valid integer, found 'y'"),
     ],
 )
-def test_options_of_methods_of_ones_own_are_refused_in_such_words(write, project, option, words):
+def test_wrong_options_of_own_methods_are_refused_in_the_same_words(write, project, option, words):
     (project / "mine.py").write_text(OWN_METHOD)
     path = write(f"name: g\njob: tiny\ngrid:\n  method: [{{gradient: {{name: mine.py:Mine, {option}}}}}]\n")
     with pytest.raises(UserError, match=re.escape(f"gradient 'Mine': {words}")) as told:
@@ -227,8 +228,8 @@ INTERNAL = re.compile(
 )
 
 
-def test_no_message_has_a_word_of_ours():
-    """Of every option with every wrong type."""
+def test_no_message_has_a_word_of_python_or_pydantic():
+    """Tried with every option and every wrong type."""
 
     def places(model, above=()):
         for name, field in model.model_fields.items():
@@ -257,20 +258,20 @@ FAR = ["99999999999999999999", "[0, 99999999999999999999]", "[922337203685477580
 
 
 @pytest.mark.parametrize("count", [*FAR, "-3", "[1, 2, 3, 4]", "[]", "true", "'5'", "[0, 10, -1]"])
-def test_a_range_of_any_length_is_counted_or_refused_in_its_line(write, count):
+def test_a_range_of_any_length_is_counted_or_refused_with_its_line(write, count):
     path = write(f"name: g\njob: tiny\ngrid:\n  seed: {{range: {count}}}\n")
     with pytest.raises(UserError, match=r"g\.yaml:[34]: ") as told:
         read_grid(path)
     assert len(str(told.value)) < 400
 
 
-def test_ranges_are_counted_as_they_are_long(write):
+def test_a_range_has_as_many_runs_as_values(write):
     far = "[0, 100000000000000000000, 50000000000000000000]"
     for count, expected in [("[0, 10, 3]", 4), ("[10, 0, -3]", 4), ("[5, 6]", 1), ("010", 10), (far, 2)]:
         path = write(f"name: g\njob: tiny\ngrid: {{epochs: [1], model.width: {{range: {count}}}}}\n")
         assert len(read_grid(path).runs) == expected
 
 
-def test_what_a_yaml_1_1_reader_would_read_otherwise_is_quoted_when_written():
+def test_texts_that_yaml_1_1_reads_otherwise_are_written_with_quotes():
     for text in ("010", "1_000", "1:30", "yes", "2024-01-01", "0b11", "0o10", "=", "1e3"):
         assert yaml.safe_load(dump({"a": text})) == {"a": text}

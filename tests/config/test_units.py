@@ -1,4 +1,4 @@
-"""Durations and sizes are what Slurm's own commands read in them, wherever they stand; what has no end is refused."""
+"""Durations and sizes mean what they mean to Slurm's commands, in every file. Zero and unlimited are refused."""
 
 import re
 
@@ -8,8 +8,8 @@ from mtlcluster.config.cluster import find_cluster
 from mtlcluster.config.grid import read_grid
 from mtlcluster.config.units import seconds
 from mtlcluster.errors import UserError
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.packing import megabytes, minutes
-from mtlcluster.launch.submit import preview
 
 TIMES = ["30", "1:30", "90:90", "5:0", "0:59", "0:1", "1:2:3", "0:0:1", "100:00:00", "1-2", "0-5", "1-2:3", "1-12:30",
          "1-2:3:4", "1-30:70:80", "010", "08", "007:08", "9999-0"]  # fmt: skip
@@ -31,7 +31,7 @@ def in_megabytes(said):
 
 @pytest.fixture
 def understood(slurm):
-    """What Slurm has understood by an option, of a job that never begins."""
+    """How Slurm understands an option of sbatch: shown by a job that never starts."""
 
     def ask(option, field):
         job = slurm.ask("sbatch", "--parsable", "--hold", "--partition=main", option, "--wrap", "true")
@@ -46,7 +46,7 @@ def test_we_read_what_slurm_reads(understood):
     assert {m: megabytes(m) for m in SIZES} == sizes
 
 
-def test_our_own_words():
+def test_units_that_slurm_does_not_know():
     assert [seconds(t) for t in ("90s", "1h30m", "1.5h", "2d", "0.5s")] == [90, 5400, 5400, 172800, 0.5]
     assert [megabytes(m) for m in ("1.5G", "500MiB", 4000)] == [1536, 500, 4000]
 

@@ -1,6 +1,4 @@
-"""What goes into a batch script is one line, and a file stands for no more than fits in memory: both are refused by us,
-by file and line, not by sbatch or by the kernel.
-"""
+"""Refused with their line: line breaks in options of a batch script, and aliases that would fill the memory."""
 
 import pytest
 
@@ -24,7 +22,7 @@ def refused(read, path, text, line, key):
 
 
 @pytest.mark.parametrize("value", BREAKS)
-def test_a_line_break_is_refused_in_its_line(project, value):
+def test_a_line_break_is_refused_with_its_line(project, value):
     grid, clusters = project / "g.yaml", project / "clusters.yaml"
     head = "name: g\njob: tiny\ngrid: {seed: [0]}\n"
     for key in OF_A_JOB:
@@ -41,7 +39,7 @@ def test_a_line_break_is_refused_in_its_line(project, value):
             refused(lambda path: find_cluster("lab", path.parent), clusters, text, 4 + bool(host), key)
 
 
-def test_what_is_one_line_is_taken(project):
+def test_one_line_is_accepted(project):
     (project / "clusters.yaml").write_text(
         'lab:\n  setup: ["echo \\t\\"é日\\" \'x\'\\u00a0# y", "export A=$B"]\n  account: "the lab\'s (2)"\n'
         "  environment: ~/my envs/mtl\n  partition: >-\n    gpu\n"
@@ -68,8 +66,8 @@ def read_clusters_beside(path):
 
 
 @pytest.mark.parametrize("kind", bombs())
-def test_a_few_lines_that_stand_for_more_than_fits_are_refused(project, kind):
-    """In a grid, its base, a run's configuration and a cluster file."""
+def test_aliases_that_stand_for_more_than_fits_in_memory_are_refused(project, kind):
+    """Tried in a grid, its base, a run's configuration and a cluster file."""
     bomb, grid = bombs()[kind], project / "g.yaml"
     inside = "".join(f"  {line}\n" for line in bomb.splitlines())
     readers = {

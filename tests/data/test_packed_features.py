@@ -235,7 +235,7 @@ def test_a_target_that_is_there_is_kept(tmp_path, source):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mtlcluster.features import pack
+from mtlcluster.data import pack_features as pack
 load, pack.NOTE = pack.load_sum, -1        # a note after every sequence
 def loading(sequence, problems):
     left.append(1)

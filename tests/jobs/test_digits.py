@@ -1,4 +1,4 @@
-"""The shipped example is a sound experiment: real scans, and none of them in two of training, validation and test."""
+"""The digits job uses real scans, and none of them is in two of training, validation and test."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def problem():
 
 
 def halves(data):
-    """Every scan that the pairs show, on the left or on the right."""
+    """All scans of the pairs, left and right."""
     return torch.cat([data.inputs[:, :, :8], data.inputs[:, :, 8:]]).mul(16).round().byte().flatten(1)
 
 

@@ -1,4 +1,4 @@
-"""The toy problem is the papers', and the first thousands of its steps show the methods apart; `make toy` shows all."""
+"""The toy problem is that of the papers, and its first thousands of steps tell the methods apart (all: `make toy`)."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def papers_losses(x, y):
-    """Both, unscaled, as autograd can follow them: methods.md, word for word."""
+    """Both losses, unscaled, by formulas that autograd can follow: those of methods.md."""
     f1 = torch.log((0.5 * (-x - 7) - torch.tanh(-y)).abs().clamp(min=5e-6)) + 6
     f2 = torch.log((0.5 * (-x + 3) + torch.tanh(-y) + 2).abs().clamp(min=5e-6)) + 6
     q1 = ((-x + 7) ** 2 + 0.1 * (-y - 8) ** 2) / 10 - 20
@@ -28,7 +28,7 @@ def papers_losses(x, y):
 
 
 def go(folder, method, start, steps, per_epoch):
-    """The points [K, 2] after each `per_epoch` steps."""
+    """The points [K, 2] after every `per_epoch` steps."""
     config = RunConfig(
         job="jobs/toy/__init__.py:build", data={"per_epoch": per_epoch}, model={"start": start, "scale": [0.1, 1]},
         method=method, steps=steps, batch_size=1, optimizer={"name": "adam", "lr": 1e-3, "weight_decay": 0},
@@ -71,7 +71,7 @@ def test_nothing_holds_the_origin(tmp_path):
 
 
 def test_nash_mtl_moves_on_where_the_plain_sum_sticks(tmp_path):
-    """In the valley of task 2, into which both run from (9, 9); they part in its first 500 steps."""
+    """Both methods run from (9, 9) into the valley of task 2, and part there within 500 steps."""
     plain, nash = (go(tmp_path / method, method, [5.5, 4.5], 1000, 100)[4:] for method in ("equal", "nash_mtl"))
     assert abs(np.vstack([plain, nash])[:, 0] - 5).max() < 0.1
     assert plain[:, 1].min() > 4.1
@@ -80,12 +80,12 @@ def test_nash_mtl_moves_on_where_the_plain_sum_sticks(tmp_path):
 
 
 def run(method, start, end, arrival):
-    """A path that is at `end` from `arrival` steps on."""
+    """A path that stays at `end` after `arrival` steps."""
     return RunPath(method, start, np.array([0, arrival, 50_000]), np.array([start, end, end]))
 
 
 def test_the_findings_tell_what_reproduces_them_from_what_does_not():
-    """Each is broken once, by a path that ends elsewhere or arrives at another step."""
+    """Each finding is broken once, by a path that ends elsewhere or arrives at another step."""
     front = -8.355
     paths = {
         "equal": [run("equal", s, s if s == STUCK else (-5.7, front), 20_000) for s in sorted(STARTS)],

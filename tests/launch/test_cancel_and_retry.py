@@ -1,4 +1,4 @@
-"""cancel, retry and logs: which runs are meant, what is asked, and what happens to them."""
+"""`cancel`, `retry` and `logs`: which runs the user means, what the user is asked, and what happens to the runs."""
 
 import os
 import pty
@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from rig.handmade import add_runs, at_epoch, fake_program, local_job, new_sweep
 
 from mtlcluster.cli import app
-from mtlcluster.launch import cancel, submit
+from mtlcluster.launch import cancel, retry
+from mtlcluster.launch.hand_over import Submitted
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.status import write_status
 
@@ -93,11 +94,11 @@ def test_a_name_without_its_hash_is_meant_before_those_that_have_it_in_them(swee
 def resubmitted(monkeypatch) -> list[tuple[list[str], bool]]:
     calls = []
 
-    def record(sweep, runs, restart, notify):
+    def record(sweep, runs, restart, say):
         calls.append((runs, restart))
-        return submit.Submitted(sweep, "local", there=runs, submitted=runs, job_ids=["1"])
+        return Submitted(sweep, "local", there=runs, submitted=runs, job_ids=["1"])
 
-    monkeypatch.setattr(submit, "resubmit", record)
+    monkeypatch.setattr(retry, "resubmit", record)
     return calls
 
 

@@ -1,5 +1,5 @@
-"""A machine whose clock is set back while a run trains (a virtual machine that was asleep, a first ntp): the run is
-neither silent until the old time has come again, nor has it trained for a negative time.
+"""The clock is set back while a run trains, by ntp for example: the run does not count as silent until the old time is
+reached again, and its training time does not become negative.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A copy of a sweep whose runs still train: nobody trains the copy, and what is done with it is no matter of theirs."""
+"""A copy of a sweep whose runs still train: its runs count as lost, and commands on it do not touch the original."""
 
 import shutil
 

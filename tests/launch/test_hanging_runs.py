@@ -1,4 +1,4 @@
-"""A run that hangs is cancelled nevertheless: killed after a while, alone, and never while it saves."""
+"""A run that hangs can be cancelled: it is killed after a while, without the other runs, and never while it saves."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from mtlcluster.cli import app
 from mtlcluster.launch import cancel
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.run_status import observe
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.sweep.locks import is_locked
 
 
 def call(sweep, *arguments):
@@ -42,7 +42,7 @@ def pid_of(found, part):
 
 @pytest.mark.usefixtures("fake_child")
 def test_what_hangs_is_killed_and_what_saves_or_was_not_meant_goes_on(make_grid, submit_locally, monkeypatch):
-    """On two cores. The worker of a fake child waits 2 seconds where a real one waits 60."""
+    """Submits on two cores. With the fake child the worker waits 2 seconds where it otherwise waits 60."""
     monkeypatch.setattr(cancel, "GRACE", 1.0)
     found = submit_locally(make_grid(grid={"data.path": ["deaf", "slow-save", "frozen", "endless"]}))
     for hanging in ("deaf", "frozen"):
@@ -86,18 +86,18 @@ def test_all_processes_of_a_run_are_killed_and_a_worker_that_is_silent(make_grid
 
 
 def retried(sweep):
-    """As soon as its orphaned child has saved."""
+    """The retry is possible as soon as the orphaned child has saved."""
     wait_for(lambda: not any(is_locked(run.lock) for run in sweep.runs()), "the run to be nobody's")
     return call(sweep, "retry", sweep.name)
 
 
 @pytest.mark.long
 def test_a_run_that_hangs_and_whose_worker_is_dead_ends_by_itself(make_grid, submit_locally, project, monkeypatch):
-    """After a second, where a real one waits for ten minutes, and saying where it hangs."""
+    """It is killed after a second (otherwise after ten minutes), and the log says where it hangs."""
     take = snapshot.take
 
     def take_sooner(*of):
-        real, name = take(*of), "mtlcluster/training/child.py"
+        real, name = take(*of), "mtlcluster/training/commands/child.py"
         sooner = real.files[name].replace(b"ORPHANED = 600", b"ORPHANED = 1")
         return dataclasses.replace(real, hash=f"soon{real.hash[4:]}", files={**real.files, name: sooner})
 

@@ -1,8 +1,8 @@
-"""A home that is a link: which of its two paths the batch script and the queue get."""
+"""If the home is a link: which of its two paths the batch script and the queue get."""
 
 from pathlib import Path
 
-from mtlcluster.launch.submit import sweep_of
+from mtlcluster.launch.hand_over import sweep_of
 
 
 def test_a_relative_folder_has_one_path_however_one_came_there_and_an_absolute_one_stays(

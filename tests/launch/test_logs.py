@@ -1,4 +1,4 @@
-"""Logs that a progress bar has filled with carriage returns: read about once, and shown as a terminal shows them."""
+"""Logs that a progress bar has filled with carriage returns: read only once, and shown as a terminal shows them."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_the_end_of_a_log_takes_one_reading(tmp_path: Path, text: str, lines: in
 
 
 def test_of_lines_that_were_written_over_their_last_state_is_shown_and_as_many_lines_as_asked(tmp_path: Path) -> None:
-    """Though each line is millions of characters long."""
+    """Also if each line is millions of characters long."""
     log = tmp_path / "log.txt"
     bar = bars("\r")
     log.write_text("".join(f"epoch {i}\n{bar} of {i}\r\n" for i in range(1, 4)))

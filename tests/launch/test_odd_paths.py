@@ -1,12 +1,14 @@
-"""The runs may lie in a folder of any name that Slurm can write into: its patterns (%j), blanks and quotes stand for
-themselves there.
+"""The runs may lie in a folder with any name that Slurm can write into. Patterns of Slurm (%j), blanks and quotes in
+it stand for themselves.
 """
 
 import pytest
 from rig.slurm_cluster import wait_for
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.submit import preview, resubmit, submit
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.folder import Sweep
 
 ODD = ["%j", "%A_%a-%t", "100%", "%%", "%5j %x%u%N", "two  words", "it's", 'a "b"', "x #y", "$HOME `id` &;(*)", "-é日"]
@@ -54,6 +56,6 @@ def test_a_sweep_that_was_moved_there_is_not_retried_there(slurm, project, make_
     moved = Sweep(sweep.folder.rename(project / "a\\b"))
     before = {path: path.read_bytes() for path in moved.folder.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="Slurm can't write into a folder with a backslash"):
-        resubmit(moved, [run.name for run in moved.runs()], restart=True, notify=print)
+        resubmit(moved, [run.name for run in moved.runs()], restart=True, say=print)
     assert {path: path.read_bytes() for path in moved.folder.rglob("*") if path.is_file()} == before
     assert slurm.jobs() == {}

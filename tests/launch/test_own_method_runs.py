@@ -1,4 +1,4 @@
-"""A method of one's own through the commands, with the real training process: each run uses the file of its start."""
+"""A user's own method through the commands, with real training: each run uses the file as it was at its submission."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtlcluster.collect.gather import gather
-from mtlcluster.collect.survey import survey
+from mtlcluster.collect.read_histories import read_histories
+from mtlcluster.collect.run_list import list_runs
 from mtlcluster.config.run import read_run_config, run_hash
 from mtlcluster.errors import UserError
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.preflight import check
+from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_module import run_module
-from mtlcluster.launch.submit import preview, resubmit, submit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.history import read_history
 from mtlcluster.training.commands.terminal import train_file
 from mtlcluster.training.train import load_build, load_run, train
@@ -58,19 +60,17 @@ def test_a_run_uses_the_file_as_it_was_at_its_submission(project, own, make_grid
     assert str(project) not in yaml.safe_dump(yaml.safe_load(run.config.read_text())["origin"])
     assert run.name == planned.name
     assert run_hash(load_run(run.folder)[0]) == planned.hash
-    [finished], _ = gather(survey(sweep.sweep), lambda: None)
+    [finished], _ = read_histories(list_runs(sweep.sweep), lambda: None)
     assert finished.method == "Shrinks"
-    assert run_module("mtlcluster.training.commands.evaluate", run.folder, "--split", "test") == 0, (
-        capfd.readouterr().err
-    )
+    assert run_module("evaluate", run.folder, "--split", "test") == 0, capfd.readouterr().err
     assert submit(grid, project / "runs", "local", print).left == {"done": [run.name]}
 
     own.write_text(SOURCE.replace("Shrinks", "Grows"))  # gone: nothing of the run may be lost
     with pytest.raises(UserError, match=r"mine.py: defines no class 'Shrinks'"):
-        resubmit(sweep.sweep, [run.name], restart=True, notify=print)
+        resubmit(sweep.sweep, [run.name], restart=True, say=print)
     assert run.history.exists()
     own.write_text(CHANGED)
-    resubmit(sweep.sweep, [run.name], restart=True, notify=print)
+    resubmit(sweep.sweep, [run.name], restart=True, say=print)
     sweep.wait("Shrinks", "queued", "running", seconds=30)
     sweep.wait("Shrinks", "done", "failed", seconds=90)
     assert weights(read_history(run.history)) == {0.5}
@@ -90,7 +90,7 @@ def test_a_lone_run_takes_the_file_from_where_it_is(project, own, monkeypatch):
 
 def test_the_readmes_own_method_trains(project, monkeypatch):
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    [text] = re.findall(r"```python\n(from mtlcluster import gradient\n.*?)```", readme, re.DOTALL)
+    [text] = re.findall(r"```python\n(from mtlcluster import Active, Context, Gradient\n.*?)```", readme, re.DOTALL)
     (project / "my_method.py").write_text(text)
     [line] = re.findall(r"^  (method: \[equal, my_method.*)$", readme, re.MULTILINE)
     settings = {"epochs": 1, "batch_size": 75, "data": {"metrics": False}}

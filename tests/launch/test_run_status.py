@@ -1,4 +1,4 @@
-"""What `status` makes of the worker's file, the cancel file and the scheduler's answer."""
+"""The state of a run, derived from the worker's file, the cancel file and the executor's answer."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from rig.handmade import add_runs, at_epoch, fake_program, local_job, new_sweep
 
-from mtlcluster.launch.executors import job_state
 from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.processes import slurm_commands
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
 
@@ -111,7 +111,7 @@ def test_a_run_that_ends_while_the_scheduler_is_asked_is_not_lost(tmp_path, monk
 
 @pytest.mark.parametrize("squeue", ["exec sleep 30", "echo 'Unable to contact slurm controller' >&2; exit 1", None])
 def test_without_an_answer_the_last_known_state_is_shown_unverified(tmp_path, monkeypatch, squeue):
-    monkeypatch.setattr(job_state, "PATIENCE", 0.5)
+    monkeypatch.setattr(slurm_commands, "COMMAND_TIMEOUT", 0.5)
     if squeue:
         fake_program(tmp_path, monkeypatch, "squeue", squeue)
     else:

@@ -1,4 +1,4 @@
-"""What `status` says is so: of runs that train although nobody noted it, without a worker, and without a word."""
+"""`status` is right about runs that train although their submission was not noted, without a worker, or silently."""
 
 import json
 import os
@@ -33,7 +33,7 @@ LINES: dict[str, Callable[[bytes, bytes], bytes]] = {
 
 
 def look(sweep: Sweep) -> dict[str, RunStatus]:
-    """By the word in the run's name."""
+    """The states, by the word in the run's name."""
     return {run.run.removeprefix("path=").partition("-")[0]: run for run in observe([sweep])}
 
 

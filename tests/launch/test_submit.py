@@ -1,4 +1,4 @@
-"""What `submit` writes and refuses. Its runs are trained by the fake child, on this machine."""
+"""What `submit` writes and refuses. The fake child trains the runs, on this machine."""
 
 import os
 import signal
@@ -12,7 +12,9 @@ import yaml
 
 from mtlcluster.config.run import read_run_config, run_hash
 from mtlcluster.errors import UserError
-from mtlcluster.launch.submit import preview, resubmit, submit
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep import submissions
 
 pytestmark = pytest.mark.usefixtures("fake_child")
@@ -21,7 +23,7 @@ AWKWARD = {"weighting": {"name": "static", "weights": {"a": 1e-05, "b": 2.0, "c"
 
 
 def everything(folder):
-    """Every file below `folder`, with its content, but for what Python keeps there while a worker starts."""
+    """Every file below `folder` with its content, without the files that Python writes when a worker starts."""
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path: path.read_bytes() for path in files}
 
@@ -73,7 +75,7 @@ def test_the_snapshot_is_what_runs_whatever_happens_to_the_code_later(project, m
     sweep = submit_locally(make_grid(grid={"data.path": ["fine"]})).sweep
     [code] = sweep.code.iterdir()
     assert "# changed" in (code / "jobs" / "tiny.py").read_text()
-    assert (code / "mtlcluster" / "worker" / "start.sh").is_file()
+    assert (code / "mtlcluster" / "_entry.sh").is_file()
     assert not (code / "jobs" / "data.bin").exists()
     assert not (code / "jobs" / "big.json").exists()
     assert "branch: trunk\nstate: changed" in (code / "commit.txt").read_text()
@@ -150,7 +152,7 @@ def test_a_retry_asks_for_the_gpus_that_the_grid_asks_for_now(project, make_grid
     sweep.wait("", "failed")
     asked = {"gpus": {"type": "a100", "count": 2}, "cpus": 4}
     submit(make_grid(**failing, resources=asked), project / "runs", "local", print)
-    resubmit(sweep.sweep, [sweep.run("")], restart=False, notify=print)
+    resubmit(sweep.sweep, [sweep.run("")], restart=False, say=print)
     resources = read_run_config(sweep.sweep.runs()[0].config).resources
     assert (resources.model_dump()["gpus"], resources.gpu_count, resources.cpus) == (asked["gpus"], 2, 1)
 
@@ -168,9 +170,10 @@ def test_the_worker_of_a_killed_submit_trains_nothing_and_the_next_completes_it(
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from mtlcluster.config.grid import read_grid\n"
-        "from mtlcluster.launch import submit\n"
-        "submit.local_job_id = lambda pid: (print(pid, flush=True), os.kill(os.getpid(), signal.SIGKILL))\n"
-        "submit.submit(read_grid(Path(sys.argv[1])), Path(sys.argv[2]), 'local', print)\n"
+        "from mtlcluster.launch.executors import local\n"
+        "from mtlcluster.launch.submit import submit\n"
+        "local.local_job_id = lambda pid: (print(pid, flush=True), os.kill(os.getpid(), signal.SIGKILL))\n"
+        "submit(read_grid(Path(sys.argv[1])), Path(sys.argv[2]), 'local', print)\n"
     )
     command = [sys.executable, "-c", program, grid.path, project / "runs"]
     killed = subprocess.run(command, capture_output=True, text=True)
@@ -194,7 +197,7 @@ def test_restarted_from_scratch_a_run_has_the_code_of_today(project, make_grid, 
     run.cancel.write_text("")
     with open(project / "jobs" / "tiny.py", "a") as job:
         job.write("# changed\n")
-    resubmit(sweep.sweep, [run.name], restart=True, notify=print)
+    resubmit(sweep.sweep, [run.name], restart=True, say=print)
     assert not run.checkpoints.exists()
     while (now := sweep.status()) is None or now.state != "done":
         time.sleep(0.05)

@@ -21,13 +21,16 @@ from mtlcluster.problem import Task
 
 README = Path(__file__).parents[2] / "README.md"
 GRADIENT = "import torch\nfrom mtlcluster import gradient\n"
+TYPED = Path(__file__).with_name("typed_methods.py")
 CLASS = "@gradient\nclass Mine:\n    def weights(self, gramian, active): return torch.ones(2)\n"
 
 
 @pytest.fixture
 def readme(tmp_path, monkeypatch):
     """The README's own method in a folder, which is the present one."""
-    [text] = re.findall(r"```python\n(from mtlcluster import gradient\n.*?)```", README.read_text("utf-8"), re.DOTALL)
+    [text] = re.findall(
+        r"```python\n(from mtlcluster import Active, Context, Gradient\n.*?)```", README.read_text("utf-8"), re.DOTALL
+    )
     assert len(text.splitlines()) <= 15
     (tmp_path / "my_method.py").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -76,6 +79,28 @@ def test_identity_and_label_do_not_depend_on_the_folder(readme, tmp_path):
     )
 
 
+def test_each_slot_has_its_base_class():
+    """Named as `Gradient` or as `mtlcluster.Gradient`."""
+    schedule, weighting, own = built(
+        {
+            "schedule": f"{TYPED}:Last",
+            "weighting": {"name": f"{TYPED}:Counts", "by": 2.0},
+            "gradient": {"name": f"{TYPED}:Mean", "factor": None},
+        }
+    )
+    assert schedule.active(0) == (1,)
+    weighting(torch.ones(1), torch.tensor([1]))
+    assert (weighting.state_dict()["seen"].tolist(), weighting.linear) == ([0.0, 2.0], False)
+    assert own.direction(torch.tensor([[1.0, 2.0], [3.0, 2.0]]), slice(None)).tolist() == [2.0, 2.0]
+
+
+def test_methods_of_ones_own_pass_a_strict_type_checker(readme):
+    """In one process, which reads the types of torch but once."""
+    command = [sys.executable, "-m", "mypy", "--strict", str(TYPED), str(readme)]
+    checked = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=False)
+    assert checked.stdout.splitlines() == ["Success: no issues found in 2 source files"]
+
+
 def test_each_slot_has_its_decorator_and_state_is_there_at_once(tmp_path):
     (tmp_path / "three.py").write_text("""
 import torch
@@ -113,13 +138,14 @@ class Counts:
         (None, "there is no file .*mine.py"),
         ("class Mien: pass\n", "mine.py: defines no class 'Mine'; did you mean 'Mien'"),
         ("def (:\n", r"mine.py:1: not Python"),
-        ("class Mine:\n    pass\n", "mine.py:1: put one of @schedule, @weighting, @gradient before class Mine"),
+        ("class Mine:\n    pass\n", "mine.py:1: class Mine should have one of the bases Schedule, Weighting, Gradient"),
         ("@gradient\nclass Mine(Other):\n    pass\n", "mine.py:2: class Mine has the base Other"),
         ("@gradient\nclass Mine:\n    def wieghts(self): ...\n", "'weights'; did you mean 'wieghts'"),
         ("@gradient\nclass Mine:\n    needs = 'jacobain'\n", "needs is 'jacobain'; did you mean 'jacobian'"),
         ("@gradient\nclass Mine:\n    needs = NEEDS\n", "mine.py:3: needs should be a plain value"),
         (CLASS + "    def __init__(self, context, c=1): ...\n", r"mine.py:4: __init__ should take self, context and"),
         (CLASS + "    def __init__(self, context, *, c: Tensor): ...\n", "option 'c': the type Tensor is not known"),
+        (CLASS + "    def __init__(self, context, *, c: exit()): ...\n", r"option 'c': the type exit\(\) is not known"),
         (CLASS + "    def __init__(self, context, *, c=1 / 3): ...\n", "default of option 'c' should be a plain value"),
         (CLASS + "    def __init__(self, context, *, every: int = 2): ...\n", "option 'every' has a meaning in every"),
         (CLASS + "    def __init__(self, context, *, c: float = 1.0): ...\n", "unknown key 'b'"),

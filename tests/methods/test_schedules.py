@@ -12,7 +12,7 @@ from mtlcluster.config.run import RunConfig
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method, method_label
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.gradients.batch import largest_remainder
 from mtlcluster.training.train import prepare
 
@@ -213,7 +213,7 @@ def test_a_step_goes_down_the_mean_over_the_samples_each_for_the_task_it_is_draw
     """
     method = {"weighting": "gradnorm", "gradient": "pcgrad"}
     config = RunConfig(job="plain", batch_size=8, accumulate=accumulate, method=method)
-    trainer = prepare(lambda: three_tasks(labels_missing=True), config, tmp_path, Control())
+    trainer = prepare(lambda: three_tasks(labels_missing=True), config, tmp_path, Callbacks())
     if gradient == "sum":
         trainer.update.gradient.needs = "nothing"
     else:

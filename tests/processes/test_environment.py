@@ -1,4 +1,4 @@
-"""A run is none of its submitter's windows, notebooks and debugging sessions: it trains as from a bare terminal."""
+"""A run trains as from a bare terminal, even if it is submitted from a desktop, a notebook or a debugging session."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# As a notebook on a desktop, or somebody who debugs, has them.
+# Variables of a notebook on a desktop, or of somebody who debugs.
 FRONT_END = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "DISPLAY": "localhost:10.0",
@@ -68,7 +68,7 @@ EXPECTED = {
 
 @pytest.fixture
 def sketch(project: Path) -> Path:
-    """A grid of a job that draws, debugs and warns; returns where it notes what it has seen of its environment."""
+    """A grid of a job that draws, debugs and warns, and the file to which it writes its environment."""
     (project / "jobs" / "draws.py").write_text(JOB, "utf-8")
     notes = project / "notes.txt"
     grid = {"name": "sketch", "job": "draws", "set": {"epochs": 1, "data.notes": str(notes)}, "grid": {"seed": [1]}}
@@ -78,7 +78,7 @@ def sketch(project: Path) -> Path:
 
 
 def mtlcluster(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Called by a Python that is left alone: what its own variables do to it is the user's wish."""
+    """Starts the command with a Python whose own variables are left alone: these are the user's wish."""
     command = [sys.executable, "-E", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
                "from mtlcluster.cli import main; main()", *arguments]  # fmt: skip
     return subprocess.run(
@@ -87,7 +87,7 @@ def mtlcluster(folder: Path, *arguments: str, **variables: str) -> "subprocess.C
 
 
 def test_a_run_that_draws_debugs_and_warns_trains_to_its_end(project, sketch):
-    """`--check`, the worker and its child have one environment."""
+    """`--check`, the worker and its child have the same environment."""
     front_end = FRONT_END | {"KEPT": "yes"}
     done = mtlcluster(
         project, "submit", "sketch.yaml", "--cluster", "local", "--check", "--wait", "--runs", "runs", **front_end
@@ -109,7 +109,7 @@ def test_train_in_a_notebooks_terminal_draws_into_files(project, sketch):
 
 
 def test_a_batch_script_leaves_the_front_end_behind_before_the_clusters_own_lines():
-    """Which may start a screen, or say how Python behaves."""
+    """The cluster's lines may start a screen, or say how Python behaves."""
     from mtlcluster.processes import environment
 
     script = f"{environment.SHELL}\nexport DISPLAY=:99\nenv -0"
@@ -123,7 +123,7 @@ def test_a_batch_script_leaves_the_front_end_behind_before_the_clusters_own_line
 
 @pytest.mark.long
 def test_on_slurm_as_on_this_machine(slurm, project, sketch):
-    """Jobs inherit the submitting shell's variables; an environment's Python needs no PYTHONHOME of another one."""
+    """Jobs inherit the variables of the submitting shell. The PYTHONHOME of another Python would break theirs."""
     arguments = ["submit", "sketch.yaml", "--cluster", "slurm", "--wait", "--runs", "runs"]
     done = mtlcluster(project, *arguments, **FRONT_END, KEPT="yes", PYTHONHOME=sys.base_prefix)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -131,7 +131,7 @@ def test_on_slurm_as_on_this_machine(slurm, project, sketch):
 
 
 def test_a_job_that_asks_its_user_gets_no_answer_and_goes_on(project, make_grid, submit_locally):
-    """What a run's process listens to is its worker."""
+    """The process of a run listens only to its worker."""
     path = project / "jobs" / "tiny.py"
     path.write_text(path.read_text() + "\ntry:\n    input('go on? ')\nexcept EOFError:\n    print('nobody there')\n")
     sweep = submit_locally(make_grid(grid={"seed": [0]}, set={"epochs": 1}))

@@ -1,4 +1,4 @@
-"""Sets of strings have one order in all processes of all runs: classes that a job numbers by one keep their numbers."""
+"""Sets of strings have the same order in all processes of all runs: classes numbered by a set keep their numbers."""
 
 import json
 import os
@@ -59,7 +59,7 @@ ORDER = 'print(list(set("horror comedy drama news music sport western musical".s
 
 @pytest.fixture
 def wanted(monkeypatch):
-    """The order that every process is to have; this one's own is another."""
+    """The order that every process must have. This process itself has another one."""
     fixed = {**os.environ, "PYTHONHASHSEED": "0"}
     monkeypatch.setenv("PYTHONHASHSEED", "1234")
     return subprocess.check_output([sys.executable, "-c", ORDER], env=fixed, text=True).strip()
@@ -74,7 +74,7 @@ def orders(notes):
 
 @pytest.fixture
 def train_named(project, submit_locally, wanted):
-    """`train_named(workers)`: trains a run; returns the orders that its processes have seen, and how to ask others."""
+    """`train_named(workers)`: trains a run. Returns the orders that its processes saw, and a way to ask others."""
     (project / "jobs" / "named.py").write_text(JOB)
     notes = project / "notes.txt"
 
@@ -109,7 +109,7 @@ def test_of_loaders_that_are_spawned_and_of_predictions(train_named, wanted):
 
 
 def test_of_a_program_that_was_started_anew_as_it_was_called(wanted):
-    """`train` and `check` in a terminal."""
+    """Also for `train` and `check` in a terminal."""
     fix = "from mtlcluster.processes.environment import fix_hashes; import sys; fix_hashes(); print(sys.argv[1:]);"
     words = ["a b", "$HOME", "--", "*"]
     said = subprocess.check_output([sys.executable, "-c", fix + ORDER, *words], cwd=ROOT, text=True)

@@ -1,4 +1,4 @@
-"""What a user has set for matplotlib and Python changes no report. (rsync, ssh and pip: tests/remote/test_tools.py.)"""
+"""The user's settings of matplotlib and Python change no report. (rsync, ssh and pip: tests/remote/test_tools.py.)"""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def sweep(project: Path) -> Sweep:
 
 
 def digests(sweep: Sweep, cwd: Path, **variables: str) -> tuple[dict[str, str], str]:
-    """Of all files of a new report, by name; and what was said on stderr."""
+    """The checksums of all files of a new report, by name; and what was said on standard error."""
     done = subprocess.run(
         COLLECT,
         cwd=cwd,
@@ -93,7 +93,7 @@ def digests(sweep: Sweep, cwd: Path, **variables: str) -> tuple[dict[str, str], 
 
 
 def test_no_setting_of_matplotlib_or_python_changes_a_report(sweep, tmp_path):
-    """In the project's folder, in the home, by variables; of any value, beyond reading, in a home that is read-only."""
+    """Settings in the project's folder, in the home, or in variables; wrong, unreadable, or in a read-only home."""
     plain, _ = digests(sweep, tmp_path)
     assert {"figures/results.png", "figures/results.pdf", "figures/schedule.pdf", "index.html"} <= plain.keys()
     settings = tmp_path / "settings"
@@ -115,7 +115,7 @@ def test_no_setting_of_matplotlib_or_python_changes_a_report(sweep, tmp_path):
 
 
 def test_no_folder_to_be_in(sweep, tmp_path):
-    """Somebody removed it; what is named in full is collected."""
+    """The working folder was removed. A sweep with an absolute path is collected all the same."""
     script = f'mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "$@"'
     command = ["sh", "-c", script, "sh", *COLLECT]
     variables = {**os.environ, "MTLCLUSTER_RUNS": str(sweep.folder.parent)}

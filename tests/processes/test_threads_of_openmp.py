@@ -1,5 +1,6 @@
-"""Where a module wants threads to sit (OMP_PROC_BIND and the like) is no matter of a run: all runs of a node, and their
-data loaders, would share its first core. And of all ranks strings hash alike.
+"""OMP_PROC_BIND and the like, which an environment module may set, do not reach a run.
+
+With them all runs of a node and their data loaders would share its first core. Also, strings hash alike in all ranks.
 """
 
 import json

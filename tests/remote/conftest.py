@@ -39,10 +39,10 @@ def started(name: str) -> Iterator[RemoteCluster]:
 
 @contextmanager
 def lent(cluster: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
-    """To one test, and left for the next as it was."""
+    """Lends a cluster to one test, and cleans it for the next one."""
     client.reach(cluster.login)
     yield cluster
-    cluster.login.stop()  # so that nothing is submitted any more
+    cluster.login.stop()  # nothing is submitted after that
     cluster.slurm.clear()
     cluster.login.clear()
 
@@ -86,7 +86,7 @@ def uh(uh_session: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
 
 
 class SmallDisk:
-    """File systems in memory that hold no more than was said."""
+    """Makes small file systems in memory."""
 
     def __init__(self) -> None:
         self.mounted: list[Path] = []
@@ -135,7 +135,7 @@ def node(start_node: Callable[..., LoginNode]) -> LoginNode:
 
 
 class Traces:
-    """What mtlcluster leaves of its connections, found by what it tells ssh."""
+    """Finds what mtlcluster leaves of its connections, by the folders that it names to ssh."""
 
     def __init__(self, client: SshClient) -> None:
         self.log = client.bin / "log"
@@ -146,7 +146,7 @@ class Traces:
         return set(re.findall(r"/tmp/mtl-\w+", self.log.read_text()))
 
     def left(self) -> list[str]:
-        """Folders and processes."""
+        """The folders and processes that are still there."""
         folders = self.folders()
         processes = [words for words in map(_words, Path("/proc").glob("[0-9]*")) if any(f in words for f in folders)]
         return [*filter(os.path.exists, folders), *processes]

@@ -1,5 +1,6 @@
-"""The whole way, as a user goes it: from a home that knows only a cluster file, a grid is dealt out over two clusters.
-One loses its connection during submit, one is preempted; what comes home equals what this machine trains.
+"""The whole way of a user: a grid is submitted to two clusters from a home that has only a cluster file.
+
+One cluster loses its connection during submit, one is preempted. What comes home equals what this machine trains.
 """
 
 import shutil

@@ -24,7 +24,7 @@ origin:
 
 
 def there(cluster, name: str = "old", **runs) -> Sweep:
-    """A sweep that has been trained over there some time ago, its jobs forgotten."""
+    """A sweep that was trained over there some time ago; Slurm has forgotten its jobs."""
     sweep = new_sweep(cluster.login.home / "mtlcluster" / "runs", name)
     sweep.grid.write_text(f"name: {name}\njob: jobs/tiny.py:build\nsource:\n  grid: /gone/{name}.yaml\n  root: /gone\n")
     add_runs(sweep, "77", dict(runs))
@@ -195,7 +195,7 @@ def test_only_what_is_new_comes_home_and_checkpoints_only_when_asked_for(laptop,
     assert not list(sweep.folder.glob("*/checkpoints"))
     arnold.login.forget()
     assert "brought home" not in laptop.run("collect", "old").stdout
-    assert len(arnold.login.commands()) == 1  # which has told that nothing is new
+    assert len(arnold.login.commands()) == 1  # its reply said that nothing is new
     sweep.run("a").log.unlink()
     assert "arnold: brought home 1 files of 1 runs" in laptop.run("collect", "old").stdout
     source.run("b").history.write_bytes(b"longer" * 1000)
@@ -215,7 +215,7 @@ def test_a_broken_transfer_goes_on_and_what_arrived_wrong_is_copied_again(laptop
     source.run("a").history.write_bytes(big)
     client.reach(arnold.login, cut_after=800_000)
     said = laptop.run("collect", "old")
-    assert "the connection to arnold was lost" in said.stdout  # and tried again
+    assert "the connection to arnold was lost" in said.stdout  # and it was tried again
     assert "the next call goes on from there" in said.stderr
     assert said.returncode == 1
     client.reach(arnold.login)
@@ -263,8 +263,9 @@ def test_a_sweep_that_is_nowhere_is_told_with_the_nearest_name(laptop, arnold):
 
 def test_clusters_lists_them_with_their_state(laptop, arnold, uh):
     laptop.describe(arnold={}, uh={"environment": "~/none"}, third={"host": "nowhere.invalid"})
+    there(arnold, a=at_epoch(20, "done"))
     lines = laptop("clusters").splitlines()
     assert [line.split()[0] for line in lines] == ["local", "arnold", "uh", "third"]
-    assert "ready" in lines[1]
+    assert "ready; 0 of 1 runs queued or running" in lines[1]
     assert "mtlcluster setup --cluster uh" in lines[2]
     assert "unknown" in lines[3]

@@ -153,7 +153,7 @@ def test_data_are_looked_for_over_there(laptop, arnold, make_grid, project):
     laptop.describe(arnold={})
     make_grid(grid={"data.path": ["./features.h5"], "seed": {"range": 2}})
     said = laptop("submit", "sweep.yaml", "--cluster", "arnold", code=2)
-    assert f"arnold has not got the data that the grid names:\n  {project}/features.h5 (data.path)" in said
+    assert f"arnold does not have the data that the grid names:\n  {project}/features.h5 (data.path)" in said
     assert not (project / "runs").exists()
     laptop.describe(arnold={"data": {"tiny": {"path": "~/fast disk/features.h5"}}})
     (arnold.login.home / "fast disk").mkdir()

@@ -1,4 +1,4 @@
-"""A cluster's answers, and files, with names that lead out of the runs folder, or that are not made as ours are."""
+"""Replies and files of a cluster that have another form, or names that lead out of the runs folder, do no harm."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ JOBS = ["--user=root", "-u", "1 2", "1\n2", "../x", 7]
 
 @pytest.fixture
 def far(tmp_path, monkeypatch):
-    """`far(reply)`: a cluster `arnold` that answers so; returns what a command says. No byte is fetched from there."""
+    """`far(reply, *command)`: runs a command while the cluster `arnold` gives this reply. Nothing is copied from it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -68,7 +68,7 @@ def test_names_that_lead_out_of_the_runs_folder_are_refused(far):
     for one in odd:
         for command in ("status",), ("collect",):
             result = far(look(row(), one), *command)
-            assert "arnold gave an answer that can't be" in result.output, one
+            assert "arnold gave an invalid answer" in result.output, one
             assert "\x1b" not in result.output
     assert not Path("home/runs/digits/clusters").exists()
 
@@ -95,7 +95,7 @@ def test_an_answer_that_is_none_makes_the_cluster_one_that_cant_be_asked(far, re
     add_runs(sweep, "local:elsewhere:1:1", {"run-1": at_epoch(20, "done")})
     result = far(reply, "status")
     assert result.exit_code == 0
-    assert "run-1  done" in result.stdout  # the rest goes on
+    assert "run-1  done" in result.stdout  # the other runs are shown
     assert "?  arnold can't be reached: arnold " in result.stdout
 
 
@@ -110,14 +110,14 @@ def test_names_in_files_are_refused_as_well(tmp_path, capsys):
     for name in NAMES:
         tell_once.cache_clear()
         (sweep.clusters / "arnold.json").write_text(json.dumps({"format": 1, "time": 1.0, "runs": [row(run=name)]}))
-        assert status_cache.known(sweep)["arnold"].runs == []
+        assert status_cache.last_replies(sweep)["arnold"].runs == []
         assert "clusters/arnold.json: " in capsys.readouterr().err
     (sweep.clusters / "arnold.json").write_text(json.dumps({"time": 1.0, "runs": [row(sweep="another")]}))
-    assert status_cache.known(sweep)["arnold"].runs == []
+    assert status_cache.last_replies(sweep)["arnold"].runs == []
     (sweep.clusters / "--option.json").write_text("{}")
     (sweep.clusters / "a b.json").write_text("{}")
-    assert status_cache.clusters(sweep) == ["arnold"]
-    told = at_epoch(3, "running", submission="0007", job_id="--me")  # what scancel would take for an option
+    assert status_cache.cached_clusters(sweep) == ["arnold"]
+    told = at_epoch(3, "running", submission="0007", job_id="--me")  # scancel would take it for an option
     add_runs(sweep, "--me", {"run-2": told}, submission="0007")
     assert {run.job_id for run in observe([sweep]) if run.run == "run-2"} == {""}
 
@@ -130,4 +130,4 @@ def test_code_is_of_the_sweep(tmp_path):
             f"job: jobs/tiny.py:build\norigin: {{sweep: digits, code: '{code}', cluster: local, varied: {{}}}}\n"
         )
         with pytest.raises(UserError, match=r"config.yaml:2: origin.code "):
-            run_module("mtlcluster.training.commands.replay", run.folder)
+            run_module("replay", run.folder)

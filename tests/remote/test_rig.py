@@ -1,4 +1,4 @@
-"""The rig itself: that the login nodes, the delay and the cuts are what the other tests take them for."""
+"""The rig itself: login nodes, delays and cuts work as the other tests expect."""
 
 import subprocess
 import time
@@ -17,7 +17,7 @@ def ssh(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def master(name: str, socket: Path) -> str:
-    """Begins a master connection, which ends with the test; the option by which a command takes it."""
+    """Starts a master connection, which ends with the test. Returns the option by which a command uses it."""
     path = f"-oControlPath={socket}"
     begun = ssh("-MNf", path, "-oControlPersist=60", name)
     assert begun.returncode == 0, begun.stderr
@@ -99,8 +99,8 @@ def test_the_delay_is_that_of_the_distance_and_spares_the_bandwidth(arnold, clie
     client.reach(arnold.login, delay=0.1)
     path = master("arnold", tmp_path / "far")
     far = min(seconds(path, "arnold", "true") for _ in range(3))
-    assert 0.4 <= far < near + 0.6  # there and back twice: a channel is opened, then a command runs in it
-    # ssh has at most 2 MB under way, which takes one fifth of a second there and back
+    assert 0.4 <= far < near + 0.6  # two round trips: one opens a channel, one runs the command
+    # ssh sends at most 2 MB at once, and a round trip takes one fifth of a second
     assert seconds(path, "arnold", "head -c 5000000 /dev/zero") < far + 1.5
 
 

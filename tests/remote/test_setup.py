@@ -1,8 +1,7 @@
-"""`mtlcluster setup` makes what is missing over there, says so before, and goes on wherever it was broken off; and
-`mtlcluster clusters` says how all of them are.
+"""`mtlcluster setup` says what is missing over there, installs it, and resumes after a cut. `mtlcluster clusters` lists
+the state of all clusters.
 
-Nothing is downloaded: an `install:` line lets the new environment see the packages of this one, in place of its own
-setuptools.
+Nothing is downloaded: an `install:` line lets the new environment see the packages of this one.
 """
 
 import pytest
@@ -44,7 +43,7 @@ def test_a_new_environment_is_made_checked_and_brought_up_to_date(node, laptop, 
     [errors] = node.home.glob("of mine/environment/lib/python3*/site-packages/mtlcluster/errors.py")
     errors.write_text(errors.read_text() + "# of last week\n")
     assert "has another version of mtlcluster: mtlcluster setup --cluster plain" in states(laptop)["plain"]
-    node.cut(5, "before")  # when all is done
+    node.cut(5, "before")  # after the last step
     cut = laptop.run("setup", "--cluster", "plain")
     assert to_do(cut.stdout) == [UPDATE]
     assert (cut.returncode, cut.stderr) == (1, "mtlcluster: the connection to plain was lost\n")
@@ -74,7 +73,7 @@ def test_cut_at_any_step_it_goes_on_from_there(node, laptop, traces, monkeypatch
     cut(3, "before")  # copying
     assert cut(4, "after") == 3  # making the environment
     activate = node.home / "of mine" / "environment" / "bin" / "activate"
-    activate.rename(activate.with_name("written last"))  # as where venv itself was broken off
+    activate.rename(activate.with_name("written last"))  # as if venv itself had not finished
     assert cut(4, "before") == 3
     activate.with_name("written last").rename(activate)
     assert cut(4, "after") == 2  # the `install` line
@@ -93,7 +92,7 @@ def test_a_python_that_is_too_old_is_told_with_what_to_do(node, laptop):
     assert "mtlcluster needs Python 3.11 or newer, and python3 is 3.9, python is 3.9; load one under `setup:`" in said
     laptop.describe(plain={"environment": "~/old"})
     said = laptop("setup", "--cluster", "plain", code=1)
-    assert "plain: ~/old has Python 3.9, and mtlcluster needs 3.11; remove it and call setup again" in said
+    assert "plain: ~/old has Python 3.9, and mtlcluster needs 3.11; remove it and run setup again" in said
     assert [path.name for path in node.home.iterdir()] == ["old"]
 
 

@@ -1,4 +1,4 @@
-"""The connection to a login node: refused in words that help, asked for once, never in the way, and gone afterwards."""
+"""The connection to a login node: errors that help, one question to the user, and nothing left behind."""
 
 import base64
 import json
@@ -19,7 +19,8 @@ from rig.terminal import type_at
 
 from mtlcluster.errors import ClusterError
 from mtlcluster.remote import rsync_shell, ssh
-from mtlcluster.remote.ssh import ConnectionLost, folder_there
+from mtlcluster.remote.shell import path_word
+from mtlcluster.remote.ssh import ConnectionLost
 
 NASTY = "~/a b'c\"; touch hacked; `touch hacked` $(touch hacked) !! [x]*? {y} \\' \\"
 BY_KEY_ALONE = "PasswordAuthentication no\nKbdInteractiveAuthentication no"
@@ -31,7 +32,7 @@ def new_key(path: Path) -> None:
 
 
 def lock_key(client, node, folder: Path, passphrase: str) -> None:
-    """From now on `client` has the key to this node under a passphrase."""
+    """Protects the key that `client` has for this node by a passphrase."""
     locked, entry = folder / "locked", client.hosts / node.name
     shutil.copy(node.user_key, locked)
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", locked], check=True)
@@ -67,13 +68,13 @@ def test_why_there_is_no_connection(start_node, client, traces, monkeypatch, tmp
         pass
     monkeypatch.setitem(ssh.MASTER, "ConnectTimeout", 1)
     with socket.create_server(("127.0.0.1", node.port)), refused("plain does not answer (is it down?)"):
-        pass  # it takes the connection, and never speaks
+        pass  # it accepts the connection, and sends nothing
     assert not traces.left()
 
 
 def test_a_second_factor_that_nobody_can_type_is_told_at_once(start_node, traces):
     start_node(options="AuthenticationMethods publickey,password")
-    with refused("plain did not let you in by a key alone, and there is no terminal to ask"):
+    with refused("plain does not accept a key alone, and there is no terminal to ask"):
         pass
     assert not traces.left()
 
@@ -103,14 +104,14 @@ def test_who_does_not_get_in_at_a_terminal_reads_what_ssh_says(start_node, lapto
     code, shown = type_at(setup, laptop.folder, [("Enter passphrase", f"{guess}\n") for guess in range(3)])
     assert code == 1, shown
     assert "Permission denied" in shown
-    assert "mtlcluster: ssh did not get into plain; what it said is above" in shown
+    assert "mtlcluster: ssh could not log in to plain; its message is above" in shown
     wait_for(lambda: not traces.left(), "the connection to end")
 
 
 def test_a_connection_that_the_user_shares_is_taken_and_left(node, client, tmp_path):
     configure(client, "plain", f"ControlPath {tmp_path}/own")
     subprocess.run(["ssh", "-MNf", "plain"], check=True)
-    node.user_key.unlink()  # there is no other way in
+    node.user_key.unlink()  # the shared connection is the only way in
     try:
         with opened() as there:
             assert there.run("echo hello") == b"hello\n"
@@ -135,19 +136,19 @@ def test_neither_banner_nor_login_shell_nor_a_name_is_in_the_way(node, tmp_path,
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "it's a [file]").write_bytes(bytes(range(256)) * 100)
     with opened() as there:
-        assert there.run(f"mkdir {folder_there(NASTY)}; ls; cat", b"given") == f"{NASTY[2:]}\ngiven".encode()
+        assert there.run(f"mkdir {path_word(NASTY)}; ls; cat", b"given") == f"{NASTY[2:]}\ngiven".encode()
         there.push(tmp_path / "here", ["it's a [file]"], f"{NASTY}/new")
         assert there.pull(f"{NASTY}/new", tmp_path / "back") == ["it's a [file]"]
         script = r"""printf 'first\n'; sleep 0.2; printf '\xff!\n'; read -r; exit 3"""
         assert there.stream(script) == 3
     assert capfdbinary.readouterr().out == b"first\n\xff!\n"
     assert (tmp_path / "back" / "it's a [file]").read_bytes() == bytes(range(256)) * 100
-    assert list(node.home.glob("[!.]*")) == [node.home / NASTY[2:]]  # fish has hidden folders of its own
+    assert list(node.home.glob("[!.]*")) == [node.home / NASTY[2:]]  # fish makes hidden folders
 
 
 def test_an_account_without_a_shell_is_told_from_a_lost_connection(node):
     log_in_with(node, "echo This account is not available.; false")
-    with refused("plain lets you in, but runs no bash for you; it said: This account is not available."):
+    with refused("plain accepts the login, but does not run bash; it printed: This account is not available."):
         pass
     with opened() as there, pytest.raises(ClusterError, match="This account is not available"):
         there.stream("true")
@@ -156,7 +157,7 @@ def test_an_account_without_a_shell_is_told_from_a_lost_connection(node):
 def test_a_copy_that_is_cut_goes_on_from_where_it_was(node, client, tmp_path):
     content, target = os.urandom(12_000_000), tmp_path / "target"
     (node.home / "large").write_bytes(content)
-    client.reach(node, cut_after=8_000_000)  # never enough for all of it
+    client.reach(node, cut_after=8_000_000)  # less than all of it
     with opened() as there:
         with pytest.raises(ConnectionLost, match="the connection to plain was lost"):
             there.pull("~", target)
@@ -174,7 +175,7 @@ def test_a_command_may_be_silent_but_a_host_may_not(node, monkeypatch, traces):
     with opened() as there:
         assert there.run("sleep 5; echo done") == b"done\n"
         with pytest.raises(ClusterError, match="plain did not answer within 1 seconds"):
-            there.run("sleep 5", patience=1)
+            there.run("sleep 5", timeout=1)
         served = int(there.run("echo $PPID"))
         os.kill(served, signal.SIGSTOP)
         with pytest.raises(ConnectionLost):
@@ -194,7 +195,7 @@ def test_what_is_streamed_ends_with_ctrl_c_here_and_there(node, laptop, traces):
 
 
 def running_in(home: Path) -> list[str]:
-    """The processes with this home, but for those of sshd."""
+    """The processes with this home, without those of sshd."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -206,7 +207,7 @@ def running_in(home: Path) -> list[str]:
 
 
 def test_what_rsync_is_slow_to_read_waits_for_it(tmp_path):
-    """rsync's end of the socket is non-blocking, and full before rsync has read."""
+    """The socket of rsync is non-blocking, and full before rsync reads."""
     here, there = socket.socketpair()
     there.setblocking(False)
     fake = [sys.executable, "-c", r"print('banner\nmark'); print('x' * 5_000_000, end='')"]

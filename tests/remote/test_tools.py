@@ -1,5 +1,6 @@
-"""What a user has set for ssh, rsync, pip and Python, here or over there, is not in the way of one command. Of the kind
-of tests/processes/test_settings_of_other_tools.py.
+"""The user's settings for ssh, rsync, pip and Python, here and over there, change no command.
+
+See also tests/processes/test_settings_of_other_tools.py.
 """
 
 import os
@@ -70,7 +71,7 @@ def test_a_key_that_is_refused_is_told_as_such_however_quiet_ssh_is_to_be(node, 
     node.stop()
     node.user_key.with_suffix(".pub").write_text("")
     node.start()
-    with refused("plain did not let you in by a key alone"):
+    with refused("plain does not accept a key alone"):
         pass
 
 
@@ -84,7 +85,7 @@ CONFIGURATION = "[global]\nindex-url = https://index.example/simple\n[install]\n
 
 
 def test_options_of_pip_and_python_over_there_change_no_setup(node, laptop):
-    """But which index packages come from may stand there."""
+    """Only the index that packages come from may be set there."""
     (node.home / ".bash_profile").write_text(PROFILE)
     (node.home / ".config" / "pip").mkdir(parents=True)
     (node.home / ".config" / "pip" / "pip.conf").write_text(CONFIGURATION)

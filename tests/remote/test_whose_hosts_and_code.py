@@ -1,6 +1,6 @@
-"""C4, C6: a folder that somebody sent calls no host, and runs no code without being asked for it.
+"""C4, C6: with a folder that somebody sent, no host is called, and no code is run before the user agrees.
 
-An `ssh` that keeps a record of its calls stands first in PATH.
+An `ssh` and an `rsync` that record their calls are first in PATH.
 """
 
 import json
@@ -38,7 +38,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sent(make_grid, project: Path, fake_child, submit_locally, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with sweeps that another user has made, as it arrives here; the present folder is in it."""
+    """A project with a sweep of another user, as it arrives here. It is the current folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "their home"))
     local = submit_locally(make_grid(grid={"data.path": ["fine", "fails"]}))
     local.wait("fine", "done")
@@ -87,14 +87,14 @@ def test_a_retry_of_a_sent_sweep_takes_no_cluster_from_its_files(sent: Path, cal
 def test_a_user_s_own_cluster_files_count_where_the_user_has_named_them(
     make_grid, project: Path, fake_child, called: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the folder of one's own project, of which a cluster file lies beside the grid."""
+    """In the user's own project, with a cluster file beside the grid."""
     monkeypatch.chdir(project)
     make_grid("mine", grid={"data.path": ["fine"]})
     (project / "configs").mkdir()
     (project / "mine.yaml").rename(project / "configs/mine.yaml")
     (project / "configs/clusters.yaml").write_text("mine:\n  host: mine.example\n")
     call("status")
-    assert not called.exists()  # nothing is submitted yet
+    assert not called.exists()  # nothing has been submitted yet
     call("submit", "configs/mine.yaml", "--cluster", "mine")  # it names the grid
     assert "mine.example" in called.read_text()
 
@@ -136,9 +136,9 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
     sweep = Sweep(sent / "runs/sweep")
     ran = sent / "ran"
     for code in sweep.code.iterdir():
-        for name in ("launch/local.py", "training/predict.py", "training/replay.py"):
-            (code / "mtlcluster" / name).write_text(f"open({str(ran)!r}, 'w').close()\n")
-        (code / "files.sha256").unlink()  # or what was changed would be noticed, and mended
+        for file in code.rglob("*.py"):
+            file.write_text(f"open({str(ran)!r}, 'w').close()\n")
+        (code / "files.sha256").unlink()  # else the changes would be noticed, and repaired
     run = next(run for run in sweep.runs() if "fails" in run.name)
     one = f"sweep/{run.name}"
     before = {path: path.read_bytes() for path in sent.rglob("*") if path.is_file()}
@@ -156,14 +156,14 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
         assert call(verb, one, "--yes").exit_code == 0
         assert ran.exists()
         ran.unlink()
-    run.config.write_text(run.config.read_text().partition("origin:")[0])  # as if it were of no sweep
+    run.config.write_text(run.config.read_text().partition("origin:")[0])  # as if it belonged to no sweep
     for verb in ("evaluate", "replay"):
         assert call(verb, str(run.folder)).exit_code == 2
     assert not ran.exists()
 
 
 def test_a_sent_folder_ends_no_job_of_the_user_s_unless_the_user_says_so(sent: Path, slurm: SlurmCluster) -> None:
-    """It names one that has nothing to do with it, whose id its sender has guessed."""
+    """The folder names another job of the user: its sender has guessed the id."""
     job = slurm.ask("sbatch", "--parsable", "--wrap=sleep 300", "--output=/dev/null")
     sweep = Sweep(sent / "runs/sweep")
     lines = [json.loads(line) for line in sweep.submissions.read_text().splitlines()]
@@ -181,14 +181,14 @@ def test_a_sent_folder_ends_no_job_of_the_user_s_unless_the_user_says_so(sent: P
 def test_code_that_a_cluster_sends_is_not_the_user_s_own(
     make_grid, project: Path, fake_child, submit_locally, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login node has changed the code that it was given, and added some."""
+    """A login node has changed the code that it was sent, and added code."""
     monkeypatch.chdir(project)
     local = submit_locally(make_grid(grid={"data.path": ["fine"]}))
     local.wait("fine", "done")
     sweep = local.sweep
     [run] = sweep.runs()
     [code] = sweep.code.iterdir()
-    before = (code / "mtlcluster/training/predict.py").read_bytes()
+    before = (code / "mtlcluster/training/commands/evaluate.py").read_bytes()
     ran = tmp_path / "ran"
     there = tmp_path / "there"
     shutil.copytree(sweep.folder, there)
@@ -207,8 +207,8 @@ def test_code_that_a_cluster_sends_is_not_the_user_s_own(
     monkeypatch.setattr(Connection, "run", lambda *_, **__: json.dumps(answer).encode())
     monkeypatch.setattr(Connection, "pull", pull)
     call("collect", "sweep", "--checkpoints", "all")
-    assert (code / "mtlcluster/training/predict.py").read_bytes() == before
-    call("evaluate", f"sweep/{run.name}")  # as before; nothing is asked
+    assert (code / "mtlcluster/training/commands/evaluate.py").read_bytes() == before
+    call("evaluate", f"sweep/{run.name}")  # the user is not asked
     assert not ran.exists()
     (there / "code" / code.name).rename(there / "code/0123456789ab")
     (there / run.name / "config.yaml").write_text(run.config.read_text().replace(code.name, "0123456789ab"))

@@ -1,4 +1,4 @@
-"""Stands in for mtlcluster/training/child.py where a test is about the worker: keeps the protocol and trains nothing.
+"""Stands in for the training process (training/commands/child.py) where a test is about the worker: trains nothing.
 
 What it does is the word in `data.path` of its configuration.
 """

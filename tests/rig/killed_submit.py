@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mtlcluster.config.grid import read_grid
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import sweep_file
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.executors import slurm
 from mtlcluster.launch.submit import submit
@@ -36,7 +36,7 @@ match point:
     case "code kept":
         die_around(snapshot, "keep", 1, after=True)
     case "grid written":
-        die_around(run_folders, "write_grid", 1, after=True)
+        die_around(sweep_file, "write_sweep_file", 1, after=True)
     case "first run in place":
         die_around(Path, "rename", 3, after=False)  # the code's, and the first run's, have been
     case "begun":
@@ -44,7 +44,7 @@ match point:
     case "sbatch returned":
         die_around(slurm, "_sbatch", 1, after=True)
     case "before the end":
-        die_around(slurm, "submit", 1, after=True)
+        die_around(slurm.Slurm, "submit", 1, after=True)
     case "after the end":
         die_around(submissions, "append", 2, after=True)
 print(len(submit(read_grid(grid), runs_folder, "slurm", lambda message: None).submitted))

@@ -10,7 +10,8 @@ import pytest
 
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.executors import local
-from mtlcluster.launch.submit import Submitted, submit
+from mtlcluster.launch.hand_over import Submitted
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.status import read_status
 
@@ -27,10 +28,8 @@ class LocalSweep:
 
     def begin_again(self) -> None:
         """What Slurm does with a requeued job: the same worker of the same submission once more."""
-        worker = local.start(self.sweep, "0001", next(self.sweep.code.iterdir()).name)
-        local.release(worker)
-        self.worker = worker.pid
-        self.requeued.append(worker.pid)
+        self.worker = local.start_worker(self.sweep, "0001", next(self.sweep.code.iterdir()).name)
+        self.requeued.append(self.worker)
 
     def kill_workers(self) -> None:
         jobs = [job for submission in submissions.read(self.sweep.submissions) for job in submission.job_ids]
@@ -64,11 +63,11 @@ def fake_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def take_fake(*of):
         real = take(*of)
-        files = {**real.files, "mtlcluster/training/child.py": FAKE_CHILD}
-        sooner = real.files["mtlcluster/launch/ranks.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
-        files["mtlcluster/launch/ranks.py"] = sooner
-        sooner = real.files["mtlcluster/launch/attempt.py"].replace(b"PATIENCE = 60.0", b"PATIENCE = 2.0")
-        files["mtlcluster/launch/attempt.py"] = sooner
+        files = {**real.files, "mtlcluster/training/commands/child.py": FAKE_CHILD}
+        sooner = real.files["mtlcluster/worker/rank_process.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
+        files["mtlcluster/worker/rank_process.py"] = sooner
+        sooner = real.files["mtlcluster/worker/attempt.py"].replace(b"STEP_TIMEOUT = 60.0", b"STEP_TIMEOUT = 2.0")
+        files["mtlcluster/worker/attempt.py"] = sooner
         return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
 
     monkeypatch.setattr(snapshot, "take", take_fake)

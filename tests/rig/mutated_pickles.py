@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from rig.synthetic_sweep import history, method
 
-from mtlcluster.collect.gather import gather
-from mtlcluster.collect.survey import Seen
+from mtlcluster.collect.read_histories import read_histories
+from mtlcluster.collect.run_list import ListedRun
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.history import UnsafePickle, read_history
 
@@ -53,7 +53,7 @@ def main(count: int) -> None:
             run.history.write_bytes(mutated(chance, chance.choice(whole)))
             with contextlib.suppress(ValueError, UnsafePickle):
                 pickle.dumps(read_history(run.history))
-            gather([Seen(run, "done", "", [0, 0], [0, 0])], lambda: None)
+            read_histories([ListedRun(run, "done", "", [0, 0], [0, 0])], lambda: None)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import prepare
 
 NAMES = ("class", "value", "far")
@@ -46,7 +46,7 @@ def trainer_for(model, inputs, folder, method, missing=False, **config):
     data = TensorData(inputs, targets_for(len(inputs), missing, names))
     problem = Problem(model, tasks_of(names), data, data)
     config = RunConfig(**{"job": "slow", "epochs": 5, "batch_size": len(inputs), "method": method, **config})
-    return prepare(lambda: problem, config, folder, Control())
+    return prepare(lambda: problem, config, folder, Callbacks())
 
 
 def fresh(trainer, method):

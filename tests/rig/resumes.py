@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from mtlcluster import Problem, train
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 16}
 
 
-class Stop(Control):
+class Stop(Callbacks):
     """Asks for a stop at one question; keeps the notes."""
 
     def __init__(self, after: int | None = None) -> None:

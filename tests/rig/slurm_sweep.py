@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from rig.slurm_cluster import SlurmCluster, started, wait_for
 
-from mtlcluster.launch.submit import Submitted, submit
+from mtlcluster.launch.hand_over import Submitted
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.status import Status, read_status
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mtlcluster.config.run import RunConfig
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.resume.checkpoint import Checkpoints
 from mtlcluster.training.train import load_build, train
 
@@ -34,7 +34,7 @@ METHODS = {
 }
 
 
-class StopEvery(Control):
+class StopEvery(Callbacks):
     """Asks for a stop at every `period`-th question, once per attempt."""
 
     def __init__(self, period: int) -> None:
@@ -45,11 +45,11 @@ class StopEvery(Control):
         return self.asked % self.period == 0
 
 
-def tiny(folder: Path, control: Control | None = None, **settings: Any) -> dict[str, Any]:
+def tiny(folder: Path, callbacks: Callbacks | None = None, **settings: Any) -> dict[str, Any]:
     config = RunConfig(
         **{"job": "jobs/tiny.py:build", "epochs": 4, "batch_size": 16, "optimizer": {"lr": 0.01}, **settings}
     )
-    return train(load_build(config.job, PROJECT, config), config, folder, control)
+    return train(load_build(config.job, PROJECT, config), config, folder, callbacks)
 
 
 def tiny_with_stops(folder: Path, period: int, **settings: Any) -> tuple[dict[str, Any], int]:

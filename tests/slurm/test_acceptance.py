@@ -1,4 +1,4 @@
-"""The whole way, as a user goes it: one grid on this machine and on a Slurm that preempts it ends the same."""
+"""From `submit` to the report: a grid ends the same on this machine and on a Slurm that preempts it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The main experiment, whole: annotations, features, a pretrained text encoder, many methods; here and on Slurm."""
+"""The whole main experiment: annotations, features, a pretrained text encoder, many methods; here and on Slurm."""
 
 import importlib.util
 import os
@@ -51,7 +51,7 @@ def call(*arguments):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_many_methods_train_without_a_nan_and_the_same_here_and_on_slurm(slurm, tmp_path):
-    """COMIC_MISCHIEF names the published annotations; without it they are made up."""
+    """The variable COMIC_MISCHIEF names the published annotations. Without it, made-up ones are used."""
     given = os.environ.get("COMIC_MISCHIEF")
     annotations = ["--annotations", given] if given else []
     assert call("jobs.comic_mischief.synthetic", str(tmp_path / "data"), *annotations) == 0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from rig.slurm_cluster import wait_for
 
-from mtlcluster.launch.submit import preview, submit
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.history import read_history
 
 SLOW = {"epochs": 6, "model": {"slow": 0.1}, "batch_size": 50}  # 6 epochs of 3 steps
@@ -25,7 +26,7 @@ def assert_same_series(ours, theirs):
 
 @pytest.fixture(scope="module")
 def undisturbed():
-    """The series of PACKED's runs, from the first test that has let them train in peace."""
+    """The series of PACKED's runs when they train undisturbed."""
     return {}
 
 
@@ -89,7 +90,7 @@ def finish_after_requeue(slurm, sweep):
 
 
 def test_signalled_while_importing_and_twice_it_is_requeued(slurm, make_grid, submit_to_slurm):
-    """As at a time limit: USR2 comes before the worker is ready, and again when its child is importing torch."""
+    """For example at a time limit: USR2 comes before the worker is ready, and again while its child imports torch."""
     sweep = submit_to_slurm(make_grid("early", grid={"seed": [0]}, set={"epochs": 1}))
     [job] = sweep.submitted.job_ids
     for _ in range(2):

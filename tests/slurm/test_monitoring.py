@@ -1,4 +1,4 @@
-"""What `status` and `cancel` make of a real Slurm. The jobs are shell commands that stand for workers."""
+"""`status` and `cancel` with a real Slurm. The jobs are shell commands in the place of workers."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Submitting to a real Slurm: refused, split, killed in between, twice at once.
+"""`submit` to a real Slurm: refused, split into arrays, killed half-way, twice at the same time.
 
 Nothing is trained here: the jobs wait in a partition that is down.
 """
@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch.submit import choose_cluster, preview, resubmit, submit
+from mtlcluster.launch.choose_cluster import choose_cluster
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
 
@@ -44,7 +47,7 @@ def test_an_array_is_split_where_the_cluster_asks_for_it(slurm, project, make_gr
 
 
 def test_runs_with_other_resources_go_into_other_arrays(slurm, project, make_grid):
-    with pytest.raises(UserError, match="two points are the same run"):  # resources are no part of its identity
+    with pytest.raises(UserError, match="two points are the same run"):  # resources do not belong to its identity
         make_grid(**{**FOUR, "grid": {"seed": {"range": 2}, "resources.memory": ["100M", "200M"]}})
     include = [{"seed": 0}, {"seed": 1, "resources.memory": "3G"}, {"seed": 2}]
     scripts = preview(make_grid(**{**FOUR, "grid": {}, "include": include}), project / "runs", "slurm")
@@ -98,7 +101,7 @@ def test_a_cluster_file_says_how_jobs_are_asked_for(slurm, project, make_grid, t
     for line in ("partition=closed", "account=multi", "qos=long", "constraint=fast"):
         assert f"#SBATCH --{line}\n" in script
     assert "\nmodule load cuda\n" in script
-    assert f"{sys.prefix}/bin/python -u -c " in script
+    assert f"{sys.prefix}/bin/python -u -m mtlcluster._entry slurm-worker " in script
     assert choose_cluster(None, make_grid(grid={"seed": [0]})).name == "slurm"
     with pytest.raises(UserError, match=r"no cluster 'lob' in .*; did you mean 'lab'"):
         choose_cluster("lob", grid)
@@ -175,7 +178,7 @@ def test_as_much_as_a_cluster_gives_is_taken_and_a_retry_heeds_what_it_gives_now
     (project / "clusters.yaml").write_text(LIMITED.replace("15m", "14m"))
     before = {path: path.read_bytes() for path in first.sweep.folder.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"sweep.yaml: a job .* time 2 × 7m30s, limits.time is 14m"):
-        resubmit(first.sweep, first.new, restart=True, notify=print)
+        resubmit(first.sweep, first.new, restart=True, say=print)
     assert {path: path.read_bytes() for path in first.sweep.folder.rglob("*") if path.is_file()} == before
     assert slurm.jobs() == {}
 
@@ -186,7 +189,7 @@ def test_without_slurm_this_machine_is_chosen(project, make_grid, monkeypatch):
     with pytest.raises(UserError, match="Slurm does not answer"):
         choose_cluster("slurm", grid)
     monkeypatch.setenv("PATH", str(project))
-    assert choose_cluster(None, grid).is_local
+    assert choose_cluster(None, grid).name == "local"
 
 
 def test_from_a_relative_folder_a_retry_asks_for_what_the_grid_asks_for_now(slurm, project, make_grid, monkeypatch):
@@ -195,10 +198,10 @@ def test_from_a_relative_folder_a_retry_asks_for_what_the_grid_asks_for_now(slur
     first = submit(make_grid(**one), Path("runs"), "slurm", print)
     sweep = Sweep(Path("runs/sweep"))
     with pytest.raises(UserError, match="still at work; nothing was submitted"):
-        resubmit(sweep, first.new, restart=True, notify=print)
+        resubmit(sweep, first.new, restart=True, say=print)
     slurm.clear()
     submit(make_grid(**{**one, "resources": {**one["resources"], "time": "11m"}}), Path("runs"), "slurm", print)
-    [job] = resubmit(sweep, first.new, restart=False, notify=print).job_ids
+    [job] = resubmit(sweep, first.new, restart=False, say=print).job_ids
     script = Path("runs/sweep/submissions/0002/batch.sh").read_text()
     assert "#SBATCH --time=11\n" in script
     assert f"sh {project}/runs/sweep/code/" in script

@@ -1,4 +1,4 @@
-"""Every file of a sweep folder may be damaged in any way: a sentence names it, the rest goes on, nothing hangs."""
+"""Any file of a sweep folder may be damaged in any way: a sentence names it, other runs go on, nothing hangs."""
 
 import contextlib
 import json
@@ -19,16 +19,18 @@ from mtlcluster.config import submitted_here
 from mtlcluster.config.grid import read_grid
 from mtlcluster.errors import tell_once
 from mtlcluster.launch import status_table
-from mtlcluster.launch import submit as launch
+from mtlcluster.launch.executors.local import Local
 from mtlcluster.launch.run_status import observe
+from mtlcluster.launch.submit import submit
 from mtlcluster.remote import status_cache
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.files import is_locked, remove
+from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.locks import is_locked
 from mtlcluster.sweep.status import ENDED, Status, read_status, write_status
 
 DEAD = f"local:{os.uname().nodename}:1:5"
-SECONDS = 20  # a command of these takes a fraction of one
+SECONDS = 20  # each command takes a fraction of a second
 PROJECT = Path(__file__).parents[1] / "rig" / "project"
 
 
@@ -38,7 +40,7 @@ def bytes_of(content: bytes):
 
 def huge(path: Path) -> None:
     with open(path, "wb") as file:
-        file.truncate(10**11)  # no disk has that room: it is a hole
+        file.truncate(10**11)  # a sparse file, larger than any disk here
 
 
 def linked_to(target: str):
@@ -77,33 +79,32 @@ VERBS = [
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose sweep has a run that is done, one that failed, and one that its dead worker never began."""
+    """A project with a sweep of three runs: one is done, one failed, one never started because its worker died."""
     project = tmp_path_factory.mktemp("template") / "project"
     shutil.copytree(PROJECT, project)
     keys = {"job": "tiny", "grid": {"seed": [0, 1, 2]}, "resources": {"memory": "500M", "time": "5m"}}
     (project / "grid.yaml").write_text(json.dumps({"name": "sweep", **keys}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_submit_local", only_noted)
-        sweep = launch.submit(read_grid(project / "grid.yaml"), project / "runs", "local", print).sweep
+        patch.setattr(Local, "submit", not_started)
+        sweep = submit(read_grid(project / "grid.yaml"), project / "runs", "local", print).sweep
     done, failed, _ = sweep.runs()
     write_status(done.status, at_epoch(20, "done", submission="0001", job_id=DEAD))
     write_status(failed.status, at_epoch(3, "failed", submission="0001", job_id=DEAD, error="boom"))
     failed.log.write_text("it printed this\n")
-    status_cache.expect(sweep, "arnold")
+    status_cache.expect_runs(sweep, "arnold")
     return project
 
 
-def only_noted(sweep: Sweep, submission: str, array) -> list[str]:
-    submissions.append(sweep.submissions, "end", submission, jobs=[DEAD])
+def not_started(*_: object) -> list[str]:
     return [DEAD]
 
 
 @pytest.fixture
 def damaged(template, tmp_path, monkeypatch):
-    """`damaged(file, how)`: the sweep anew, that file of it damaged. Its commands start no workers."""
+    """`damaged(file, how)`: a fresh copy of the sweep with that file damaged. Its commands start no workers."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("MTLCLUSTER_RUNS", raising=False)
-    monkeypatch.setattr(launch, "_submit_local", only_noted)
+    monkeypatch.setattr(Local, "submit", not_started)
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
     def damage(file: str, how: str) -> Sweep:
@@ -151,12 +152,12 @@ def call(*arguments: str):
     ["RUN/status.json", "RUN/config.yaml", "RUN/log.txt", "RUN/cancel", "submissions.jsonl", "sweep.yaml",
      "clusters/arnold.json"],
 )  # fmt: skip
-def test_whatever_a_file_is_the_other_runs_are_told_and_no_command_breaks_or_hangs(damaged, file):
+def test_a_damaged_file_breaks_no_command_and_hides_no_other_run(damaged, file):
     for how in DAMAGES:
         for verb in VERBS:
             sweep = damaged(file, how)
             result = call(*verb)
-            if verb[0] != "status" or (how, file) == ("a link to nowhere", "sweep.yaml"):  # as if it was removed
+            if verb[0] != "status" or (how, file) == ("a link to nowhere", "sweep.yaml"):  # as if it were missing
                 continue
             found = call("status", "--json")
             assert found.exit_code == 0, (how, found.output)
@@ -190,7 +191,7 @@ def test_a_damaged_configuration_leaves_out_its_run_alone(damaged):
         assert f"left out: {hurt}: " in result.output
 
 
-def test_a_list_of_submissions_that_cant_be_read_is_no_reason_to_train_anything_twice(damaged):
+def test_nothing_is_trained_twice_if_the_list_of_submissions_cant_be_read(damaged):
     for how in ("a folder", "a pipe", "huge", "a link to itself"):
         sweep = damaged("submissions.jsonl", how)
         before = {path.name for path in sweep.folder.iterdir()}
@@ -199,7 +200,7 @@ def test_a_list_of_submissions_that_cant_be_read_is_no_reason_to_train_anything_
             assert result.exit_code == 2
             assert "submissions.jsonl: " in result.stderr
         assert {path.name for path in sweep.folder.iterdir()} == before
-    for how in ("empty", "no text", "nulls"):  # what runs have of their own still counts
+    for how in ("empty", "no text", "nulls"):  # the runs' own files still count
         sweep = damaged("submissions.jsonl", how)
         call("submit", "grid.yaml", "--cluster", "local")
         [again] = submissions.read(sweep.submissions)
@@ -207,7 +208,7 @@ def test_a_list_of_submissions_that_cant_be_read_is_no_reason_to_train_anything_
                                           [[sweep.runs()[2].name]])  # fmt: skip
 
 
-def test_a_byte_that_is_no_text_costs_its_line_alone(damaged, template):
+def test_an_invalid_byte_costs_only_its_line(damaged, template):
     content = (template / "runs" / "sweep" / "submissions.jsonl").read_bytes()
     sweep = damaged("submissions.jsonl", "empty")
     noise = b'{"event": "begin", "submission": "0001\xe9", "time": 1, "cluster": "local", "code": "c", "jobs": []}\n'
@@ -217,7 +218,10 @@ def test_a_byte_that_is_no_text_costs_its_line_alone(damaged, template):
     assert "submissions.jsonl: line 1 and 2 more are not what a submission writes" in result.stderr
     assert "1 done, 1 failed, 1 lost of 3" in result.stdout
     assert "submitted 2 runs of sweep" in call("retry", "sweep").stdout
-    assert [s.id for s in submissions.read(sweep.submissions)] == ["0001", "0003"]  # 0002 was had, though unread
+    assert [s.id for s in submissions.read(sweep.submissions)] == [
+        "0001",
+        "0003",
+    ]  # 0002 is taken, although its line can't be read
 
 
 @pytest.mark.usefixtures("fake_child")
@@ -264,7 +268,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=150, deadline=None, database=None)
 @given(st.data())
-def test_any_values_in_place_of_ours_are_told_or_do_no_harm(tmp_path_factory, data):
+def test_wrong_values_are_reported_or_do_no_harm(tmp_path_factory, data):
     sweep = Sweep(tmp_path_factory.mktemp("runs") / "sweep")
     run = sweep.run("seed=0-0123456789")
     run.folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only is named, whichever library was writing."""
+"""A full or read-only disk is named, whichever library writes."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ class Disk:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "small", folder], check=True)
 
     def fill(self, leave):
-        """Leaves so many kibibytes free."""
+        """Fills the disk except for a number of kibibytes."""
         (self.folder / "filler").unlink(missing_ok=True)
         free = os.statvfs(self.folder)
         (self.folder / "filler").write_bytes(b"x" * max(0, free.f_bavail * free.f_frsize - leave * 1024))
@@ -59,7 +59,7 @@ def failure(call):
         return error
 
 
-def test_a_checkpoint_or_history_that_does_not_fit_names_the_disk_and_later_all_goes_on(disk, tmp_path):
+def test_a_checkpoint_or_history_that_does_not_fit_names_the_disk_and_the_run_goes_on_later(disk, tmp_path):
     whole = train(build, SETTINGS, tmp_path / "whole")
     files = set()
     for leave in (0, 4, 40, 200, 500, 640, 800):
@@ -85,8 +85,8 @@ def test_a_read_only_disk_is_named(disk):
 
 
 @pytest.mark.parametrize(("number", "words"), [(errno.EDQUOT, "your quota is used up on"), (errno.EIO, "input/output")])
-def test_a_quota_and_a_broken_disk_are_told_from_a_full_one(number, words, tmp_path):
-    """Which torch makes the same error of."""
+def test_a_used_up_quota_and_a_broken_disk_have_their_own_words(number, words, tmp_path):
+    """torch turns both into the same error."""
 
     def write():
         with open_to_write(tmp_path / "x.new", tmp_path / "x.pt") as file:

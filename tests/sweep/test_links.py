@@ -1,4 +1,4 @@
-"""C5: what lies at a predictable place of a sweep's folder is opened as what it is; a link there is not followed."""
+"""Links in a sweep's folder are not followed: others may have put them in place of its files."""
 
 import os
 import time
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.submit import resubmit, submit
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.ssh import Connection
-from mtlcluster.remote.status_cache import Answer
+from mtlcluster.remote.status_cache import LastReply
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.worker.rendezvous import _write_secret
@@ -18,7 +19,7 @@ from mtlcluster.worker.rendezvous import _write_secret
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """A folder of the user's with a file in it."""
+    """A folder of the user with a file in it."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").write_text("mine")
     return tmp_path / "mine"
@@ -45,7 +46,7 @@ def test_submit_names_a_link_and_writes_nothing_through_it(
     assert as_before(mine)
 
 
-def test_a_lock_that_is_a_fifo_is_no_reason_to_wait_for_ever(make_grid, project: Path) -> None:
+def test_nobody_waits_for_a_lock_file_that_is_a_fifo(make_grid, project: Path) -> None:
     (project / "runs/sweep").mkdir(parents=True)
     os.mkfifo(project / "runs/sweep/.lock")
     with pytest.raises(UserError, match=r"\.lock: is no regular file"):
@@ -84,7 +85,7 @@ def test_a_run_whose_log_is_a_link_fails_with_the_reason(
     assert as_before(mine)
 
 
-def test_a_secret_for_other_nodes_is_told_to_nobody_else(mine: Path, tmp_path: Path) -> None:
+def test_the_secret_for_other_nodes_is_readable_by_nobody_else(mine: Path, tmp_path: Path) -> None:
     note = tmp_path / "node.json"
     note.with_suffix(".new").symlink_to(mine / "file")
     _write_secret(note, "secret")
@@ -96,7 +97,7 @@ def test_a_secret_for_other_nodes_is_told_to_nobody_else(mine: Path, tmp_path: P
 def test_links_that_a_cluster_sends_do_not_arrive(tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ssh = tmp_path / "bin/ssh"
     ssh.parent.mkdir()
-    words = 'while [ "$1" != -- ]; do shift; done; shift 2; exec sh -c "$*"'  # as ssh does it over there
+    words = 'while [ "$1" != -- ]; do shift; done; shift 2; exec sh -c "$*"'  # as ssh runs it on the cluster
     ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit 0;; esac\n{words}\n')
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
@@ -116,13 +117,13 @@ def test_links_that_a_cluster_sends_do_not_arrive(tmp_path: Path, mine: Path, mo
 
 
 @pytest.mark.parametrize("name", ["clusters", "clusters/arnold.json"])
-def test_what_a_cluster_said_is_not_kept_through_a_link(tmp_path: Path, mine: Path, name: str) -> None:
+def test_the_answer_of_a_cluster_is_not_written_through_a_link(tmp_path: Path, mine: Path, name: str) -> None:
     sweep = Sweep(tmp_path / "sweep")
     (sweep.folder / name).parent.mkdir(parents=True)
     (sweep.folder / name).symlink_to(mine if name == "clusters" else mine / "file")
     if name == "clusters":
         with pytest.raises(OSError, match="symbolic link"):
-            status_cache.keep(sweep, "arnold", Answer(1.0, []))
+            status_cache.save_reply(sweep, "arnold", LastReply(1.0, []))
     else:
-        status_cache.keep(sweep, "arnold", Answer(1.0, []))
+        status_cache.save_reply(sweep, "arnold", LastReply(1.0, []))
     assert as_before(mine)

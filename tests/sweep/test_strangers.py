@@ -1,4 +1,4 @@
-"""Folders in a sweep that are no runs: of file systems, of snapshots, of the user's own, and copies of runs."""
+"""Folders in a sweep that are no runs: those of file systems, of snapshots and of the user, and copies of runs."""
 
 import json
 import shutil
@@ -8,9 +8,10 @@ from click.testing import CliRunner
 from rig.handmade import add_runs, at_epoch, new_sweep
 
 from mtlcluster.cli import app
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.run_folders import sort
 from mtlcluster.launch.run_status import observe
-from mtlcluster.launch.submit import preview, submit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.folder import Sweep
 
 STRANGERS = ["lost+found", ".snapshot", ".Trash-1000", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume",
@@ -22,7 +23,7 @@ COPIES = ["{} (copy)", "{} (1)", "{}.bak", "{}.old", "{}~", "{}-copy", "{}_2", "
 
 @pytest.fixture
 def sweep(project, make_grid):
-    """Two runs: one that a job has, one that was never submitted."""
+    """Two runs: one has a job, one was never submitted."""
     grid = make_grid(grid={"seed": [0, 1]}, cluster="local")
     sweep = Sweep(project / "runs" / "sweep")
     submitted = submit(make_grid(grid={"seed": [0]}, cluster="local"), project / "runs", None, print)
@@ -58,7 +59,7 @@ def test_where_no_submission_is_known_one_folder_of_a_run_counts(tmp_path):
     assert len(observe([sweep])) == 2
 
 
-def test_a_snapshot_of_a_sweep_is_no_sweep_and_odd_runs_of_ones_own_stay(tmp_path):
+def test_a_snapshot_of_a_sweep_is_no_sweep_and_runs_with_odd_names_stay(tmp_path):
     sweep = new_sweep(tmp_path)
     add_runs(sweep, "local:elsewhere:1:1", {"by-hand": None, "mine": at_epoch(20, "done")})
     shutil.copytree(sweep.folder, tmp_path / ".snapshot")

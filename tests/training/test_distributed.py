@@ -1,4 +1,4 @@
-"""One run trained by several processes, gloo on the CPU: the history of one process that sees whole batches."""
+"""A run trained by several processes (gloo, on the CPU) has the history of one process that sees whole batches."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from rig.tiny_runs import PROJECT, assert_same
 from mtlcluster.config.run import RunConfig
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.sweep.history import read_history
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.distributed import Together
 from mtlcluster.training.train import load_run, prepare
 
-LIBRARY = PROJECT.parent.parent
+LIBRARY = PROJECT.parents[2]
 METHODS = {
     "sum": {"accumulate": 2, "method": {"schedule": "dsg", "weighting": "uncertainty"}},
     "gramian": {"method": {"schedule": "difficulty_sampling", "weighting": "gradnorm", "gradient": "pcgrad"}},
@@ -29,11 +29,11 @@ KEEP_WEIGHTS = """
 import sys
 from pathlib import Path
 import torch
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_run, prepare
 folder = Path(sys.argv[1])
 config, build = load_run(folder)
-trainer = prepare(build, config, folder, Control())
+trainer = prepare(build, config, folder, Callbacks())
 trainer.run()
 torch.save(trainer.model.state_dict(), folder / f"weights-{trainer.ranks.rank}.pt")
 """
@@ -41,7 +41,7 @@ DROPOUT = {"model": {"width": 16, "dropout": 0.5}, "method": "pcgrad"}
 
 
 def configure(folder, **settings):
-    """Batches of 32, the last of each epoch of one sample; half of the labels of one task are missing."""
+    """Configures a run. The last batch of an epoch has one sample; half of the labels of one task are missing."""
     folder.mkdir(parents=True)
     config = RunConfig(
         **{
@@ -53,7 +53,7 @@ def configure(folder, **settings):
     return folder
 
 
-def start(folder, ranks, program=("-m", "mtlcluster.training.commands.child")):
+def start(folder, ranks, program=("-m", "mtlcluster._entry", "child")):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,13 +84,13 @@ def train(folder, ranks, codes=(0,)):
 
 
 def here(folder):
-    """Who trains it in this process."""
+    """A trainer of the run in this process."""
     config, build = load_run(folder)
-    return prepare(build, config, folder, Control())
+    return prepare(build, config, folder, Callbacks())
 
 
 def finish(processes, codes=(0,)):
-    """What each printed; the first one's voice stays open until its end."""
+    """Returns what each process printed. Standard input of the first one stays open until its end."""
     printed = []
     for process in processes:
         process.wait(timeout=120)
@@ -128,7 +128,7 @@ def test_stopped_and_started_again_two_ranks_end_the_same_and_another_number_say
 
 
 def test_a_sample_that_breaks_one_rank_ends_all_and_is_named(tmp_path):
-    """Sample 7 of the tiny job is infinite: only one rank has it."""
+    """Sample 7 of the tiny job is infinite, and only one rank has it."""
     folder = configure(
         tmp_path / "broken", job=f"{PROJECT}/jobs/tiny.py:build", data={"broken": True, "metrics": False}, model={},
         batch_size=8, seed=1,
@@ -144,7 +144,7 @@ LAST_LAYER = {"gradient": {"name": "mgda", "at": "last_layer"}}
     "method", ["pcgrad", *(pytest.param(method, marks=pytest.mark.long) for method in ("moco", LAST_LAYER))], ids=str
 )
 def test_what_a_model_skips_on_one_rank_is_summed_all_the_same(method, tmp_path):
-    """Else the ranks' gradients, or whether a parameter has one, would differ."""
+    """Otherwise the gradients of the ranks, or which parameters have one, would differ."""
     job = f"{PROJECT}/jobs/skipping.py:build"
     folder = configure(tmp_path / "run", job=job, data={}, model={}, batch_size=8, epochs=4, method=method)
     finish(start(folder, 2, ["-c", KEEP_WEIGHTS]))

@@ -11,7 +11,7 @@ from mtlcluster.config.run import RunConfig, run_hash
 from mtlcluster.errors import UserError
 from mtlcluster.launch.preflight import check as launch_check
 from mtlcluster.training.batches import epoch_batches
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.commands import preflight as checking
 from mtlcluster.training.commands.terminal import check_file
 from mtlcluster.training.early_checks import foresee
@@ -70,7 +70,7 @@ def problem(trunk, samples=33, validation=8, lengths=False):
 SETTINGS = {"epochs": 3, "batch_size": 8}
 
 
-class Events(Control):
+class Events(Callbacks):
     def __init__(self):
         self.seen = []
 
@@ -96,7 +96,7 @@ def test_a_last_batch_of_one_is_refused_before_the_first_step_and_dropped_on_req
 @pytest.mark.parametrize("kind", ALL_RIGHT)
 def test_a_last_batch_of_one_that_the_model_can_do_is_kept_and_the_look_leaves_no_trace(kind, tmp_path):
     config = RunConfig(job="x", **SETTINGS)
-    trainer = prepare(lambda: problem(ALL_RIGHT[kind]), config, tmp_path, Control())
+    trainer = prepare(lambda: problem(ALL_RIGHT[kind]), config, tmp_path, Callbacks())
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     random = torch.get_rng_state()
     trainer.foresee(1)
@@ -186,7 +186,7 @@ def test_what_is_dropped_is_others_in_each_epoch_and_resume_is_exact(lengths, tm
     kept = [part.tolist() for part in epoch_batches(32, 8, 0, 1, None)]
     assert [part.tolist() for part in epoch_batches(32, 8, 0, 1, None, drop=True)] == kept
 
-    class Once(Control):
+    class Once(Callbacks):
         asked = 0
 
         def should_stop(self):

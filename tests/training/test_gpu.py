@@ -1,8 +1,12 @@
 """What only a CUDA device can show. Deselected by default; `make test-gpu` runs them."""
 
+import numpy as np
 import pytest
 import torch
+from rig import dense_job
 from rig.tiny_runs import METHODS, assert_same, tiny, tiny_with_stops
+
+from mtlcluster import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,3 +32,12 @@ def test_compiled_gives_nearly_the_same(tmp_path):
 
 def test_peak_memory_is_the_devices(tmp_path):
     assert 0 < tiny(tmp_path)["measured"]["peak_memory"]["value"][-1] < 2**30
+
+
+def test_dense_tasks_train_on_cuda(tmp_path):
+    series = train(dense_job.build, {**dense_job.CONFIG, "deterministic": True}, tmp_path)["series"]
+    for task in dense_job.tasks():
+        for name in ("train", "validation"):
+            losses = series[f"{name}/{task.name}/loss"]["value"]
+            assert np.isfinite(losses).all()
+            assert losses[-1] < losses[0] or task.name == "whole"

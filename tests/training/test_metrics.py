@@ -20,7 +20,7 @@ from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.cli import app
 from mtlcluster.launch.status_table import remark
 from mtlcluster.sweep.status import UNDEFINED
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.metrics import MetricError
 from mtlcluster.training.validation import Undefined
 
@@ -76,7 +76,7 @@ class OneByOne(Dataset):
         return self.data[i]
 
 
-class Told(Control):
+class Told(Callbacks):
     def __init__(self):
         self.notes, self.events = [], []
 

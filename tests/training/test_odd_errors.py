@@ -55,7 +55,7 @@ def said(give, folder, **more):
 def test_errors_without_words(workers, tmp_path):
     assert said(raises(Mute()), tmp_path / "1", workers=workers).startswith("Mute")
     blank = said(raises(ValueError("\n\n  the first\nthe second")), tmp_path / "2", workers=workers)
-    assert blank.startswith("ValueError: the first (test_d15_odd_errors.py:")
+    assert blank.startswith("ValueError: the first (test_odd_errors.py:")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -49,9 +49,7 @@ def test_every_method_stopped_by_signal_ends_the_same(make_grid, submit_locally,
             os.waitpid(found.worker, 0)
             stopped |= {name for name in training if statuses(sweep)[name].state == "queued"}
             stops += 1
-            worker = local.start(sweep, "0001", next(sweep.code.iterdir()).name)
-            local.release(worker)
-            found.worker = worker.pid
+            found.worker = local.start_worker(sweep, "0001", next(sweep.code.iterdir()).name)
         time.sleep(0.05)
     assert len(stopped) == len(METHODS)
     for run in sweep.runs():

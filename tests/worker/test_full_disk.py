@@ -10,9 +10,10 @@ import pytest
 from rig.local_sweep import LocalSweep
 from rig.slurm_cluster import wait_for
 
+from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_status import observe
-from mtlcluster.launch.submit import resubmit, submit
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.launch.submit import submit
+from mtlcluster.sweep.locks import is_locked
 
 pytestmark = pytest.mark.usefixtures("fake_child")
 
@@ -77,7 +78,7 @@ def test_how_runs_ended_is_told_once_it_can_be_written(make_grid, small_disk, tr
         found.wait("fine", "failed" if trouble is full else "done")
         assert trouble is read_only or words in states(sweep)["fine"][1]
         assert os.waitstatus_to_exitcode(os.waitpid(found.worker, 0)[1]) == 1  # it has done all that it could
-        resubmit(sweep, [run.name], restart=False, notify=print)
+        resubmit(sweep, [run.name], restart=False, say=print)
         wait_for(lambda: found.status("writes").attempt == 2, "the retry")
     finally:
         found.kill_workers()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import UserError
-from mtlcluster.launch.submit import preview, submit
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.submit import submit
 
 pytestmark = pytest.mark.usefixtures("fake_child")
 

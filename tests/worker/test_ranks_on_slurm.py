@@ -1,6 +1,5 @@
 """Runs on several nodes of a real Slurm. All but one with a child that keeps the protocol and trains nothing."""
 
-import dataclasses
 import json
 import os
 import re
@@ -11,25 +10,8 @@ import numpy as np
 import pytest
 from rig.slurm_cluster import wait_for
 
-from mtlcluster.launch.code import snapshot
-from mtlcluster.launch.submit import preview
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.sweep.history import read_history
-
-FAKE_CHILD = Path(__file__).parents[1] / "rig" / "fake_child.py"
-
-
-@pytest.fixture
-def fake_child(monkeypatch):
-    take = snapshot.take
-
-    def take_fake(*of):
-        real = take(*of)
-        files = {**real.files, "mtlcluster/training/child.py": FAKE_CHILD.read_bytes()}
-        sooner = real.files["mtlcluster/launch/ranks.py"].replace(b"GRACE = 10.0", b"GRACE = 2.0")
-        files["mtlcluster/launch/ranks.py"] = sooner
-        return dataclasses.replace(real, hash=f"fake{real.hash[4:]}", files=files)
-
-    monkeypatch.setattr(snapshot, "take", take_fake)
 
 
 def on_two_nodes(make_grid, *words, gpus=0, **keys):
@@ -63,7 +45,8 @@ def test_ranks_are_on_their_nodes_and_runs_follow_each_other(
     (project / "clusters.yaml").write_text(f"slurm: {{gpus_as: {gpus_as}}}\n")
     grid = on_two_nodes(make_grid, "a", "b", gpus=2, runs_per_job=2)
     shown = preview(grid, project / "runs", "slurm")
-    assert "for 1 job; a run is trained by 4 processes (ranks), on 2 nodes ---" in shown
+    assert "\na run is trained by 4 processes (ranks), on 2 nodes\n" in shown
+    assert "for 1 job ---" in shown
     sweep = submit_to_slurm(grid)
     sweep.wait_until_done()
     for run in (0, 1):

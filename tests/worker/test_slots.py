@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from mtlcluster.errors import UserError
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_status import observe
-from mtlcluster.launch.submit import preview, resubmit, submit
+from mtlcluster.launch.submit import submit
 
 pytestmark = pytest.mark.usefixtures("fake_child")
 
@@ -73,7 +75,7 @@ def test_retry_refuses_it_and_a_dry_run_makes_nothing(make_grid, project, slots,
     link(slots)
     before = found.sweep.submissions.read_text()
     with pytest.raises(UserError, match="is a link"):
-        resubmit(found.sweep, [found.run("")], restart=False, notify=print)
+        resubmit(found.sweep, [found.run("")], restart=False, say=print)
     assert found.sweep.submissions.read_text() == before
 
 

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from mtlcluster.launch.executors import local
-from mtlcluster.launch.executors.job_state import local_job_id
-from mtlcluster.launch.submit import resubmit
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.processes.local_job_id import local_job_id
 from mtlcluster.sweep import submissions
 from mtlcluster.worker.slots import JobRoom, Machine
 
@@ -105,7 +105,7 @@ def test_a_requeued_job_leaves_alone_what_has_ended_and_a_retry_begins_it_again(
     _, status = os.waitpid(sweep.worker, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     assert [sweep.status(part).attempt for part in ("fine", "fails")] == [1, 1]
-    resubmit(sweep.sweep, [sweep.run("fails")], restart=False, notify=print)
+    resubmit(sweep.sweep, [sweep.run("fails")], restart=False, say=print)
     while sweep.status("fails").attempt == 1 or sweep.status("fails").state != "failed":
         time.sleep(0.05)
     assert sweep.status("fails").submission == "0002"
@@ -122,10 +122,9 @@ def test_a_damaged_status_or_configuration_ends_no_other_run(make_grid, submit_l
     submission = submissions.read(sweep.sweep.submissions)[0]
     submissions.append(sweep.sweep.submissions, "begin", "0002", cluster="local", code=submission.code,
                        jobs=submission.jobs)  # fmt: skip
-    worker = local.start(sweep.sweep, "0002", submission.code)
-    submissions.append(sweep.sweep.submissions, "end", "0002", jobs=[local_job_id(worker.pid)])
-    local.release(worker)
-    worker.wait()
+    worker = local.start_worker(sweep.sweep, "0002", submission.code)
+    submissions.append(sweep.sweep.submissions, "end", "0002", jobs=[local_job_id(worker)])
+    os.waitpid(worker, 0)
     assert "started again" in sweep.wait("=fine", "done").notes[0]
     assert sweep.wait("also-fine", "done").submission == "0002"
     assert "could not be started" in sweep.wait("third", "failed").error

@@ -1,27 +1,33 @@
-"""The code of a sweep as its project has it now, beside what was kept when its runs began."""
+"""The code of a sweep as its project has it now, compared with the code/<hash>/ that its runs began with."""
 
 import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from mtlcluster import _entry
 from mtlcluster.config.job_file import JobFile, asked_code, parse_job
+from mtlcluster.config.run import read_sweep_run_config
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
 from mtlcluster.launch.code import project, snapshot
-from mtlcluster.launch.code.snapshot import ESSENTIAL, Snapshot
+from mtlcluster.launch.code.snapshot import Snapshot
+from mtlcluster.launch.sweep_file import read_sweep_file, source_of
+from mtlcluster.methods.catalog import check_method, moved_method, own_files
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.folder import Sweep, job_of
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.yaml_fields import job_of
 
 NAMED = 3  # files in one sentence
 
 
-class Present:
-    """Where a sweep's code comes from. Raises UserError where its sweep.yaml does not tell."""
+class CurrentCode:
+    """The code of a sweep as its project has it now. Raises UserError if sweep.yaml does not say where that is."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        self.grid, _, self.root = run_folders.source(sweep)
-        self.place, _, self.function = str(self.grid.get("job", "")).partition(":")
+        self.file = read_sweep_file(sweep)
+        self.source = source_of(sweep, self.file)
+        self.root = Path(self.source.root)
+        self.place, _, self.function = self.file.job.partition(":")
 
     @property
     def is_here(self) -> bool:
@@ -29,17 +35,21 @@ class Present:
         return (self.root / self.place).is_file()
 
     def take(self, names: list[str]) -> Snapshot:
-        """The code of these runs as it is now. Raises UserError for what is gone or wrong."""
-        return snapshot.take(self._job(), run_folders.present_methods(self.sweep, names, self.grid), self._asked())
+        """The code of these runs as it is now. Raises UserError for what is missing or wrong."""
+        return snapshot.take(self._job(), self._methods_of(names), self._asked())
 
     def keep(self, names: list[str]) -> tuple[str, list[str]]:
-        """The same, in the sweep's folder: its hash, and what the user should know of it."""
+        """Keeps the code of these runs as it is now in code/<hash>/.
+
+        Returns:
+            Its hash, and what the user should know about it.
+        """
         code = self.take(names)
         failures = snapshot.keep(code, self.sweep.code)
         return code.hash, [*code.remarks, *failures]
 
     def changed(self, code: str) -> list[str]:
-        """The files of the job, and of what it imports of the project, that are not what they are in code/<hash>/."""
+        """The files that the job uses and that differ from those in code/<hash>/. code: the hash."""
         now = project.collect(self._job(), self._methods(), self._asked())
         then = snapshot.checksums(self.sweep.code / code)
         of_later = {name for name in now.files if name.startswith(f"{project.OWN_METHODS}/") and name not in then}
@@ -47,7 +57,7 @@ class Present:
         return [name for name in used if snapshot.checksum(now.files[name]) != then.get(name)]
 
     def files(self) -> dict[str, bytes]:
-        """All that is there now of what a snapshot may have had."""
+        """All files that a snapshot of this project may have held, as they are now."""
         try:
             return snapshot.take(self._job(), self._methods(), self._asked()).files
         except (UserError, OSError):
@@ -57,19 +67,43 @@ class Present:
         return parse_job(self.root, Path(self.place), self.function)
 
     def _asked(self) -> list[Path]:
-        return asked_code(self.root, self.grid.get("code", []))
+        return asked_code(self.root, self.file.code)
 
     def _methods(self) -> list[Path]:
-        """The files of methods of one's own that any submission had and that are still there."""
-        return [path for place in run_folders.own_methods(self.grid).values() if (path := Path(place)).is_file()]
+        """The files of the user's own methods, of any submission, that are still there."""
+        return [path for place in self.source.methods.values() if (path := Path(place)).is_file()]
+
+    def _methods_of(self, names: list[str]) -> list[Path]:
+        """The files of the user's own methods that these runs use. Raises UserError for what is gone or wrong."""
+        places = {name: Path(place) for name, place in self.source.methods.items()}
+        found = set()
+        for name in names:
+            method = read_sweep_run_config(self.sweep.run(name).config).method
+            for file in own_files(method):
+                if file.name not in places:
+                    raise UserError(
+                        f"{self.sweep.grid}: does not say where {file.name} came from; submit the grid again"
+                    )
+                found.add(places[file.name])
+                method = moved_method(method, str(places[file.name].parent), file)
+            try:
+                check_method(method)
+            except ValueError as error:
+                raise UserError(f"{name}: {error}") from None
+        return sorted(found)
 
 
 def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, options: str = "") -> list[str]:
-    """A sentence for runs to retry, which began with these codes, where the project's is another one now.
+    """A sentence about runs to retry, if the project's code has changed since they began. Else no sentence.
 
-    unsaved, saved: how many there are without and with a checkpoint. options: what the command needs more.
+    Args:
+        sweep: Their sweep.
+        codes: The hashes of the code that they began with.
+        unsaved: How many of them have no checkpoint.
+        saved: How many of them have one.
+        options: More options for the command that the sentence gives.
     """
-    now = Present(sweep)
+    now = CurrentCode(sweep)
     if not codes or not now.is_here:
         return []
     files = list(dict.fromkeys(file for code in sorted(codes) for file in now.changed(code)))
@@ -86,7 +120,7 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
 
 
 def remark_of_failed(sweep: Sweep, names: Collection[str], options: str = "") -> list[str]:
-    """The same for runs that have failed, without reading their configurations."""
+    """The same for runs that have failed, found without reading their configurations."""
     latest = submissions.latest(submissions.read(sweep.submissions))
     codes = {latest[name][0].code for name in names if name in latest}
     saved = sum(sweep.run(name).has_saved for name in names)
@@ -94,13 +128,16 @@ def remark_of_failed(sweep: Sweep, names: Collection[str], options: str = "") ->
 
 
 def mend(sweep: Sweep, codes: Iterable[str]) -> None:
-    """Writes again what is damaged of code/<hash>/, where the project still has it. Raises UserError for the rest."""
+    """Writes damaged files of code/<hash>/ again, if the project still has them. Raises UserError if it does not."""
     for code in sorted(set(codes)):
-        folder, essential = sweep.code / code, [*ESSENTIAL, job_of(sweep).partition(":")[0]]
-        if snapshot.mend(folder, {}, essential) and (lost := snapshot.mend(folder, Present(sweep).files(), essential)):
+        folder = sweep.code / code
+        essential = [*_entry.essential_files(folder), job_of(sweep).partition(":")[0]]
+        if snapshot.mend(folder, {}, essential) and (
+            lost := snapshot.mend(folder, CurrentCode(sweep).files(), essential)
+        ):
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
             raise UserError(
-                f"{folder} is damaged: {', '.join(lost[:NAMED])}{more} can't be written again, for the project has no "
-                f"such code now; mtlcluster retry {shlex.quote(sweep.name)} RUN --restart takes today's, from "
+                f"{folder} is damaged: {', '.join(lost[:NAMED])}{more} can't be written again, because the project has "
+                f"no such code now; mtlcluster retry {shlex.quote(sweep.name)} RUN --restart takes today's, from "
                 "scratch"
             )

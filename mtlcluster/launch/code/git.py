@@ -1,4 +1,4 @@
-"""What git says of the folders that code comes from, whatever the user has set for git."""
+"""Asks git about the folders that code comes from: commit, branch and changes."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
 
-PATIENCE = 20.0  # seconds for one command
-LARGEST = 10 * 2**20  # bytes of a diff; cut off it would be no patch
+GIT_TIMEOUT = 20.0  # seconds for one command
+LARGEST = 10 * 2**20  # bytes of a diff; a longer one is left out, because a part of it would not be a patch
 NOT_UNDER_GIT = "fatal: not a git repository (or any"
-# What names another repository than the folder's, or another form of what is printed. The user's settings count.
+# Variables that name another repository than the folder's, or change the output. The user's other settings count.
 IGNORED = {
     f"GIT_{name}" for name in (
         "DIR", "WORK_TREE", "INDEX_FILE", "COMMON_DIR", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "NAMESPACE",
@@ -24,7 +24,7 @@ IGNORED = {
 OWN_SETTINGS = ["--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "color.ui=false"]
 OWN_SETTINGS += ["-c", "diff.orderFile=/dev/null"]
 STATUS = ["--porcelain", "--untracked-files=normal", "--ignore-submodules=none"]
-# A patch that `git apply` takes, whatever the settings say of diffs.
+# A patch that `git apply` takes, whatever the settings say about diffs.
 PATCH = [
     "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "--full-index", "--unified=3", "--no-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=dirty",
@@ -32,12 +32,18 @@ PATCH = [
 
 
 class GitFailed(Exception):
-    """In git's own words."""
+    """git could not do something. The message is git's own."""
 
 
 @dataclass
 class Record:
-    """commit.txt, the patches by their file's name, and what git could not do."""
+    """What git says about some code.
+
+    Attributes:
+        commits: The text of commit.txt.
+        patches: The changes since the commits, by the name of the file for each.
+        failures: What git could not do, a line each.
+    """
 
     commits: str = ""
     patches: dict[str, str] = field(default_factory=dict)
@@ -45,7 +51,7 @@ class Record:
 
 
 def record(places: Iterable[Path]) -> Record:
-    """Commit, branch, state and changes of what git tracks at `places`, files or folders, each repository by itself."""
+    """Commit, branch, state and changes of the files and folders at `places`, separately for each repository."""
     result = Record()
     repositories: dict[Path, list[Path]] = {}
     for place in dict.fromkeys(place.resolve() for place in places):
@@ -93,7 +99,7 @@ def _has_git(place: Path) -> bool:
 
 
 def _ask(folder: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> str:
-    """What git prints. Raises GitFailed."""
+    """Runs a git command in a folder and returns its output. Raises GitFailed."""
     command = ["git", *OWN_SETTINGS, "-C", str(folder), *arguments]
     with tempfile.TemporaryFile() as errors:
         try:
@@ -107,7 +113,7 @@ def _ask(folder: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> str:
             )
         except OSError as error:
             raise GitFailed(f"git: {error.strerror or error}") from None
-        late = Timer(PATIENCE, _kill, [process])
+        late = Timer(GIT_TIMEOUT, _kill, [process])
         late.start()
         assert process.stdout is not None
         with process.stdout:
@@ -122,7 +128,7 @@ def _ask(folder: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> str:
     if len(printed) > LARGEST:
         raise GitFailed(f"git {arguments[0]} prints more than {LARGEST // 2**20} MB, which is left out")
     if not in_time:
-        raise GitFailed(f"git {arguments[0]} took longer than {PATIENCE:.0f} seconds")
+        raise GitFailed(f"git {arguments[0]} took longer than {GIT_TIMEOUT:.0f} seconds")
     if code not in allowed:
         fatal = [line for line in words if line.startswith(("fatal:", "error:"))] or words[:1]
         raise GitFailed("; ".join(fatal[:2]) or f"git {arguments[0]} ended with exit status {code}")
@@ -130,7 +136,7 @@ def _ask(folder: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> str:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """With what it has started, such as a filter."""
+    """Kills a process and the processes that it has started, such as a filter."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -1,7 +1,7 @@
-"""The modules of a project that a file imports: followed by parsing, never by importing.
+"""Finds the modules of a project that a file imports. Files are parsed, never imported.
 
-They are looked for where a job finds them: in the project's root, in the job's folder and in src/. Imports inside
-functions count; what is imported by a name that is only made at run time can't be seen.
+Modules are looked for where a job finds them: in the project's root, in the job's folder and in src/. Imports inside
+functions count. Imports by a name that is made at run time can't be seen.
 """
 
 import ast
@@ -17,15 +17,17 @@ from mtlcluster.config.job_file import import_path
 from mtlcluster.errors import UserError
 from mtlcluster.processes.pythonpath import users
 
-MOST = 20_000  # files and folders that are looked at below one folder
-Statement = tuple[int, list[str], list[str]]  # leading dots, the module's name, and the names taken from it
+MOST = 20_000  # files and folders below one folder
+Statement = tuple[int, list[str], list[str]]  # of an import: leading dots, the module's name, the names taken from it
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The files below a folder, but for hidden ones and __pycache__, in a fixed order. A link to a folder is followed
-    where that is a package; a folder that may not be read is passed over.
+    """Yields the files below a folder in a fixed order, without hidden ones and __pycache__.
 
-    Raises UserError where there is more than a project of code would have.
+    A link to a folder is followed if that is a package. A folder that may not be read is passed over.
+
+    Raises:
+        UserError: There are more files than a project of code would have.
     """
     seen, looked_at = {folder.resolve()}, 0
     waiting = [folder]
@@ -33,7 +35,7 @@ def walk(folder: Path) -> Iterator[Path]:
         place = waiting.pop()
         try:
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
-        except OSError:  # somebody else's, in a shared folder
+        except OSError:  # a folder of another user
             continue
         looked_at += len(entries)
         if looked_at > MOST:
@@ -54,18 +56,27 @@ def is_package(folder: Path) -> bool:
 
 
 class Imports:
-    """What the files given to `follow` import, and what that imports in turn."""
+    """What files import, and what that imports in turn.
+
+    Attributes:
+        places: The folders in which modules are looked for.
+        packages: Folders that are kept as a whole.
+        modules: Single files.
+        editable: Installed modules that are used where they are written, by name.
+        followed: The files whose imports were followed.
+    """
 
     def __init__(self, root: Path, job: Path) -> None:
-        """job: its file, from the root."""
+        """job: the job's file, relative to the root."""
         self.places = import_path(root, job)
-        self.jobs = root / "jobs"  # kept as a whole in any case, but not all that is in it is this job's
-        self.packages: dict[Path, None] = {}  # folders, to be kept as a whole
-        self.modules: dict[Path, None] = {}  # single files
-        self.editable: dict[str, Path] = {}  # by name: installed, but used where they are written
+        self.jobs = root / "jobs"  # kept as a whole in any case, but this job uses only some of it
+        self.packages: dict[Path, None] = {}  # dicts, because their order is fixed
+        self.modules: dict[Path, None] = {}
+        self.editable: dict[str, Path] = {}
         self.followed: set[Path] = set()
 
     def follow(self, files: Iterable[Path]) -> None:
+        """Adds what these files import."""
         waiting = list(files)
         while waiting:
             file = waiting.pop()
@@ -80,7 +91,10 @@ class Imports:
                     waiting += self._named(module, names)
 
     def _named(self, module: list[str], names: list[str]) -> list[Path]:
-        """As Python does: a module or package of the project, an installed one, or a folder without __init__.py."""
+        """The files to follow for `import module`, found as Python does.
+
+        First comes a module or package of the project, then an installed one, then a folder without __init__.py.
+        """
         top, *inner = module
         for place in self.places:
             if found := self._one(place, top, inner, names):
@@ -94,7 +108,7 @@ class Imports:
         return [file for place in self.places for file in self._below(place / top, inner, names)]
 
     def _one(self, place: Path, name: str, inner: list[str], names: list[str]) -> list[Path]:
-        """The files to follow of a module or package `name` in `place`; nothing where there is none."""
+        """The files to follow for the module or package `name` in `place`; none if it is not there."""
         folder = place / name
         if is_package(folder):
             if folder == self.jobs:
@@ -108,7 +122,7 @@ class Imports:
         return []
 
     def _below(self, folder: Path, module: list[str], names: list[str]) -> list[Path]:
-        """The same of a module inside a folder of which not all is taken; then of the names, which may be modules."""
+        """The same for a module inside a folder that is not kept as a whole, or for the names, which may be modules."""
         for i, part in enumerate(module):
             if found := self._one(folder, part, module[i + 1 :], names):
                 return found
@@ -117,10 +131,10 @@ class Imports:
 
 
 def _statements(file: Path) -> Iterator[Statement]:
-    """The imports of a file, wherever they stand in it. What is no Python imports nothing."""
+    """Yields the imports of a file, wherever they stand in it. A file that is not valid Python has none."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as of '\d' in a text that is not raw
+            warnings.simplefilter("ignore")  # for example about '\d' in a string that is not raw
             tree = ast.parse(file.read_bytes())
         nodes = list(ast.walk(tree))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -134,7 +148,7 @@ def _statements(file: Path) -> Iterator[Statement]:
 
 
 def is_called_as_installed(name: str, places: list[Path]) -> bool:
-    """Whether Python, or what is installed beside the project, has a module of this name, too."""
+    """Whether Python itself, or something installed beside the project, has a module with this name, too."""
     if name in sys.stdlib_module_names:
         return True
     here = {str(place) for place in places}
@@ -144,17 +158,18 @@ def is_called_as_installed(name: str, places: list[Path]) -> bool:
 
 
 def _installed(name: str) -> Path | None:
-    """Where a module is that can be imported here, without importing it; None for a folder without __init__.py."""
+    """The file of a module that can be imported here, found without importing it. None if it has no file."""
     try:
         spec = importlib.util.find_spec(name)
-    except Exception:  # whatever the finder of an installed package raises
+    except Exception:  # the finder of an installed package may raise anything
         return None
     return Path(spec.origin) if spec and spec.origin else None
 
 
 def _is_editable(file: Path) -> bool:
-    """Whether a module is used where it is written: neither where packages are installed, nor in a folder that
-    PYTHONPATH names or that is the present one.
+    """Whether an installed module is used where it is written.
+
+    That is neither where packages are installed, nor in a folder of PYTHONPATH, nor in the working folder.
     """
     if not file.is_file() or {"site-packages", "dist-packages"} & {*file.parts}:
         return False

@@ -1,4 +1,4 @@
-"""What of a project goes into the code of its runs: the job, what it imports of it, and what the grid names."""
+"""Collects the part of a project that its runs need: the job, what the job imports, and what the grid asks for."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,28 +12,43 @@ from mtlcluster.launch.code.imports import Imports, is_called_as_installed, is_p
 from mtlcluster.processes.pythonpath import users
 
 SOURCES = {".py", ".yaml", ".yml", ".json", ".txt", ".toml", ".sh", ".cfg"}
-LARGEST = 2**20  # bytes of a file; what is larger is data, not code
-MOST = 20 * 2**20  # bytes of all of a project together
-OWN_METHODS = "own_methods"  # where methods of one's own are kept, wherever they came from
+LARGEST = 2**20  # bytes of a file; a larger one is data, not code
+MOST = 20 * 2**20  # bytes of all files of a project together
+OWN_METHODS = "own_methods"  # the folder of the user's own methods in a snapshot, wherever they came from
 NOT_MISSED = {"", ".md", ".rst", ".ipynb", ".pyc", ".pyi"}  # files that no program reads
 NAMED = 5  # files in one sentence
 
 
 @dataclass
 class Project:
-    """Its files by their path in the snapshot; the places that they come from; what the user should know of them."""
+    """The collected part of a project.
+
+    Attributes:
+        files: The contents of the files, by their path in the snapshot.
+        unused: The paths of files in jobs/ that this job does not import.
+        places: The files and folders that they come from.
+        remarks: What the user should know about them, a line each.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    unused: set[str] = field(default_factory=set)  # those in jobs/ that this job does not import
+    unused: set[str] = field(default_factory=set)
     places: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
 def collect(job: JobFile, methods: Iterable[Path] = (), asked: Sequence[Path] = ()) -> Project:
-    """Reads jobs/ as a whole, of a lone job file that file and the .py beside it; the files of methods of one's own,
-    each of another name; whatever these import of the project; and what the grid asks for.
+    """Reads the files that the runs of a job need.
 
-    Raises UserError for what can't be read or is too much.
+    These are all of jobs/ (or a job file elsewhere and the .py files beside it), the files of the user's own methods,
+    whatever these import from the project, and what the grid asks for.
+
+    Args:
+        job: The job.
+        methods: The files of the user's own methods. No two have the same name.
+        asked: The files and folders that the grid asks for.
+
+    Raises:
+        UserError: A file can't be read, or there is too much.
     """
     methods, folder = list(methods), job.root / job.file.parent
     in_jobs = job.file.parts[0] == "jobs"
@@ -62,7 +77,7 @@ def collect(job: JobFile, methods: Iterable[Path] = (), asked: Sequence[Path] = 
 
 
 def _of_job(job: JobFile) -> list[Path]:
-    """The job's own files: one, or those of its package."""
+    """The job's own files: one file, or those of its package."""
     file = job.root / job.file
     return [path for path in walk(file.parent) if path.suffix == ".py"] if file.name == "__init__.py" else [file]
 
@@ -72,11 +87,17 @@ def _files(path: Path) -> Iterable[Path]:
 
 
 def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, bytes]:
-    """The contents of what is code or was asked for, as far as there is room. What is left out is remarked on."""
+    """The contents of the files that are code or were asked for, as far as there is room.
+
+    Args:
+        root: The project's root.
+        found: The files, each with why it was found: "jobs", "asked" or "".
+        remarks: Gets a line about what is left out.
+    """
     left: dict[str, list[str]] = {}
     contents: dict[Path, bytes] = {}
     room = MOST
-    # What can't be done without comes first.
+    # Files that the runs can't do without come first.
     for file, kind in sorted(found.items(), key=lambda item: (item[1] != "asked", item[0].suffix != ".py", item[0])):
         name, size = shown(file.relative_to(root)), _size(file)
         if kind != "asked" and file.suffix in NOT_MISSED:
@@ -88,7 +109,7 @@ def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, 
             contents[file] = file.read_bytes()
             room -= size
         except OSError as error:
-            left.setdefault(f"for it can't be read ({error.strerror or error})", []).append(name)
+            left.setdefault(f"because it can't be read ({error.strerror or error})", []).append(name)
     for why, names in left.items():
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         take = f"; `code: [{names[0]}]` in the grid takes it"
@@ -97,23 +118,23 @@ def _read(root: Path, found: dict[Path, str], remarks: list[str]) -> dict[Path, 
 
 
 def _why_not(file: Path, kind: str, size: int, room: int) -> str:
-    """Why a file is left out; "" for one that is taken. Raises UserError for one that can't be left out."""
+    """Why a file is left out; "" if it is taken. Raises UserError if it can be neither taken nor left out."""
     if kind != "asked":
         if file.suffix not in SOURCES:
-            return f"as its name ends in none of {' '.join(sorted(SOURCES))}"
+            return f"because its name ends in none of {' '.join(sorted(SOURCES))}"
         if kind == "jobs" and file.suffix == ".json":
-            return "as .json may be data or credentials"
+            return "because .json may be data or credentials"
         if size > LARGEST:
-            return "for it is larger than 1 MB"
+            return "because it is larger than 1 MB"
         if size > room and file.suffix != ".py":
-            return f"for all together would be more than {MOST // 2**20} MB"
+            return f"because all together would be more than {MOST // 2**20} MB"
     if size > room:
         raise UserError(f"{file}: with it the code comes to more than {MOST // 2**20} MB; keep data apart")
     return ""
 
 
 def shown(name: str | Path) -> str:
-    """A file's name in a sentence, whatever bytes it is made of."""
+    """A file's name for a sentence, whatever bytes it is made of."""
     return os.fsencode(name).decode(errors="replace")
 
 
@@ -121,12 +142,13 @@ def _size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}; it is to go into the code of the runs") from None
+        raise UserError(f"{file}: {error.strerror or error}; it should go into the code of the runs") from None
 
 
 def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
-    """Whether a module or package in the root is called like an installed one. The worker must not find it in place of
-    that; the job does, as it does in the project.
+    """Whether a module or package in the root has the name of an installed one.
+
+    Then the worker must not find it instead of the installed one. The job must, as it does in the project.
     """
     path = job.root / top
     if top == job.file.parts[0] or not (path.suffix == ".py" or is_package(path)):
@@ -135,7 +157,7 @@ def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
 
 
 def _used_in_place(imports: Imports) -> list[str]:
-    """Sentences about code that the runs use and that no snapshot holds."""
+    """Sentences about code that the runs use and that is not in the snapshot."""
     said = [
         f"{name} ({place}) is installed in editable mode: the runs use it as it is when they run"
         for name, place in sorted(imports.editable.items())
@@ -143,5 +165,5 @@ def _used_in_place(imports: Imports) -> list[str]:
     library = Path(mtlcluster.__file__).parents[1]  # of which the runs have a copy
     if entries := [entry for entry in users() if Path(entry) != library]:
         where = os.pathsep.join(entries)
-        said.append(f"PYTHONPATH is kept behind the code of runs here, which use it as it is when they run: {where}")
+        said.append(f"PYTHONPATH stays behind the code of the runs, which use it as it is when they run: {where}")
     return said

@@ -1,4 +1,4 @@
-"""code/<hash>/: the library and the job as they were at a submission; never changed, and the same content kept once."""
+"""code/<hash>/: the library and the job as they were at a submission. It never changes; equal content is kept once."""
 
 import functools
 import hashlib
@@ -13,16 +13,21 @@ from mtlcluster.config.job_file import JobFile
 from mtlcluster.launch.code import git
 from mtlcluster.launch.code.imports import walk
 from mtlcluster.launch.code.project import SOURCES, collect
-from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace, sha256
+from mtlcluster.sweep.checksums import sha256
+from mtlcluster.sweep.files import flush, make_folder, new_folder, remove, replace
 
-ESSENTIAL = ["mtlcluster/worker/start.sh", "mtlcluster/worker/worker.py", "mtlcluster/training/commands/child.py"]
 LIST = "files.sha256"  # the files of a snapshot and their checksums, as `sha256sum -c` reads them
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Code that is to be kept: its files by their path inside the snapshot, the places that they come from, and what
-    the user should know of what is in it and what is not.
+    """Code to keep.
+
+    Attributes:
+        hash: Identifies its content.
+        files: The contents of its files, by their path inside code/<hash>/.
+        places: The files and folders that they come from.
+        remarks: What the user should know about what is in it and what is not, a line each.
     """
 
     hash: str
@@ -32,7 +37,7 @@ class Snapshot:
 
 
 def take(job: JobFile, methods: Iterable[Path] = (), asked: Sequence[Path] = ()) -> Snapshot:
-    """Reads the library and what the job needs of its project; see project.py."""
+    """Reads the library and what the job needs of its project. For the arguments see project.collect."""
     project = collect(job, methods, asked)
     files = project.files | library_files()
     places = (*project.places, Path(mtlcluster.__file__).parent)
@@ -46,7 +51,7 @@ def library_files() -> dict[str, bytes]:
 
 
 def library_hash() -> str:
-    """Tells this very version of mtlcluster from any other."""
+    """Identifies the files of this library: it differs for any other version of mtlcluster."""
     return _digest(library_files())
 
 
@@ -58,8 +63,14 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 
 def keep(snapshot: Snapshot, code: Path) -> list[str]:
-    """Writes code/<hash>/, or of one that is there what is missing or damaged. Returns what git could not say of it. To
-    be called with the sweep locked.
+    """Writes code/<hash>/, with the sweep locked. If it exists, only what is missing or damaged is written.
+
+    Args:
+        snapshot: The code.
+        code: The folder code/ of the sweep.
+
+    Returns:
+        What git could not say about it, a line each.
     """
     folder = code / snapshot.hash
     _clear(folder)
@@ -81,7 +92,7 @@ def keep(snapshot: Snapshot, code: Path) -> list[str]:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """The files of a snapshot, as far as they are there."""
+    """The files of a snapshot that are there."""
     return {name: (folder / name).read_bytes() for name in _listed(folder) or [] if (folder / name).is_file()}
 
 
@@ -92,14 +103,19 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
         path.write_bytes(content)
 
 
-def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = ESSENTIAL) -> list[str]:
-    """Writes again what is missing or damaged of a snapshot, as far as `present` has it as it was; returns what it has
-    not. What is whole stays as it is: running jobs may be using it.
+def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = ()) -> list[str]:
+    """Writes missing and damaged files of a snapshot again. The others stay: running jobs may be using them.
 
-    essential: the files that must be there where nothing tells which are to be.
+    Args:
+        folder: The snapshot, code/<hash>/.
+        present: Files to take from, by path. Only those count that are as they were.
+        essential: The files that must be there if the snapshot's list is missing.
+
+    Returns:
+        The files that could not be written again.
     """
     if (listed := _listed(folder)) is None:
-        if _digest(present) != folder.name:  # of an older version, perhaps, which kept no list
+        if _digest(present) != folder.name:  # perhaps of an older version, which kept no list
             return [name for name in essential if not (folder / name).is_file()]
         _make_way(folder, LIST)
         replace(folder / LIST, lambda file: file.write(_list(present)))
@@ -116,7 +132,7 @@ def mend(folder: Path, present: Mapping[str, bytes], essential: Sequence[str] = 
 
 
 def _make_way(folder: Path, name: str) -> None:
-    """For a file that is to be written. Raises OSError for links, which may lead anywhere."""
+    """Makes room for a file at `name`. Raises OSError for links, which may lead anywhere."""
     for parent in reversed(Path(name).parents):
         _clear(folder / parent)
         make_folder(folder / parent)
@@ -125,7 +141,7 @@ def _make_way(folder: Path, name: str) -> None:
 
 
 def _clear(place: Path) -> None:
-    """Removes what is no folder where one belongs."""
+    """Removes whatever is in the place of a folder."""
     if place.exists() and not place.is_dir():
         place.unlink()
 
@@ -139,14 +155,14 @@ def _list(files: Mapping[str, bytes]) -> bytes:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Those of a snapshot's files, as they were when it was kept; without a list, as they are."""
+    """The checksums of a snapshot's files when it was kept; if it has no list, those of the files as they are."""
     if (listed := _listed(folder)) is not None:
         return listed
     return {str(file.relative_to(folder)): sha256(file) for file in walk(folder)}
 
 
 def _listed(folder: Path) -> dict[str, str] | None:
-    """The checksums of a snapshot's files; None where there is no list, or it is damaged itself."""
+    """The checksums in a snapshot's list; None if there is no list or it is damaged."""
     try:
         text = os.fsdecode((folder / LIST).read_bytes()) if (folder / LIST).is_file() else ""
     except OSError:

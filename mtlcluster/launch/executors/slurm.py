@@ -1,218 +1,142 @@
-"""Slurm as an executor: batch scripts, which submitit words, arrays, and the jobs of a `submit` that was killed."""
+"""Slurm as an executor: arrays of jobs, submitted by sbatch."""
 
-import os
 import re
-import shlex
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mtlcluster.config.cluster import Cluster
-from mtlcluster.config.run import Resources
-from mtlcluster.errors import SchedulerError, UserError
-from mtlcluster.launch.executors.job_state import MARK, run_slurm, scancel
-from mtlcluster.launch.packing import Array
-from mtlcluster.processes import environment
+from mtlcluster.config.cluster_files import SLURM
+from mtlcluster.errors import SchedulerError
+from mtlcluster.launch.executors import slurm_queue
+from mtlcluster.launch.executors.base import Executor, JobState, Traces, Unsettled
+from mtlcluster.processes.slurm_commands import run_slurm
+from mtlcluster.progress import Say
 from mtlcluster.sweep.folder import Sweep
 
-if TYPE_CHECKING:  # a quarter of a second, which only a submission need pay
-    from submitit import SlurmExecutor
+if TYPE_CHECKING:
+    from mtlcluster.config.cluster import Cluster
+    from mtlcluster.launch.packing import Array, Packing, Unit
 
-SIGNAL_DELAY = 90  # seconds before the time limit at which runs are told to save; a quarter of a short limit
-SBATCH_PATIENCE = 120.0  # seconds; a busy controller takes its time, and who stops waiting does not know what it did
-
-# What sbatch takes from the environment where neither grid nor cluster file says anything. Nothing else is taken.
-DEFAULTS = {name: f"SBATCH_{name.upper()}" for name in ("account", "partition", "qos", "constraint", "reservation")}
-
-# The code of a run may be of an older version: it has this function, with these arguments.
-WORK = (
-    "import os, sys; from mtlcluster.worker.worker import work_in_slurm; "
-    'work_in_slurm(sys.argv[1], sys.argv[2], int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)), int(sys.argv[3]))'
-)
-
-# A line of the cluster's that fails ends no job: many fail on some nodes only, and do no harm. The worker hears of it.
-# Not of what fails inside files that those lines read. (BASH_COMMAND may be one inside a function, as `module` is.)
-WATCH = """trap 'mtlcluster_code=$? mtlcluster_line=$LINENO
-if [ "${#BASH_SOURCE[@]}" -le 1 ]; then
-    mtlcluster_line=$(sed -n "$mtlcluster_line{s/^ *//;p}" "$0")
-    mtlcluster_line="${mtlcluster_line:-$BASH_COMMAND} ended with $mtlcluster_code"
-    MTLCLUSTER_SETUP_FAILED="${MTLCLUSTER_SETUP_FAILED:+$MTLCLUSTER_SETUP_FAILED; }$mtlcluster_line"
-    export MTLCLUSTER_SETUP_FAILED="${MTLCLUSTER_SETUP_FAILED:0:500}"
-fi' ERR
-unset MTLCLUSTER_SETUP_FAILED"""
-UNWATCH = "trap - ERR"
-
-SETTLE = "submit again: what there may be of it is cancelled first"
+AWAY = "Slurm does not answer here (is sbatch installed, and its controller up?)"
+SBATCH_TIMEOUT = 120.0  # seconds; a busy controller takes long, and after a timeout it is not known what sbatch did
+SETTLE = "submit again: if the job exists, it is cancelled first"
 
 
-class Unsettled(SchedulerError):
-    """Whether sbatch has submitted a job is not known: the submission stays open, and the next `submit` settles it."""
+class Slurm(Executor):
+    """The Slurm whose commands are found on this machine, or that of a remote cluster."""
+
+    name = SLURM
+    has_queue = True
+
+    def why_away(self) -> str:
+        return "" if answers() else AWAY
+
+    def limits(self, sweep: Sweep, array: "Array", cluster: "Cluster") -> str:
+        from mtlcluster.launch.executors.slurm_limits import ruled_out
+
+        return ("" if cluster.is_remote else _unfit_folder(sweep)) or ruled_out(array, cluster)
+
+    def arrays(self, units: "Sequence[Unit]", packing: "Packing", cluster: "Cluster") -> "list[Array]":
+        from mtlcluster.launch.packing import pack
+
+        # Only the remote cluster itself knows how large an array may be there.
+        largest = len(units) if cluster.is_remote else largest_array() if len(units) > 1 else 1
+        return pack(units, packing, largest)
+
+    def script(self, sweep: Sweep, submission: str, array: "Array", cluster: "Cluster") -> str:
+        from mtlcluster.launch.executors import slurm_script
+
+        head = f"--- sbatch script {int(submission)}, for {len(array.jobs)} job{'s' * (len(array.jobs) != 1)} ---"
+        return f"{head}\n{slurm_script.script(sweep, submission, array, cluster)}"
+
+    def remarks(self, units: "Sequence[Unit]", cluster: "Cluster") -> list[str]:
+        from mtlcluster.launch.executors import slurm_script
+
+        return slurm_script.remarks_on_environment({unit.resources for unit in units}, cluster)
+
+    def submit(self, sweep: Sweep, submission: str, array: "Array", cluster: "Cluster", say: Say) -> list[str]:
+        from mtlcluster.launch.executors import slurm_script
+
+        path = sweep.submission_folder(submission) / "batch.sh"
+        path.write_text(slurm_script.script(sweep, submission, array, cluster), "utf-8")
+        try:
+            job = _sbatch(path, slurm_queue.mark(sweep, submission), say)
+        except Unsettled:
+            raise
+        except SchedulerError as error:
+            added = slurm_script.in_words(slurm_script.defaults_for(array.resources, cluster))
+            raise SchedulerError(f"{error}; from the environment: {added}" if added else str(error)) from None
+        return [f"{job}_{i}" for i in range(len(array.jobs))] if len(array.jobs) > 1 else [job]
+
+    def cancel_orphans(self, sweep: Sweep, submission: str) -> list[str]:
+        orphans = slurm_queue.with_comment(slurm_queue.mark(sweep, submission))
+        slurm_queue.scancel(orphans)
+        return sorted(orphans)
+
+    def states(self, jobs: Mapping[str, Traces], owners: Collection[int]) -> dict[str, JobState]:
+        return slurm_queue.states(jobs, owners)
+
+    def cancel(self, job_ids: Iterable[str]) -> None:
+        slurm_queue.scancel(job_ids)
+
+
+def installed() -> bool:
+    """Whether this machine has Slurm's commands."""
+    return shutil.which("sbatch") is not None
+
+
+def answers() -> bool:
+    """Whether this machine has Slurm's commands, and a controller answers them."""
+    if not installed():
+        return False
+    try:
+        return "UP" in run_slurm("scontrol", "ping")
+    except SchedulerError:
+        return False
 
 
 def largest_array() -> int:
-    """How many jobs one array may have."""
+    """How many jobs one array may have. Raises SchedulerError."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", run_slurm("scontrol", "show", "config"))
     return max(1, int(found[1])) if found else 1
 
 
-def executor(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> "SlurmExecutor":
-    """submitit's executor with everything that the batch script of `array` says."""
-    from submitit import SlurmExecutor
-
-    class Elsewhere(SlurmExecutor):
-        """To show the script of a cluster from a machine that has no Slurm."""
-
-        @classmethod
-        def affinity(cls) -> int:
-            return 2
-
-    code = sweep.code / array.code
-    kind = Elsewhere if cluster.is_remote else SlurmExecutor
-    slurm = kind(sweep.submission_folder(submission))
-    wanted, offered, defaults = array.resources, cluster.options, defaults_for(array.resources, cluster)
-    additional: dict[str, Any] = {
-        "requeue": True,
-        "chdir": str(code),
-        "export": "ALL",
-        "signal": f"USR2@{min(SIGNAL_DELAY, array.minutes * 60 // 4)}",
-        "output": output(sweep, submission, array),
-        "reservation": defaults.get("reservation"),
-    }
-    slurm.update_parameters(
-        job_name=sweep.name,
-        comment=mark(sweep, submission),
-        time=array.minutes,
-        nodes=wanted.nodes,
-        ntasks_per_node=1,
-        cpus_per_task=array.cpus,
-        **_gpus(array, cluster),
-        mem=f"{array.megabytes}M",
-        partition=wanted.partition or offered.partition or defaults.get("partition"),
-        account=wanted.account or offered.account or defaults.get("account"),
-        qos=wanted.qos or offered.qos or defaults.get("qos"),
-        constraint=wanted.constraint or offered.constraint or defaults.get("constraint"),
-        array_parallelism=offered.limits.jobs or len(array.jobs),
-        mail_user=offered.mail,
-        mail_type="END,FAIL" if offered.mail else None,
-        stderr_to_stdout=True,
-        wckey=None,
-        setup=[
-            environment.SHELL,
-            *([WATCH, *offered.setup, UNWATCH] if offered.setup else []),
-            f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        ],
-        use_srun=False,  # but see `script`: submitit's takes a % in a path for the beginning of a pattern
-        additional_parameters={key: value for key, value in additional.items() if value is not None},
-    )
-    return slurm
+def _unfit_folder(sweep: Sweep) -> str:
+    """Why a batch script can't name the sweep's folder: a backslash keeps Slurm from putting job ids into patterns."""
+    folder = str(sweep.folder)
+    if "\\" in folder or not folder.isprintable():
+        return f"{folder!r}: Slurm can't write into a folder with a backslash or a line break in its path"
+    return ""
 
 
-def defaults_for(wanted: Resources, cluster: Cluster) -> dict[str, str]:
-    """What the user's environment says where grid and cluster file leave it open. Over there it is another one."""
-    if cluster.is_remote:
-        return {}
-    stated = {name for name in DEFAULTS if getattr(wanted, name, None) or getattr(cluster.options, name, None)}
-    found = {name: os.environ.get(DEFAULTS[name], "").strip() for name in DEFAULTS.keys() - stated}
-    if broken := sorted(DEFAULTS[name] for name, value in found.items() if not value.isprintable()):
-        raise UserError(f"{', '.join(broken)}: holds a line break or another character that is no text; unset it")
-    return {name: found[name] for name in DEFAULTS if found.get(name)}
+def _sbatch(path: Path, comment: str, say: Say) -> str:
+    """Submits the batch script `path` and returns the job's id.
 
-
-def in_words(defaults: dict[str, str]) -> str:
-    """'SBATCH_ACCOUNT=lab, SBATCH_QOS=long'."""
-    return ", ".join(f"{DEFAULTS[name]}={value}" for name, value in defaults.items())
-
-
-def output(sweep: Sweep, submission: str, array: Array) -> str:
-    """Where a job's output goes, as a pattern in which Slurm puts the job's id."""
-    folder = str(sweep.submission_folder(submission)).replace("%", "%%")
-    return f"{folder}/{'%A_%a' if len(array.jobs) > 1 else '%j'}_0_log.out"
-
-
-def refuse_folder(sweep: Sweep) -> None:
-    """Raises UserError for a folder that a batch script can't name: in a pattern with a backslash Slurm puts no ids."""
-    if "\\" in str(sweep.folder) or not str(sweep.folder).isprintable():
-        found = repr(str(sweep.folder))
-        raise UserError(f"{found}: Slurm can't write into a folder with a backslash or a line break in its path")
-
-
-def _gpus(array: Array, cluster: Cluster) -> dict[str, str]:
-    """The option that asks for the GPUs of a node."""
-    if array.gpus == 0:
-        return {}
-    name = array.resources.gpu_type
-    asked = str(array.gpus) if name is None else f"{cluster.options.gpu_types.get(name, name)}:{array.gpus}"
-    return {"gres": f"gpu:{asked}"} if cluster.options.gpus_as == "gres" else {"gpus_per_node": asked}
-
-
-def python(cluster: Cluster) -> str:
-    """The interpreter of the cluster's environment, else the one that is running."""
-    if cluster.environment is None:
-        return sys.executable
-    if cluster.is_remote:
-        return f"{cluster.environment}/bin/python"
-    path = Path(cluster.environment).expanduser() / "bin" / "python"
-    if not path.exists():
-        raise UserError(f"cluster '{cluster.name}': environment {cluster.options.environment} has no bin/python")
-    return str(path)
-
-
-def script(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> str:
-    """The text that `submit` hands to sbatch for `array`."""
-    slurm = executor(sweep, submission, array, cluster)
-    if len(array.jobs) > 1:
-        slurm.parameters["map_count"] = len(array.jobs)
-    srun = ["srun", "--unbuffered", f"--output={output(sweep, submission, array)}", f"--cpus-per-task={array.cpus}"]
-    start = ["sh", str(sweep.code / array.code / "mtlcluster" / "worker" / "start.sh"), python(cluster), "-u"]
-    command = [*srun, *start, "-c", WORK, str(sweep.folder), submission, str(array.at_once)]
-    text: str = slurm._make_submission_file_text(shlex.join(command), "")
-    return text
-
-
-def submit(sweep: Sweep, submission: str, array: Array, cluster: Cluster, note: Callable[[str], object]) -> list[str]:
-    """Hands `array` to sbatch; returns the ids of its jobs. note: is told what is odd about that. Raises SchedulerError
-    with sbatch's own words, and Unsettled where it can't be known what became of it.
-    """
-    path = sweep.submission_folder(submission) / "batch.sh"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(script(sweep, submission, array, cluster), "utf-8")
-    try:
-        job = _sbatch(path, mark(sweep, submission), note)
-    except Unsettled:
-        raise
-    except SchedulerError as error:
-        added = in_words(defaults_for(array.resources, cluster))
-        raise SchedulerError(f"{error}; from the environment: {added}" if added else str(error)) from None
-    return [f"{job}_{i}" for i in range(len(array.jobs))] if len(array.jobs) > 1 else [job]
-
-
-def _sbatch(path: Path, comment: str, note: Callable[[str], object]) -> str:
-    """The id of the job that sbatch makes of the script. Where it says more or less than that the queue is asked: a
-    site's own sbatch may print anything, and of a busy controller sbatch says "timed out" when the job is there.
+    If sbatch does not print exactly one id, the queue is asked for the job with this comment: a site's own sbatch may
+    print anything, and with a busy controller sbatch says "timed out" although the job was submitted.
     """
     refusal = None
     try:
-        said = run_slurm("sbatch", "--parsable", str(path), patience=SBATCH_PATIENCE)
+        said = run_slurm("sbatch", "--parsable", str(path), timeout=SBATCH_TIMEOUT)
     except SchedulerError as error:
         refusal, said = error, str(error)
     ids = set() if refusal else job_ids(said)
     if ids and len(said.splitlines()) == 1:
         return ids.pop()
-    unclear = refusal or f"sbatch has said {_quoted(said)}"
+    unclear = refusal or f"sbatch printed {_quoted(said)}"
     try:
-        found = _in_queue(comment, "--states=all")
+        found = slurm_queue.with_comment(comment, "--states=all")
     except SchedulerError as error:
         if len(ids) == 1:
             return ids.pop()
         raise Unsettled(f"{unclear}; {error}; {SETTLE}") from None
     if len(found) > 1:
-        scancel(found)
-        raise SchedulerError(f"sbatch has made several jobs of one, which were cancelled: {', '.join(sorted(found))}")
+        slurm_queue.scancel(found)
+        raise SchedulerError(f"sbatch made several jobs of one; they were cancelled: {', '.join(sorted(found))}")
     if found and found != ids:
-        note(f"{unclear}; its job was found in the queue: {', '.join(found)}")
-    if len(found := found or ids) == 1:  # a site may word comments anew
+        say(f"{unclear}; its job was found in the queue: {', '.join(found)}")
+    if len(found := found or ids) == 1:  # not in the queue if the site changes comments
         return found.pop()
     raise refusal or Unsettled(f"{unclear}, which names no job, and none is in the queue; {SETTLE}")
 
@@ -223,41 +147,7 @@ def _quoted(said: str) -> str:
 
 
 def job_ids(said: str) -> set[str]:
-    """The ids in what sbatch has printed: `7`, `7;cluster` or `Submitted batch job 7 on cluster c`, each in a line."""
+    """The ids in what sbatch printed: lines such as `7`, `7;cluster` or `Submitted batch job 7 on cluster c`."""
     lines = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).strip() for line in said.splitlines()]
     found = (re.fullmatch(r"(?:.*\b[Ss]ubmitted batch job )?(\d+)(?:;\S+| on cluster \S+)?", line) for line in lines)
     return {match[1] for match in found if match}
-
-
-def mark(sweep: Sweep, submission: str) -> str:
-    """What a job carries as its comment, so that the jobs of a killed `submit` are found."""
-    return f"{MARK}{submission} {sweep.folder}"
-
-
-def cancel_orphans(sweep: Sweep, submission: str) -> list[str]:
-    """Cancels what a killed `submit` has left in the queue of its submission; returns the ids."""
-    ours = _in_queue(mark(sweep, submission))
-    scancel(ours)
-    return sorted(ours)
-
-
-def _in_queue(comment: str, *which: str) -> set[str]:
-    """The jobs, arrays as one, that carry `comment`. Raises SchedulerError."""
-    queue = run_slurm("squeue", "--noheader", f"--user={os.getuid()}", *which, "--format=%F|%k")
-    found = (line.partition("|") for line in queue.splitlines())
-    return {job for job, _, said in found if said == comment}
-
-
-def installed() -> bool:
-    """Whether this machine has Slurm's commands."""
-    return shutil.which("sbatch") is not None
-
-
-def answers() -> bool:
-    """Whether this machine has Slurm's commands and a controller answers them."""
-    if not installed():
-        return False
-    try:
-        return "UP" in run_slurm("scontrol", "ping")
-    except SchedulerError:
-        return False

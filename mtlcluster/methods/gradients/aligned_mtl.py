@@ -5,12 +5,14 @@ from mtlcluster.methods.base import Active, Gradient
 
 
 class AlignedMTL(Gradient):
-    """The sum of the gradients once their principal components are scaled to the same, smallest size.
+    """The sum of the gradients, once their principal components are scaled to the same, smallest size.
 
-    G = VΛVᵀ, a = √λ_min·VΛ^(−½)Vᵀ𝟙, over the eigenvalues above A·ε·λ_max, ε that of float32: what is smaller is rank
-    that rounding made, and λ_min the smallest of the others. The sum, not the mean; one task alone is plain training.
-    It scales as the gradients. Orthogonal gradients all count alike; in general a conflict is made smaller, not
-    excluded. Gradients that are all zero get zero weights.
+    With the eigenvalues and eigenvectors G = VΛVᵀ of the Gramian, a = √λ_min · V Λ^(−½) Vᵀ 𝟙. Only eigenvalues above
+    A·ε·λ_max count, ε that of float32: smaller ones are rounding. λ_min is the smallest that counts.
+
+    The paper's mean is a sum here, so one task alone is plain training. The direction scales as the gradients.
+    Orthogonal gradients all count alike. In general a conflict is made smaller, but not excluded. If all gradients are
+    zero, so are the weights.
     """
 
     paper = "Senushkin et al., Independent Component Alignment for Multi-Task Learning, CVPR 2023, algorithm 1"

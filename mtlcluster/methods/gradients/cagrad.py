@@ -8,11 +8,16 @@ from mtlcluster.methods.solvers import RANK, gradients_like, nearest_to_zero
 
 
 class CAGrad(Gradient):
-    """Of all directions near the mean gradient g₀, the one that helps the worst task most.
+    """The direction near the mean gradient that helps the worst task most.
 
-    g₀ + c‖g₀‖·g_w/‖g_w‖, where g_w = Σ w_i g_i and w = argmin over the simplex of g_wᵀg₀ + c‖g₀‖‖g_w‖. g₀ is the mean,
-    not the sum, and the result is not rescaled by 1/(1 + c²), as some codes do: one task alone gets (1 + c)g. The
-    direction scales as the gradients. It is g₀ for c = 0, and where the best g_w is zero (Pareto-stationary).
+    It is g₀ + c ‖g₀‖ g_w / ‖g_w‖, where g₀ is the mean gradient, g_w = Σ w_i g_i, and w is the point of the simplex
+    where g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ is least. It is g₀ for c = 0, and where g_w is zero (Pareto-stationary).
+
+    g₀ is the mean, not the sum, and the result is not divided by 1 + c², as some codes do: one task alone gets (1 +
+    c)g. The direction scales as the gradients.
+
+    Args:
+        c: the radius around g₀, in multiples of its length.
     """
 
     paper = "Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, NeurIPS 2021, algorithm 1"

@@ -6,11 +6,14 @@ from mtlcluster.methods.solvers import equal_cosines, over_nonzero
 
 
 class ConFIG(Gradient):
-    """The direction with the same cosine to every gradient, as long as the gradients' projections on it together.
+    """The direction with the same cosine to every gradient.
 
-    u = Σ x_i g_i/‖g_i‖ with x = C⁺𝟙, the pseudo-inverse of the cosines, normalised; d = (Σ g_i·u)u. A task whose
-    gradient is zero is left out. Zero where the gradients have no common direction (opposite ones); where they are
-    linearly dependent the cosines are equal in the sense of least squares. It scales as the gradients.
+    u = Σ x_i g_i / ‖g_i‖ with x = C⁺𝟙, where C are the cosines and C⁺ is the pseudo-inverse; u is then normalised. The
+    direction is (Σ g_i·u) u: it is as long as the gradients' projections on it together.
+
+    A task whose gradient is zero is left out. The direction is zero where the gradients have no common direction, such
+    as opposite ones. If they are linearly dependent, the cosines are equal in the sense of least squares. The direction
+    scales as the gradients.
     """
 
     paper = "Liu et al., ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks, ICLR 2025"

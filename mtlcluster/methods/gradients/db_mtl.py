@@ -9,13 +9,18 @@ from mtlcluster.methods.smoothed import Smoothed
 
 
 class DBMTL(Gradient):
-    """All tasks' smoothed gradients scaled to the length of the longest, then summed.
+    """The sum of all tasks' smoothed gradients, each scaled to the length of the longest.
 
-    y_i = beta·y_i + (1 − beta)·g_i from zero, of constant beta, so that the first 1/(1 − beta) steps are short;
-    d = max‖y‖ · Σ y_i/‖y_i‖ over the tasks at hand. The paper takes the gradients of log L_i, which is the weighting
-    scale_invariant, taken where none is given. A task whose y is zero is left out; one that does not train keeps its y.
-    Keeps T gradients, none for beta = 0, where one task alone is plain training. It scales as the gradients so far; it
-    may conflict with a task.
+    y_i = beta·y_i + (1 − beta)·g_i, from zero; d = max‖y‖ · Σ y_i / ‖y_i‖ over the active tasks. Since beta is
+    constant, the first 1/(1 − beta) steps are short.
+
+    The paper takes the gradients of log L_i. That is the weighting `scale_invariant`, which is taken if none is given.
+    A task whose y is zero is left out; a task that is not active keeps its y. The method keeps T gradients; none for
+    beta = 0, where one task alone is plain training. The direction scales as the gradients so far, and it may conflict
+    with a task.
+
+    Args:
+        beta: how much of the old y is kept at a step; less than 1.
     """
 
     paper = "Lin et al., Dual-Balancing for Multi-Task Learning, arXiv 2308.12029, 2023"

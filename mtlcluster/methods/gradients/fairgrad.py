@@ -9,11 +9,15 @@ from mtlcluster.methods.solvers import fair_weights, over_nonzero
 class FairGrad(Gradient):
     """The α-fair division of the progress among the tasks: Ga = a^(−1/α).
 
-    α = 1 is Nash-MTL without its clipping; the larger α, the more the least gain counts. Every task gains
-    a_i^(−1/α) > 0: no conflict. Gradients s times as long give a direction s^((1−α)/(1+α)) times as long: for α > 1
-    steps grow as gradients vanish, so clip the gradient's norm. A task whose gradient is zero is left out. At a
-    Pareto-stationary point there is no solution: the direction is then finite, and near zero where the gradients cancel
-    at the weights that fairness asks for.
+    Every task gains a_i^(−1/α) > 0: no conflict. α = 1 is Nash-MTL without its clipping.
+
+    Gradients s times as long give a direction s^((1−α)/(1+α)) times as long: for α > 1 steps grow as gradients vanish,
+    so clip the gradient's norm. A task whose gradient is zero is left out. At a Pareto-stationary point there is no
+    solution; the direction is then finite, and near zero where the gradients cancel at the weights that fairness asks
+    for.
+
+    Args:
+        alpha: α; the larger it is, the more the smallest gain counts.
     """
 
     paper = "Ban and Ji, Fair Resource Allocation in Multi-Task Learning, ICML 2024"

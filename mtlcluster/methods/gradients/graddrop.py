@@ -10,12 +10,16 @@ COLUMNS = 2**16  # at a time, so that there are no further copies of the Jacobia
 
 
 class GradDrop(Gradient):
-    """In each coordinate only the gradients of one sign count; which, is drawn by how much they agree.
+    """Keeps in each coordinate only the gradients of one sign, drawn by how much they agree.
 
-    The positive ones are kept with probability P = ½(1 + Σ g_i/Σ|g_i|), else the negative ones; the others count by
-    `leak`: 0 drops them, 1 is the plain sum. Where all gradients vanish (P = 0/0) the direction is 0. Taken of the
-    parameters' gradients, all tasks with the same leak. One task alone is plain training. It scales as the gradients;
-    it may conflict with a task.
+    The positive ones are kept with probability P = ½(1 + Σ g_i / Σ|g_i|), else the negative ones. Where all gradients
+    are zero, the direction is 0.
+
+    The signs are those of the parameters' gradients, and all tasks have the same leak. One task alone is plain
+    training. The direction scales as the gradients, and it may conflict with a task.
+
+    Args:
+        leak: how much the other gradients count: 0 drops them, 1 is the plain sum.
     """
 
     paper = "Chen et al., Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout, NeurIPS 2020"

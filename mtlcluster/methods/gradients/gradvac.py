@@ -11,12 +11,16 @@ ALMOST_PARALLEL = 1 - 1e-6  # cosines are kept within ±: at ±1 the law of sine
 
 
 class GradVac(Gradient):
-    """Where two tasks are less similar than usual, each gradient gets as much of the other as makes them so.
+    """Adds to each gradient so much of another one that the two are as similar as usual.
 
-    Each g_i, in turn over the other tasks in fresh random order: where its cosine with the original g_j is below ρ_ij,
-    g_j is added until it is ρ_ij. ρ_ij, from 0, is the running mean of that cosine (of weight `beta` for the newest);
-    it is kept of each ordered pair, and of the tasks at hand only. The results are summed. It scales as the gradients;
-    a task whose gradient is zero is left out and its ρ stays.
+    Each g_i is compared with the other tasks' original g_j, in fresh random order. If their cosine is below ρ_ij, so
+    much of g_j is added that it is ρ_ij. Then ρ_ij moves toward the cosine that was found; it begins at 0, and there is
+    one for each ordered pair of active tasks. The results are summed.
+
+    The direction scales as the gradients. A task whose gradient is zero is left out and keeps its ρ.
+
+    Args:
+        beta: the weight of the newest cosine in the running mean ρ.
     """
 
     paper = "Wang et al., Gradient Vaccine, ICLR 2021, algorithm 1"

@@ -6,13 +6,14 @@ from mtlcluster.methods.solvers import equal_cosines, over_nonzero
 
 
 class IMTLG(Gradient):
-    """The affine combination of the gradients with the same projection on each: a ∝ G⁺√diag G, Σa = 1.
+    """The affine combination of the gradients that has the same projection on each: a ∝ G⁺√diag G, Σa = 1.
 
-    With G⁺ as the pseudo-inverse over the unit gradients, so that no task's scale decides what counts as rank. A task
-    whose gradient is zero is left out. Weights may be negative, and where their sum before scaling is, the direction
-    points away from all tasks, as in the paper. Where the sum is near 0, Σ|a| is held at 1000 instead. Where the
-    gradients have no common direction (opposite ones), a ∝ 1/‖g_i‖, the limit, which gives a direction near zero. It
-    scales as the gradients.
+    The pseudo-inverse G⁺ is taken over the unit gradients, so that no task's scale decides what counts as rank. A task
+    whose gradient is zero is left out. The direction scales as the gradients.
+
+    Weights may be negative. If their sum before scaling is negative, the direction points away from all tasks, as in
+    the paper. If that sum is near 0, Σ|a| is held at 1000 instead. If the gradients have no common direction, such as
+    opposite ones, a ∝ 1/‖g_i‖, which is the limit and gives a direction near zero.
     """
 
     paper = "Liu et al., Towards Impartial Multi-task Learning, ICLR 2021, IMTL-G"

@@ -5,10 +5,10 @@ from mtlcluster.methods.solvers import gradients_like, nearest_to_zero
 
 
 class MGDA(Gradient):
-    """The shortest convex combination of the gradients: argmin over the simplex of aᵀGa.
+    """The shortest convex combination of the gradients: the point of the simplex where aᵀGa is least.
 
-    Where it is not zero, it conflicts with no task; it is zero exactly where the point is Pareto-stationary, so also
-    where some task's gradient is zero. It is led by the task with the smallest gradient, and scales as the gradients.
+    It conflicts with no task. It is zero exactly where the point is Pareto-stationary; so also where a task's gradient
+    is zero. The task with the smallest gradient leads it. It scales as the gradients.
     """
 
     paper = "Sener and Koltun, Multi-Task Learning as Multi-Objective Optimization, NeurIPS 2018, equation 3"

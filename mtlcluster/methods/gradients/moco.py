@@ -9,14 +9,21 @@ from mtlcluster.methods.smoothed import Smoothed
 
 
 class MoCo(Gradient):
-    """A slow MGDA on smoothed gradients, whose direction the noise of a batch does not bias.
+    """A slow MGDA on smoothed gradients: the noise of a batch does not bias its direction.
 
-    y_i ← y_i − β(y_i − g_i) from zero; λ ← softmax(λ − γ(yyᵀ + rho·I)λ) from 1/T; d = Σ λ_i y_i. β and γ are `beta` and
-    `gamma` over k^decay, k the number of the task's steps so far (for γ the most of any at hand). The softmax, where
-    the paper projects onto the simplex, and the decay of both are those of the authors' code; the gradients are plain
-    as in the paper, where the code scales each to the length of its loss: so `gamma` should suit their scale. Of tasks
-    at hand λ keeps its sum, and is taken relative to it; the others' y and λ stay. Keeps T gradients. One task alone
-    gets y.
+    y_i ← y_i − β(y_i − g_i), from zero; λ ← softmax(λ − γ(yyᵀ + rho·I)λ), from 1/T; d = Σ λ_i y_i. β and γ are `beta`
+    and `gamma` over k^decay, where k is the number of the task's steps so far (for γ the largest of the active tasks).
+
+    The softmax, in place of the paper's projection onto the simplex, and the decay are those of the authors' code. The
+    gradients are plain as in the paper; the code scales each to the length of its loss. So `gamma` should suit their
+    scale. The λ of the active tasks keep their sum and are taken relative to it; y and λ of the others stay. The method
+    keeps T gradients. One task alone gets y.
+
+    Args:
+        beta: the rate at which y follows the gradients.
+        gamma: the rate at which λ moves.
+        rho: the weight of the regularization of λ.
+        decay: the exponent by which both rates fall; 0 keeps them.
     """
 
     paper = (

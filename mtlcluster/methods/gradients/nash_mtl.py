@@ -7,12 +7,17 @@ from mtlcluster.methods.solvers import fair_weights, over_nonzero
 
 
 class NashMTL(Gradient):
-    """The tasks' bargain on a direction: Ga = 1/a, which no task's scale changes.
+    """The bargain of the tasks on a direction: Ga = 1/a. No task's scale changes it.
 
-    Every task gains in proportion to 1/a_i > 0: no conflict. Unclipped its norm is √A for A tasks, however long the
-    gradients; as in the paper's code it is clipped to `max_norm`, and so has that very norm unless the gradients nearly
-    cancel. A task whose gradient is zero is left out. At a Pareto-stationary point there is no solution: the direction
-    is then finite, and near zero where the gradients cancel as unit vectors.
+    Every task gains in proportion to 1/a_i > 0: no conflict. Unclipped, the direction has the norm √A for A tasks,
+    however long the gradients are. It is clipped as in the paper's code, and so has the norm `max_norm` unless the
+    gradients nearly cancel.
+
+    A task whose gradient is zero is left out. At a Pareto-stationary point there is no solution; the direction is then
+    finite, and near zero where the gradients cancel as unit vectors.
+
+    Args:
+        max_norm: the largest norm of the direction.
     """
 
     paper = "Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022, claim 3.1"

@@ -5,10 +5,10 @@ from mtlcluster.methods.base import Active, Gradient
 
 
 class PCGrad(Gradient):
-    """Where two tasks conflict, each gradient loses its part against the other.
+    """Takes out of each gradient its part against another task's gradient, where the two conflict.
 
-    Each g_i, in turn over the other tasks in fresh random order: where its inner product with the original g_j is
-    negative, its projection on g_j is taken out. The results are summed.
+    Each g_i is compared with the other tasks' original g_j, in fresh random order. If their inner product is negative,
+    the projection of g_i on g_j is taken out. The results are summed.
     """
 
     paper = "Yu et al., Gradient Surgery for Multi-Task Learning, NeurIPS 2020, algorithm 1"

@@ -18,10 +18,13 @@ INSTALL = "pip install 'mtlcluster[torchjd]'"
 class TorchJD(Gradient):
     """Any aggregator of TorchJD, by its class name.
 
-    options: the parameters of its constructor; a list of numbers becomes a vector. It sees the gradients of the tasks
-    at hand, of which some need a certain number. Its state is checkpointed but for NashMTL's, which starts anew when a
-    run is resumed (nash_mtl has none). What draws at random is seeded at each step from the methods' own generator, so
-    that all ranks of a run draw alike.
+    It sees the gradients of the active tasks; some aggregators need a certain number of them. Its state is in the
+    checkpoint, but for that of NashMTL, which starts anew when a run is resumed (`nash_mtl` has none). Random draws are
+    seeded at each step from the methods' own generator, so all ranks of a run draw alike.
+
+    Args:
+        aggregator: the name of the class in torchjd.aggregation.
+        options: the parameters of its constructor; a list of numbers becomes a vector.
     """
 
     paper = "Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024 (the library)"

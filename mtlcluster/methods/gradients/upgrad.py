@@ -6,11 +6,13 @@ from mtlcluster.methods.solvers import nonnegative, over_nonzero, square_root
 
 
 class UPGrad(Gradient):
-    """Each gradient moved as little as it takes to conflict with no task, then their sum.
+    """The sum of the gradients, each moved as little as it takes to conflict with no task.
 
-    The sum, not the mean, of the projections onto the dual cone {d: g_j·d ≥ 0 for all j}; so one task alone, or
-    tasks without conflict, get the plain sum. No conflict. It scales as the gradients, each task's share with its own
-    scale. Opposite gradients give zero.
+    Each gradient is projected onto the dual cone {d: g_j·d ≥ 0 for all j}. The paper's mean of the projections is a sum
+    here, so one task alone, or tasks without conflict, get the plain sum.
+
+    No conflict. The direction scales as the gradients, each task's share with its own scale. Opposite gradients give
+    zero.
     """
 
     paper = "Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024"

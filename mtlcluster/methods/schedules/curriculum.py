@@ -10,13 +10,20 @@ from mtlcluster.methods.options import Count, Stages
 
 
 class Curriculum(Schedule):
-    """Stages: from one epoch on this set of tasks, from a later one another; by hand, or by how hard the tasks are.
+    """Trains the tasks in stages: by hand, or by how hard the tasks are.
 
-    stages: the tasks by the epoch (from 0) from which on they train, {0: [a], 3: [a, b]}; those named nowhere are
-    neither validated nor counted. Left out, all tasks train for `assess` epochs; then the first in `order` does, and
-    with every `every` epochs the next one as well. A task is the easier, the smaller its mean training loss in the
-    second half of the assessment is over that in the first, unweighted; one without a finite ratio counts as 1. Ties
-    keep the problem's order.
+    By hand, `stages` says which tasks train from which epoch on; those that it does not name are neither validated nor
+    counted. Without `stages`, all tasks train for `assess` epochs. Then the first task in `order` trains, and with
+    every `every` epochs the next one as well.
+
+    A task is the easier, the smaller the ratio of its mean training losses in the second and the first half of the
+    assessment is, unweighted. A task without a finite ratio counts as 1. Ties keep the problem's order.
+
+    Args:
+        stages: the tasks by the epoch (from 0) from which on they train, such as {0: [a], 3: [a, b]}.
+        order: which tasks come first.
+        assess: the epochs of the assessment.
+        every: the epochs of a stage.
     """
 
     paper = "Bengio et al., Curriculum Learning, ICML 2009, here over tasks"

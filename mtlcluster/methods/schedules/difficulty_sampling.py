@@ -8,13 +8,20 @@ from mtlcluster.methods.options import Count, Fraction
 
 
 class DifficultySampling(Schedule):
-    """Dynamic difficulty sampling: the larger a task's loss, the more samples of a batch are drawn for it.
+    """Draws more samples of a batch for a task with a larger loss (dynamic difficulty sampling).
 
-    A task's share is its loss over the sum of all, from running means of the unweighted losses (exponential, of decay
-    `smoothing`), anew at every `every`-th step; never below `floor`, which the other tasks yield in proportion. Until
-    every task has had a loss the shares are equal. A sample drawn for a task trains that task only, one without its
-    label trains none, and all that train count alike: a task of twice the share has twice the weight. With
-    floor · batch size ≥ 1 every task gets a sample of every whole batch; else it may have none for long.
+    The share of a task is its loss over the sum of all losses, from exponential running means of the unweighted losses.
+    It is computed anew at every `every`-th step. It is never below `floor`; the other tasks yield in proportion. Until
+    every task has had a loss, the shares are equal.
+
+    A sample that is drawn for a task trains that task only; one without its label trains none. All samples that train
+    count alike: a task of twice the share has twice the weight. If floor · batch size ≥ 1, every task gets a sample of
+    every whole batch; else it may have none for long.
+
+    Args:
+        every: the steps between two computations of the shares.
+        smoothing: the decay of the running means.
+        floor: the smallest share.
     """
 
     means: Tensor

@@ -7,12 +7,19 @@ from mtlcluster.methods.options import Count, NotNegative
 
 
 class DynamicStopAndGo(Schedule):
-    """A task that no longer improves stops, trains only now and then, and goes again once it gets worse.
+    """Stops a task that no longer improves, and starts it again once it gets worse (dynamic stop and go).
 
-    After each validation: a task whose score improved by less than `tolerance` over its best in `patience` validations
-    in a row stops. Stopped, it trains every `every`-th step only, until its score is worse than its best by `worse`.
-    Both are relative to |best|, absolute where best = 0. The best may still improve while stopped. A step at which all
-    tasks have stopped and none is due trains nothing.
+    After each validation, a task stops if its score improved by less than `tolerance` over its best in `patience`
+    validations in a row. Stopped, it trains every `every`-th step only, until its score is worse than its best by
+    `worse`. Tolerance and worse are relative to |best|, absolute if best = 0. The best may still improve while the task
+    is stopped. A step at which all tasks have stopped and none is due trains nothing.
+
+    Args:
+        score: "loss" or the name of a metric that all tasks have.
+        tolerance: the smallest improvement that counts.
+        patience: validations without it until a task stops.
+        worse: the loss of score at which a task starts again.
+        every: a stopped task trains at each so many steps.
     """
 
     paper = "Lu et al., 12-in-1: Multi-Task Vision and Language Representation Learning, CVPR 2020"

@@ -4,7 +4,7 @@ from mtlcluster.methods.base import Schedule
 
 
 class RoundRobin(Schedule):
-    """One task a step, in turn."""
+    """Trains one task a step, in turn."""
 
     def active(self, step: int) -> Sequence[int]:
         return (step % len(self.context.tasks),)

@@ -4,10 +4,13 @@ from mtlcluster.methods.base import Context, Schedule
 
 
 class Sequential(Schedule):
-    """One task to its end, then the next: each has an equal part of the run's steps.
+    """Trains one task to its end, then the next: each has an equal part of the run's steps.
 
-    `order` names every task once; left out, it is that of the problem. All tasks are validated throughout, so that one
-    sees what a later task does to an earlier one. Learning-rate schedule and early stopping are those of the whole run.
+    All tasks are validated throughout, which shows what a later task does to an earlier one. Learning-rate schedule and
+    early stopping are those of the whole run.
+
+    Args:
+        order: every task once. Left out, it is the order of the problem.
     """
 
     def __init__(self, context: Context, *, order: list[str] | None = None) -> None:

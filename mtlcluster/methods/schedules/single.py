@@ -4,7 +4,11 @@ from mtlcluster.methods.base import Context, Schedule
 
 
 class Single(Schedule):
-    """One task alone: the single-task baseline that every comparison is measured against."""
+    """Trains one task alone: the single-task baseline that every comparison is measured against.
+
+    Args:
+        task: the task.
+    """
 
     def __init__(self, context: Context, *, task: str) -> None:
         super().__init__(context)

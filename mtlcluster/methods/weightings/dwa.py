@@ -6,10 +6,13 @@ from mtlcluster.methods.options import Positive
 
 
 class DynamicWeightAverage(Weighting):
-    """A loss that falls slowly counts more: w = T · softmax(r / temperature), r_i = L_i(e − 1) / L_i(e − 2).
+    """Gives more weight to a loss that falls slowly: w = T · softmax(r / temperature), r_i = L_i(e − 1) / L_i(e − 2).
 
-    L_i(e) is the mean training loss of epoch e. In the first two epochs w = 1; a task without a mean in one of the two
-    epochs, or with a mean of 0 in the earlier, has r = 1.
+    L_i(e) is the mean training loss of epoch e. In the first two epochs w = 1. A task has r = 1 if it has no mean in
+    one of the two epochs, or a mean of 0 in the earlier one.
+
+    Args:
+        temperature: the larger it is, the more alike the weights are.
     """
 
     paper = "Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019, equation 7"

@@ -5,18 +5,24 @@ from torch import Tensor
 
 from mtlcluster.methods.base import Active, Context, Weighting
 from mtlcluster.methods.options import NotNegative, Positive
+from mtlcluster.methods.own_adam import OwnAdam
 from mtlcluster.methods.weightings.scale_invariant import safe_log
 
 
 class FAMO(Weighting):
-    """Learns weights by which the logarithms of all losses fall at the same rate, from one forward more per step.
+    """Learns weights by which the logarithms of all losses fall at the same rate, with another forward at each step.
 
-    With z = softmax(ξ) and D = L + 1e-8 (the losses' lower bound taken as 0, as its authors do) it minimises
-    c Σ z log D, where c = 1 / Σ (z / D) and z are held constant: the weights c z / D sum to 1. After each step ξ
-    descends along Jᵀ(log D_before − log D_after), J the Jacobian of the softmax, with an Adam of its own, whose weight
-    decay is `gamma`: a task whose loss fell less than the others' gets more weight. All of it is over the active tasks
-    only; for Adam's moments the others' losses did not change, and their ξ stays. Losses must be positive, see
-    `safe_log` in scale_invariant.py; a change that is not finite counts as none.
+    With z = softmax(ξ) and D = L + 1e-8 it minimises c Σ z log D, where c = 1 / Σ (z / D) and z are held constant: the
+    weights c z / D sum to 1. (The losses' lower bound is taken as 0, as its authors do.) After each step ξ descends
+    along Jᵀ(log D_before − log D_after), J the Jacobian of the softmax, with an Adam of its own. So a task whose loss
+    fell less than the others' gets more weight.
+
+    All of it is over the active tasks only; the ξ of the others stays. Losses must be positive, see `safe_log` in
+    scale_invariant.py. A change that is not finite counts as none.
+
+    Args:
+        lr: the learning rate of its Adam.
+        gamma: the weight decay of its Adam.
     """
 
     paper = "Liu et al., FAMO: Fast Adaptive Multitask Optimization, NeurIPS 2023, algorithm 1"
@@ -26,9 +32,8 @@ class FAMO(Weighting):
 
     def __init__(self, context: Context, *, lr: Positive = 0.025, gamma: NotNegative = 1e-3) -> None:
         super().__init__(context)
-        self.lr, self.gamma = lr, gamma
         self.register_buffer("xi", torch.zeros(len(context.tasks)))
-        self.optimizer: torch.optim.Adam | None = None
+        self.adam = OwnAdam(lr, weight_decay=gamma)
 
     def forward(self, losses: Tensor, active: Active) -> Tensor:
         z = torch.softmax(self.xi[active], dim=0)
@@ -37,21 +42,11 @@ class FAMO(Weighting):
 
     def observe_losses_after(self, before: Tensor, after: Tensor, active: Active) -> None:
         fall = torch.nan_to_num(safe_log(before) - safe_log(after), nan=0.0, posinf=0.0, neginf=0.0)
-        xi = self.xi.clone()
-        z = torch.softmax(xi[active], dim=0)
-        self.xi.grad = torch.zeros_like(xi)
-        self.xi.grad[active] = (z * (fall - (z * fall).sum())).to(xi)
-        self._adam().step()
-        xi[active] = self.xi[active]
-        self.xi.copy_(xi)  # Adam's momentum and weight decay move the tasks that are not active, too
-
-    def _adam(self) -> torch.optim.Adam:
-        if self.optimizer is None:  # made late: moving the module to its device replaces the buffers
-            self.optimizer = torch.optim.Adam([self.xi], lr=self.lr, weight_decay=self.gamma, fused=True)
-        return self.optimizer
+        z = torch.softmax(self.xi[active], dim=0)
+        self.adam.step(self.xi, z * (fall - (z * fall).sum()), active)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return self._adam().state_dict()
+        return self.adam.state_dict(self.xi)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._adam().load_state_dict(state)
+        self.adam.load_state_dict(self.xi, state)

@@ -10,8 +10,8 @@ from mtlcluster.methods.weightings.scale_invariant import safe_log
 class GeometricLoss(Weighting):
     """The geometric mean of the losses, (Π L_i)^{1/T}, T the number of active tasks.
 
-    A loss's weight is F / (T L_i), so that equal relative changes count alike. The losses must be positive: see
-    `safe_log` in scale_invariant.py for what happens to others.
+    The weight of a loss is F / (T L_i), so equal relative changes count alike. Losses must be positive, see `safe_log`
+    in scale_invariant.py.
     """
 
     paper = (

@@ -6,10 +6,10 @@ from mtlcluster.methods.learned import OfEachTask
 
 
 class ImpartialLoss(Weighting):
-    """IMTL-L learns each task's scale s: Σ e^s L − s, so that all e^s L come near 1.
+    """Learns the scale s of each task's loss: Σ e^s L − s, so that all e^s L come near 1 (IMTL-L).
 
-    The s start at 0 and are trained by the run's optimizer without weight decay, each only when its task is active.
-    Losses must be positive: with one that stays below 0 its s grows without bound.
+    The s start at 0. The run's optimizer trains them without weight decay, each only when its task is active. Losses
+    must be positive: with one that stays below 0, its s grows without bound.
     """
 
     paper = "Liu et al., Towards Impartial Multi-Task Learning, ICLR 2021, the loss balance"

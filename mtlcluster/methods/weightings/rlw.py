@@ -5,10 +5,10 @@ from mtlcluster.methods.base import Active, Context, Weighting
 
 
 class RandomLossWeighting(Weighting):
-    """New random weights at every step: w = softmax of a standard normal draw. They sum to 1, not to T.
+    """Draws new random weights at every step: w is the softmax of a standard normal draw. They sum to 1, not to T.
 
-    Each step draws for all T tasks, so that the random numbers do not depend on which are active; the softmax is over
-    the active ones. Before the first draw the weights are equal.
+    Each step draws for all T tasks, so the random numbers do not depend on which are active; the softmax is over the
+    active ones. Before the first draw the weights are equal.
     """
 
     paper = "Lin et al., Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning, TMLR 2022"

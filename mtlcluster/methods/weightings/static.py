@@ -6,9 +6,10 @@ from mtlcluster.methods.options import PerTask
 
 
 class Static(Weighting):
-    """Fixed weights, Σ w_i L_i: a sweep of these is the tuned scalarization that a method has to beat.
+    """Fixed weights, Σ w_i L_i. A sweep of these is the tuned scalarization that a method has to beat.
 
-    A task that `weights` leaves out counts once.
+    Args:
+        weights: by task. A task that is left out has the weight 1.
     """
 
     paper = "Xin et al., Do Current Multi-Task Optimization Methods in Deep Learning Even Help?, NeurIPS 2022"

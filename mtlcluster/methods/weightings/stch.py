@@ -11,10 +11,14 @@ from mtlcluster.methods.weightings.scale_invariant import safe_log
 class SmoothTchebycheff(Weighting):
     """A smooth maximum of the relative losses: μ T logsumexp(log(L / nadir) / μ), T the number of active tasks.
 
-    A task's nadir is the mean of its first `warmup` epochs' mean losses, epochs in which it did not train left out.
-    Until all tasks active at a step have theirs, F is Σ log L, whose weights are the limit for large μ: a run of at
-    most `warmup` epochs is `scale_invariant`. Its authors' code warms up for 4 epochs as well, but takes the nadir from
-    the one after them. The losses must be positive: see `safe_log` in scale_invariant.py for what happens to others.
+    The nadir of a task is the mean of its first `warmup` epochs' mean losses; epochs in which it did not train do not
+    count. Until all tasks that are active at a step have a nadir, F is Σ log L, whose weights are the limit for large
+    μ. So a run of at most `warmup` epochs is `scale_invariant`. The authors' code warms up for 4 epochs as well, but
+    takes the nadir from the epoch after them. Losses must be positive, see `safe_log` in scale_invariant.py.
+
+    Args:
+        mu: μ; the smaller it is, the more the largest relative loss counts alone.
+        warmup: the epochs that the nadir is of.
     """
 
     paper = "Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, ICML 2024"

@@ -6,9 +6,9 @@ from mtlcluster.methods.learned import OfEachTask
 
 
 class Uncertainty(Weighting):
-    """Learns each task's log variance s: Σ e^{−s} L + s/2 for classification, Σ ½ e^{−s} L + s/2 for regression.
+    """Learns the log variance s of each task: Σ e^{−s} L + s/2, and ½ e^{−s} L + s/2 for a regression.
 
-    The s start at 0 and are trained by the run's optimizer without weight decay, each only when its task is active.
+    The s start at 0. The run's optimizer trains them without weight decay, each only when its task is active.
     """
 
     paper = "Kendall et al., Multi-Task Learning Using Uncertainty to Weigh Losses, CVPR 2018, equation 10"

@@ -1,9 +1,9 @@
 """The process that trains one run, started by the worker:
-`python -m mtlcluster.training.commands.child RUN_FOLDER REPORT_FD [HELD_FD …]`.
+`python -m mtlcluster._entry child RUN_FOLDER REPORT_FD [HELD_FD …]`.
 
-Standard output and error go to the run's log.txt. Standard input is the worker's voice: a line `stop` asks for a
-checkpoint at the next step boundary and an end; the end of input (a dead worker) asks the same, and after ORPHANED
-seconds ends it. REPORT_FD is an open pipe to the worker, one JSON object a line:
+Standard output and error go to the run's log.txt. The worker writes to standard input: a line `stop` asks to save a
+checkpoint at the next step boundary and to end. The end of input, when the worker is dead, asks the same; after
+ORPHANED seconds the process is then killed. REPORT_FD is an open pipe to the worker, one JSON object a line:
 
     {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"]}
     {"event": "progress", "step": 95, "seconds_left": 12.0, "latest": {series name: value}}         at most one a second
@@ -13,13 +13,13 @@ seconds ends it. REPORT_FD is an open pipe to the worker, one JSON object a line
     {"event": "done" | "stopped", "epoch": 4, "step": 120}
     {"event": "failed", "error": "one line"}
 
-Where several processes train the run, torch's environment variables (RANK, WORLD_SIZE, …) say which this is; all but
-rank 0 have the REPORT_FD -1 and nothing to listen to, and stop when rank 0 does.
+If several processes train the run, torch's environment variables (RANK, WORLD_SIZE, …) say which one this is. All but
+rank 0 have -1 for REPORT_FD and do not listen to standard input; they stop when rank 0 does.
 
-HELD_FD are open files whose locks say that the run and its slots are taken until this process is gone.
+HELD_FD are open files with locks: the run and its slots are taken until this process is gone.
 
-Exit status: 0 done, 3 stopped, 1 failed (the traceback is in the log). USR2 and TERM are ignored from the first
-instruction on (the worker starts it so): a stop comes from the worker only.
+The exit status is one of processes/exit_status.py; after a failure the traceback is in the log. The worker starts this
+process so that it ignores USR2 and TERM from its first instruction on: only the worker asks it to stop.
 """
 
 import signal
@@ -34,86 +34,103 @@ import os  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
-DONE, FAILED, STOPPED = 0, 1, 3
-LOGGED = ("train/total_loss", "validation/mean_loss")
-ORPHANED = 600  # seconds that one whose worker is dead may take to save and end
+from mtlcluster.processes.exit_status import DONE, FAILED, STOPPED  # noqa: E402
+from mtlcluster.sweep.series import TOTAL_LOSS, VALIDATION_MEAN_LOSS  # noqa: E402
+from mtlcluster.training.callbacks import Callbacks, StopRequested  # noqa: E402
+
+if TYPE_CHECKING:
+    from mtlcluster.problem import Problem
+
+ORPHANED = 600  # seconds to save and end after the worker has died
+
+
+class WorkerCallbacks(Callbacks):
+    """Reports to the worker, and stops when the worker asks. Ranks other than 0 do neither."""
+
+    def __init__(self, report_fd: int) -> None:
+        """
+        Args:
+            report_fd: The pipe to the worker; -1 on ranks other than 0.
+        """
+        self.is_first = report_fd >= 0
+        self.reports = os.fdopen(report_fd, "w", buffering=1) if self.is_first else None
+        self.stop = threading.Event()
+
+    def listen(self) -> None:
+        """Starts to listen to the worker on standard input. From here on a job's input() ends at once."""
+        threading.Thread(target=_listen, args=(self.stop,), daemon=True).start()
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - open to the end of the process
+
+    def should_stop(self) -> bool:
+        return self.stop.is_set()
+
+    def report(self, event: str, **values: Any) -> None:
+        if self.reports is None:
+            return
+        with contextlib.suppress(BrokenPipeError):  # the worker is dead: the end of standard input tells that, too
+            self.reports.write(json.dumps({"event": event, **values}) + "\n")
+        if event == "epoch":
+            logged = {name: values["latest"].get(name) for name in (TOTAL_LOSS, VALIDATION_MEAN_LOSS)}
+            latest = [f"{name} {value:.4g}" for name, value in logged.items() if value is not None]
+            with contextlib.suppress(OSError):  # a full disk: if it matters, the next checkpoint will fail
+                print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 
 
 def main(folder: Path, report_fd: int, held: list[int]) -> int:
-    first = report_fd >= 0
-    _keep_from_forks([report_fd, *held] if first else held)
-    reports = os.fdopen(report_fd, "w", buffering=1) if first else open(os.devnull, "w")  # noqa: SIM115
-
-    def report(event: str, **values: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the worker is dead: the end of standard input says so, too
-            reports.write(json.dumps({"event": event, **values}) + "\n")
-
-    stop = threading.Event()
-    if first:
-        threading.Thread(target=_listen, args=(stop,), daemon=True).start()
-        sys.stdin = open(os.devnull)  # noqa: SIM115 - a job's input() ends at once: what we listen to is the worker's
+    """Trains the run in `folder`, and returns the exit status."""
+    callbacks, build = WorkerCallbacks(report_fd), None
+    _keep_from_forks([report_fd, *held] if callbacks.is_first else held)
+    if callbacks.is_first:
+        callbacks.listen()
     try:
-        from mtlcluster.training.callbacks import Control, StopRequested
         from mtlcluster.training.train import load_run, train
-    except Exception as error:
-        return _fail(report, error, folder)
 
-    class WorkerControl(Control):
-        def should_stop(self) -> bool:
-            return stop.is_set()
-
-        def report(self, event: str, **values: Any) -> None:
-            report(event, **values)
-            if first and event == "epoch":
-                latest = [f"{name} {value:.4g}" for name, value in values["latest"].items() if name in LOGGED]
-                with contextlib.suppress(OSError):  # a full disk: whether it matters, the next checkpoint says
-                    print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
-
-    build = None
-    try:
         config, build = load_run(folder)
-        train(build, config, folder, WorkerControl())
+        train(build, config, folder, callbacks)
     except StopRequested as stopped:
-        if first:
+        if callbacks.is_first:
             print(stopped, flush=True)
         return STOPPED
-    except (Exception, SystemExit) as error:  # the latter of the user's code
-        return _fail(report, error, folder, build)
+    except (Exception, SystemExit) as error:  # the user's code may raise SystemExit
+        return _fail(callbacks, error, folder, build)
     return DONE
 
 
 def _listen(stop: threading.Event) -> None:
-    # Not through sys.stdin: whoever reads from it holds its lock, and a forked data loader, which closes it first
-    # thing, would wait for that lock for ever.
+    """Waits for the worker's lines, and for the end of standard input."""
+    # Not through sys.stdin: reading from it holds its lock. A forked data loader closes sys.stdin first, and would wait
+    # for that lock for ever.
     while os.read(0, 64):
         stop.set()
     stop.set()
-    # Nobody is left who could kill it if it hangs. This says where it hangs, and needs no lock of Python's.
+    # No worker is left to kill this process if it hangs. This prints where it hangs, and needs no lock of Python.
     faulthandler.dump_traceback_later(ORPHANED, exit=True)
 
 
 def _keep_from_forks(files: list[int]) -> None:
-    """Closes `files` in every process that this one forks, such as a data loader: else one that hangs would hold the
-    run and its slots when everybody else is gone.
+    """Closes `files` in every process that this one forks, such as a data loader. Otherwise a loader that hangs would
+    hold the run and its slots after all other processes are gone.
     """
 
     def close() -> None:
-        while files:  # empty then, for a fork of the fork may have other files of these numbers
+        while files:  # empties the list: in a fork of the fork these numbers may be other files
             os.close(files.pop())
 
     os.register_at_fork(after_in_child=close)
 
 
-def _fail(report: Any, error: BaseException, folder: Path, build: Any = None) -> int:
+def _fail(callbacks: Callbacks, error: BaseException, folder: Path, build: Callable[[], "Problem"] | None) -> int:
+    """Reports and prints what went wrong, and returns the exit status."""
     from mtlcluster.training.error_place import sentence
 
     words = sentence(error, Path.cwd(), build)
     if getattr(error, "kept", False):  # a step that is not finite
         words += f". To see that step again: mtlcluster replay {folder.parent.name}/{folder.name}"
-    report("failed", error=words)
+    callbacks.report("failed", error=words)
     with contextlib.suppress(OSError):  # a full disk: the report has been sent
         traceback.print_exc()
         print(words, file=sys.stderr)
@@ -128,4 +145,4 @@ if __name__ == "__main__":
         sys.stdout.flush()
         sys.stderr.flush()
         loader_sockets.remove_folder()
-    os._exit(status)  # not waiting for the thread that listens, nor for torch's teardown
+    os._exit(status)  # does not wait for the thread that listens, nor for torch's teardown

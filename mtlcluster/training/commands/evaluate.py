@@ -1,5 +1,6 @@
-"""`mtlcluster evaluate RUN`: the best checkpoint of a run on one part of its data, sample by sample:
-`python -m mtlcluster.training.commands.evaluate RUN_FOLDER [--split test] [--out FILE]`.
+"""`mtlcluster evaluate RUN`: evaluates the best checkpoint of a run on one part of its data, sample by sample.
+
+Started as `python -m mtlcluster._entry evaluate RUN_FOLDER [--split test] [--out FILE]`.
 """
 
 import argparse
@@ -19,25 +20,36 @@ from mtlcluster.problem import Task
 from mtlcluster.progress import progress
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import read_history
+from mtlcluster.sweep.series import LOSS, TEST, THRESHOLD, TRAIN, VALIDATION, task_and_value, task_value
 from mtlcluster.terminal import console, standard_streams
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.train import load_run, prepare
 from mtlcluster.training.trainer import Trainer
 from mtlcluster.training.validation import Evaluation
 
-SPLITS = ("train", "validation", "test")
+SPLITS = (TRAIN, VALIDATION, TEST)
 Columns = dict[str, list[str]]
 
 
 def main(folder: Path, split: str, out: Path) -> Evaluation:
-    """Evaluates `split`, writes a row for each sample to `out`, prints the values. Raises UserError or ValueError."""
+    """Evaluates a run, writes a row for each sample, and prints the values.
+
+    Args:
+        folder: The run's folder.
+        split: One of SPLITS.
+        out: The CSV file to write.
+
+    Raises:
+        UserError: The file cannot be written, or the run lacks these data or a best checkpoint.
+        ValueError: The checkpoint cannot be read, or the job does not fit it.
+    """
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder to write predictions into")
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"{out.parent} can't be written to; name another file with --out, such as --out {out.name}")
     best = _best(folder)
     config, build = load_run(folder)
-    trainer = prepare(build, config, folder, Control())
+    trainer = prepare(build, config, folder, Callbacks())
     dataset = getattr(trainer.problem, split)
     if dataset is None:
         known = ", ".join(name for name in SPLITS if getattr(trainer.problem, name) is not None)
@@ -49,7 +61,8 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     chosen = f"epoch {best['epoch']}, the best by {best['value']} ({best['number']:.4g})"
     print(f"{folder.name} on {split} data, after {chosen}")
     console(width=None if sys.stdout.isatty() else 120).print(_table(found, trainer.trained))
-    print(", ".join(f"{name} {number:.4g}" for name, number in found.values.items() if "/" not in name))
+    overall = {name: number for name, number in found.values.items() if not task_and_value(name)[0]}
+    print(", ".join(f"{name} {number:.4g}" for name, number in overall.items()))
     for note in found.notes(split):
         print(note)
     print(f"{len(dataset):,} predictions: {out}")
@@ -57,7 +70,7 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
 
 
 def _best(folder: Path) -> dict[str, Any]:
-    """What the history says of the best epoch: a run that may go on has its checkpoints to itself."""
+    """The best epoch, from the history: the checkpoints may be changing while the run goes on."""
     path = folder / "history.pkl"
     best = read_history(path)["info"]["best"] if path.exists() else None
     if best is None:
@@ -68,34 +81,49 @@ def _best(folder: Path) -> dict[str, Any]:
 def predict(
     trainer: Trainer, dataset: Any, thresholds: dict[str, float], description: str
 ) -> tuple[Evaluation, Columns]:
-    """The evaluation, and what it was made of: columns of texts, in the dataset's order. Of each task `<task>/label`,
-    empty where there is none, and: `probability` of yes and `decision` (binary); `prediction` and `probability_<class>`
-    (classification); `prediction`.
+    """Evaluates the model and collects its predictions.
+
+    Args:
+        trainer: Has the model.
+        dataset: The data.
+        thresholds: The thresholds of binary tasks.
+        description: What the progress bar says.
+
+    Returns:
+        The evaluation; and columns of texts, in the dataset's order. Each task has `<task>/label`, empty where there is
+        none, and
+
+        - binary: `probability` of yes, and `decision`;
+        - classification: `prediction` and `probability_<class>`;
+        - others: `prediction`.
+
+        A dense task has no columns: it has a prediction for each pixel.
     """
-    parts = trainer.evaluation_batches(dataset)
-    heads: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
-    labels: dict[str, list[Tensor]] = {task.name: [] for task in trainer.trained}
-    with progress(description, len(parts)) as advance:
+    indices = trainer.feed.evaluation_indices(dataset)
+    tasks = [task for task in trainer.trained if not task.dense]
+    heads: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+    labels: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+    with progress(description, len(indices)) as advance:
 
         def keep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
-            for task in trainer.trained:
+            for task in tasks:
                 heads[task.name].append(outputs[task.name])
                 labels[task.name].append(targets[task.name])
             advance()
 
         found = trainer.evaluate(dataset, thresholds, keep)
-    order = torch.cat(parts).argsort()
+    order = torch.cat(indices).argsort()
     columns: Columns = {}
-    for task in trainer.trained:
+    for task in tasks:
         outputs, targets = (torch.cat(kept[task.name]).cpu()[order] for kept in (heads, labels))
         columns |= _label_column(task, targets)
         for name, values in _predicted(task, outputs, found.thresholds.get(task.name)):
-            columns |= _columns(f"{task.name}/{name}", values)
+            columns |= _columns(task_value(task.name, name), values)
     return found, columns
 
 
 def _label_column(task: Task, targets: Tensor) -> Columns:
-    columns = _columns(f"{task.name}/label", targets.long() if task.kind == "binary" else targets)
+    columns = _columns(task_value(task.name, "label"), targets.long() if task.kind == "binary" else targets)
     if (labelled := task.labelled(targets)) is None:
         return columns
     kept = set(labelled.tolist())
@@ -115,7 +143,7 @@ def _predicted(task: Task, outputs: Tensor, threshold: float | None) -> Iterator
 
 
 def _columns(name: str, values: Tensor) -> Columns:
-    """One column of [N] or [N, 1], else one of each place, numbered."""
+    """One column for values [N] or [N, 1], else a numbered column for each of the places [N, …]."""
     flat = values.flatten(1).T if values.ndim > 1 else values[None]
     names = [name] if len(flat) == 1 else [f"{name}_{i}" for i in range(len(flat))]
     return {name: [_text(value) for value in row.tolist()] for name, row in zip(names, flat, strict=True)}
@@ -133,9 +161,9 @@ def _table(found: Evaluation, tasks: list[Task]) -> Table:
     table = Table("value")
     for task in tasks:
         table.add_column(task.name, justify="right", overflow="fold")
-    values = {**{f"{name}/threshold": number for name, number in found.thresholds.items()}, **found.values}
-    for name in dict.fromkeys(["loss", *(name for task in tasks for name in task.metrics), "threshold"]):
-        row = [values.get(f"{task.name}/{name}") for task in tasks]
+    values = {**{task_value(task, THRESHOLD): number for task, number in found.thresholds.items()}, **found.values}
+    for name in dict.fromkeys([LOSS, *(name for task in tasks for name in task.metrics), THRESHOLD]):
+        row = [values.get(task_value(task.name, name)) for task in tasks]
         if any(number is not None for number in row):
             table.add_row(name, *("" if number is None else f"{number:.4g}" for number in row))
     return table
@@ -144,7 +172,7 @@ def _table(found: Evaluation, tasks: list[Task]) -> Table:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--split", choices=SPLITS, default=TEST)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

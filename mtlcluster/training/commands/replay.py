@@ -1,5 +1,6 @@
-"""`mtlcluster replay RUN`: the step that stopped a run, made again, with what every module gave out:
-`python -m mtlcluster.training.commands.replay RUN_FOLDER`.
+"""`mtlcluster replay RUN`: makes the step that stopped a run again, and prints the output of every module.
+
+Started as `python -m mtlcluster._entry replay RUN_FOLDER`.
 """
 
 import sys
@@ -10,17 +11,23 @@ from rich.table import Table
 
 from mtlcluster.errors import UserError
 from mtlcluster.terminal import console, standard_streams
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.nonfinite.diagnosis import Diagnosis, Range
 from mtlcluster.training.train import load_run, prepare
 
 
-def main(folder: Path) -> int:
+def main(folder: Path) -> None:
+    """Prints the refused step of the run in `folder`.
+
+    Raises:
+        ValueError: No step was refused, it cannot be read, or the job does not fit it.
+        UserError: The run's configuration or job is missing or wrong.
+    """
     config, build = load_run(folder)
-    trainer = prepare(build, config, folder, Control())
+    trainer = prepare(build, config, folder, Callbacks())
     moment = trainer.failed_step()
     found = trainer.diagnose(moment)
-    assert found is not None  # else it would not have been kept
+    assert found is not None  # a step without labels is not kept
     for names in moment["names"]:
         print(f"batch: {', '.join(names)}")
     for line in report(found):
@@ -28,11 +35,10 @@ def main(folder: Path) -> int:
     same = torch.equal(found.found.losses.cpu().nan_to_num(), moment["losses"].nan_to_num())
     print(f"step {moment['step'] + 1}: {found.sentence()}")
     print("the losses are those of that step, bit for bit" if same else "the losses are not quite those of that step")
-    return 0
 
 
 def report(found: Diagnosis) -> list[Table | str]:
-    """The step as tables: losses and weights, then every module's output and the gradient at it."""
+    """The step as tables: losses and weights, the output of every module, and the gradients at these outputs."""
     losses = Table(title="Losses", title_justify="left")
     for column in ("task", "loss", "weight"):
         losses.add_column(column, justify="left" if column == "task" else "right")
@@ -58,7 +64,7 @@ def _ranges(title: str, ranges: list[Range]) -> Table:
 if __name__ == "__main__":
     with standard_streams():
         try:
-            sys.exit(main(Path(sys.argv[1])))
+            main(Path(sys.argv[1]))
         except (UserError, ValueError) as error:
             print(f"mtlcluster: {error}", file=sys.stderr)
             sys.exit(2)

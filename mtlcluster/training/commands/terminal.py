@@ -1,4 +1,4 @@
-"""`mtlcluster train` and `mtlcluster check`: one run, or its data alone, in this terminal, without a sweep."""
+"""`mtlcluster train` and `mtlcluster check`: trains one run, or checks its data, in this terminal without a sweep."""
 
 import math
 import signal
@@ -13,51 +13,56 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, 
 from rich.table import Table
 
 from mtlcluster.config.job_file import JobFile, find_job
-from mtlcluster.config.run import RunConfig, read_run_config, run_hash
-from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.config.run import RunConfig, read_run_and_job, read_run_config, run_hash
+from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
+from mtlcluster.sweep.series import LOSS, TEST, TOTAL_LOSS, TRAIN, VALIDATION, VALIDATION_MEAN_LOSS, evaluated
 from mtlcluster.terminal import OutputLost, console, say
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 
 if TYPE_CHECKING:
     from mtlcluster.problem import Problem, Task
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit status after Ctrl-C
 SHOWN_ERRORS = 10
+SAID_EVERY = 5  # seconds, at least, between two lines of output that is no terminal
+SHOWN = (TOTAL_LOSS, VALIDATION_MEAN_LOSS)
 
 
 def train_file(config_path: Path, folder: Path) -> int:
-    """Trains the run that `config_path` describes in `folder`, going on where an earlier call stopped.
+    """Trains a run, from where an earlier call stopped.
 
-    Returns the exit status: 0, 1 where training failed, 130 after Ctrl-C, which saves first. Raises
-    UserError for a mistake in the configuration or a folder that holds another run.
+    Args:
+        config_path: The run's configuration.
+        folder: Gets the run's files.
+
+    Returns:
+        The exit status: 0; 1 if training failed; 130 after Ctrl-C, which saves first.
+
+    Raises:
+        UserError: There is a mistake in the configuration, or the folder holds another run.
     """
-    config, job = _read(config_path)
+    config, job = read_run_and_job(config_path)
     _refuse_another(folder, config, job)
     if finished := _finished(folder):
         print(f"{folder} is finished: nothing is left to train")
         _print_result(finished, folder)
         return 0
-    # torch takes seconds: a mistake in the file was answered before
-    from mtlcluster.training.error_place import place
+    # torch takes seconds to import: a mistake in the file is reported before
     from mtlcluster.training.train import load_build, prepare
 
-    control, build = TerminalControl(), None
+    callbacks, build = TerminalCallbacks(), None
     try:
         build = load_build(job.reference, job.root, config)
-        trainer = prepare(build, config, folder, control)
+        trainer = prepare(build, config, folder, callbacks)
         trainer.foresee(1)
-    except ValueError as error:  # what only the job can know, such as the names of its tasks
-        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
-    except (UserError, OutputLost):
-        raise
     except Exception as error:
-        return _failed(error, job, build, folder)
-    _claim(folder, config, job)  # not before: a configuration that the job refuses must not keep out the mended one
+        return _failed_to_begin(error, config_path, job, build)
+    _claim(folder, config, job)  # only now: a refused configuration must not take the folder from its correction
     try:
-        with control.progress:
+        with callbacks.progress:
             history = trainer.run()
     except StopRequested:
         print(f"Stopped and saved. This goes on from there: mtlcluster train {config_path} --folder {folder}")
@@ -70,8 +75,26 @@ def train_file(config_path: Path, folder: Path) -> int:
     return 0
 
 
+def _failed_to_begin(error: Exception, config_path: Path, job: JobFile, build: Callable[..., Any] | None) -> int:
+    """Tells the user what a job has raised before the training.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: It was a ValueError, a mistake in the configuration that only the job knows, such as an unknown task.
+    """
+    from mtlcluster.training.error_place import place
+
+    if isinstance(error, (UserError, OutputLost)):
+        raise error
+    if isinstance(error, ValueError):
+        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
+    return _failed(error, job, build)
+
+
 def _failed(error: Exception, job: JobFile, build: Callable[..., Any] | None, folder: Path | None = None) -> int:
-    """Says what went wrong after the frames that are the user's, and those that they have called."""
+    """Prints the user's part of the traceback and what went wrong. Returns the exit status."""
     from mtlcluster.training.error_place import sentence, user_frames
 
     again = f". To see that step again: mtlcluster replay {folder}" if getattr(error, "kept", False) else ""
@@ -80,29 +103,26 @@ def _failed(error: Exception, job: JobFile, build: Callable[..., Any] | None, fo
     return 1
 
 
-def _read(config_path: Path) -> tuple[RunConfig, JobFile]:
-    config = read_run_config(config_path)
-    job = find_job(config.job, config_path.parent)
-    for section in ("data", "model"):
-        if mistake := job.check(section, getattr(config, section)):
-            YamlFile(config_path).refuse((section, mistake[0]), mistake[1])
-    return config, job
-
-
 def check_file(config_path: Path) -> int:
-    """`mtlcluster check`: every batch of the run's data against the contract of training/contract.py.
+    """Checks every batch of a run's data against the contract of training/batch_check.py, and prints what is broken.
 
-    Prints what is broken; returns the exit status, 1 where anything is. Raises UserError as `train_file` does.
+    Args:
+        config_path: The run's configuration.
+
+    Returns:
+        The exit status: 1 if anything is broken.
+
+    Raises:
+        UserError: There is a mistake in the configuration.
     """
-    config, job = _read(config_path)
+    config, job = read_run_and_job(config_path)
     import torch
 
     from mtlcluster.training.early_checks import foresee
-    from mtlcluster.training.error_place import place
     from mtlcluster.training.seeding import seed_everything
     from mtlcluster.training.train import load_build
 
-    seed_everything(config.seed)  # a job may split its data at random: they are to be those of the run
+    seed_everything(config.seed)  # a job may split its data at random: check the same split as the run's
     build = None
     try:
         build = load_build(job.reference, job.root, config)
@@ -111,19 +131,15 @@ def check_file(config_path: Path) -> int:
         broken = _check_data(problem, tasks, config)
         foresee(problem, tasks, config, torch.device("cpu"), config.resources.ranks)
         return broken
-    except ValueError as error:
-        raise UserError(f"{config_path}: {error}{place(error, job.root, build)}") from error
-    except (UserError, OutputLost):
-        raise
     except Exception as error:
-        return _failed(error, job, build)
+        return _failed_to_begin(error, config_path, job, build)
 
 
 def _check_data(problem: "Problem", tasks: "list[Task]", config: RunConfig) -> int:
     from mtlcluster.training.batch_check import broken_batches
 
     broken, bars = 0, console(stderr=True)
-    for name in ("train", "validation", "test"):
+    for name in (TRAIN, VALIDATION, TEST):
         if (data := getattr(problem, name)) is None:
             continue
         steps = track(
@@ -142,7 +158,7 @@ def _check_data(problem: "Problem", tasks: "list[Task]", config: RunConfig) -> i
 
 
 def _refuse_another(folder: Path, config: RunConfig, job: JobFile) -> None:
-    """Raises UserError where the folder holds another run."""
+    """Raises UserError if the folder holds another run."""
     path = folder / "config.yaml"
     if not path.exists():
         return
@@ -153,7 +169,7 @@ def _refuse_another(folder: Path, config: RunConfig, job: JobFile) -> None:
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
-    """The history of a run that has trained to its end."""
+    """The history of a run that is finished, else None."""
     try:
         history = read_history(folder / "history.pkl")
     except (OSError, ValueError, UnsafePickle):
@@ -162,14 +178,14 @@ def _finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _claim(folder: Path, config: RunConfig, job: JobFile) -> None:
-    """Writes the run's config.yaml, with the job's place in full."""
+    """Writes the run's config.yaml, with the full path of the job."""
     folder.mkdir(parents=True, exist_ok=True)
     placed = config.model_copy(update={"job": f"{job.root / job.file}:{job.function}"})
     replace_text(folder / "config.yaml", dump(placed.model_dump(exclude={"origin"})))
 
 
-class TerminalControl(Control):
-    """A progress bar, and Ctrl-C as the wish to stop at the next step."""
+class TerminalCallbacks(Callbacks):
+    """Shows a progress bar. The first Ctrl-C asks to stop at the next step; the second interrupts at once."""
 
     def __init__(self) -> None:
         bars = console(stderr=True)
@@ -179,8 +195,8 @@ class TerminalControl(Control):
         )  # fmt: skip
         self.bar = self.progress.add_task("starting", total=None, values="")
         self.stopping = False
-        self.said = 0.0
-        self.told = 0  # notes
+        self.said_at = 0.0  # when the last line was printed
+        self.shown_notes = 0
         signal.signal(signal.SIGINT, self._interrupt)
 
     def _interrupt(self, *_: Any) -> None:
@@ -194,31 +210,29 @@ class TerminalControl(Control):
     def report(self, event: str, **values: Any) -> None:
         if event == "started":
             self.progress.update(self.bar, total=values["steps"])
-        for note in values["notes"][self.told :]:
+        for note in values["notes"][self.shown_notes :]:
             self.progress.console.print(note, markup=False, highlight=False)
-        self.told = len(values["notes"])
+        self.shown_notes = len(values["notes"])
         shown = [f"{name.split('/')[0]} {values['latest'][name]:.4g}" for name in SHOWN if name in values["latest"]]
         description = f"epoch {values['epoch']}"
         self.progress.update(self.bar, completed=values["step"], description=description, values="  ".join(shown))
-        if event == "epoch" and not self.progress.console.is_terminal and time.monotonic() - self.said > 5:
-            self.said = time.monotonic()
+        is_due = time.monotonic() - self.said_at > SAID_EVERY
+        if event == "epoch" and not self.progress.console.is_terminal and is_due:
+            self.said_at = time.monotonic()
             say(f"epoch {values['epoch']}: {'  '.join(shown)}")
-
-
-SHOWN = ("train/total_loss", "validation/mean_loss")
 
 
 def _print_result(history: dict[str, Any], folder: Path) -> None:
     best = history["info"]["best"]
     table = Table(title=f"best epoch {best['epoch']} ({best['value']} {best['number']:.4g})", title_justify="left")
-    for column in ("task", "value", "validation", "test"):
+    for column in ("task", "value", VALIDATION, TEST):
         table.add_column(column, justify="left" if column in ("task", "value") else "right")
     series = history["series"]
     for task in history["info"]["tasks"]:
-        for value in ("loss", *task["metrics"]):
-            found = series[f"validation/{task['name']}/{value}"]
+        for value in (LOSS, *task["metrics"]):
+            found = series[evaluated(VALIDATION, value, task["name"])]
             at_best = found["value"][list(found["epoch"]).index(best["epoch"])]
-            test = series.get(f"test/{task['name']}/{value}")
+            test = series.get(evaluated(TEST, value, task["name"]))
             table.add_row(task["name"], value, f"{at_best:.4g}", f"{test['value'][-1]:.4g}" if test else "")
     console().print(table)
     print(f"history: {folder / 'history.pkl'}")

@@ -14,7 +14,7 @@ from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.aggregate import Aggregation, aggregate
 from mtlcluster.training.gradients.factor_cache import FactorCache, State
 from mtlcluster.training.gradients.forward import Autocast, Forwards, StepData
-from mtlcluster.training.gradients.last_layer import LastLayer, last_shared_layer
+from mtlcluster.training.gradients.last_layer import LastLayer
 from mtlcluster.training.gradients.linear_layers import LinearLayers
 from mtlcluster.training.gradients.plain_backward import PlainBackward
 from mtlcluster.training.gradients.proxy_gramian import ProxyGramian
@@ -63,6 +63,7 @@ class Backward:
         device: torch.device,
         linear_layers: bool = True,
         ranks: Ranks = ALONE,
+        forwards: type[Forwards] = Forwards,
     ) -> None:
         """Chooses where the gradients come from.
 
@@ -76,6 +77,7 @@ class Backward:
             linear_layers: whether gradients of linear layers may be left out (see linear_layers.py). Autocast and
                 compiling forbid it.
             ranks: the processes that train together.
+            forwards: what runs the model. In a loop of one's own it takes the losses from outside.
 
         Raises:
             ValueError: heads share a parameter, or a task has nothing to train.
@@ -88,13 +90,13 @@ class Backward:
         self.source = choose_source(gradient, shared)
         self.cache = FactorCache(gradient.every)
         one_backward = self.source is PlainBackward
-        self.forwards = Forwards(
+        self.forwards = forwards(
             model, tasks, autocast, device, gradient.context.generator, ranks, reduces=one_backward
         )
         visible = shared if linear_layers and ranks.size == 1 else []
         last, by_layers = None, visible if self.source is SharedJacobian and gradient.needs == "gramian" else []
         if weighting.needs_gradient_norms or gradient.at == "last_layer":
-            weight = last_shared_layer(shared)
+            weight = model.last_shared_weight()
             alone = LinearLayers(model, visible if weighting.needs_gradient_norms else [], only=weight)
             last, by_layers = LastLayer(weight, alone), [p for p in by_layers if p is not weight]
         self.parts = Parts(

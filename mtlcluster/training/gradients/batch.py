@@ -13,32 +13,55 @@ from mtlcluster.problem import Task
 
 @dataclass
 class Batch:
-    """A batch on the device; for each task at hand the positions of the samples that count for it (None: all), and how
-    many.
+    """A micro-batch on the device, for the A tasks at hand.
+
+    Attributes:
+        inputs: any nest of tensors.
+        targets: by task.
+        labelled: for each task the positions of the rows that count for it (see Task.labelled). None: all.
+        counts: for each task how many rows that are: samples, or elements of a dense task.
+        samples: for each task in how many samples they are.
     """
 
     inputs: Any
     targets: dict[str, Tensor]
     labelled: list[Tensor | None]
     counts: list[int]
+    samples: list[int]
 
     def of(self, places: list[int]) -> "Batch":
         """The same for some of the tasks."""
-        return Batch(self.inputs, self.targets, [self.labelled[k] for k in places], [self.counts[k] for k in places])
+        labelled, counts = [self.labelled[k] for k in places], [self.counts[k] for k in places]
+        return Batch(self.inputs, self.targets, labelled, counts, [self.samples[k] for k in places])
 
 
 def prepare(batch: Any, tasks: Sequence[Task], device: torch.device, drawn: Sequence[Tensor] | None = None) -> Batch:
-    """batch: a pair (inputs, targets) on the CPU. drawn: the positions of the samples that are for each of `tasks`, and
-    for no other; None: every sample is for every task.
+    """Moves a batch to the device and finds the rows that count.
+
+    Args:
+        batch: a pair (inputs, targets) on the CPU.
+        tasks: the tasks at hand.
+        device: where the model is.
+        drawn: for each task the positions of the samples that are for it and for no other. None: every sample is for
+            every task.
     """
     inputs, targets = batch
-    labelled = [task.labelled(targets[task.name]) for task in tasks]
-    if drawn is not None:
-        labelled = [common(own, positions) for own, positions in zip(drawn, labelled, strict=True)]
-    counts = [
-        len(targets[task.name]) if positions is None else len(positions)
-        for task, positions in zip(tasks, labelled, strict=True)
-    ]
+    labelled: list[Tensor | None] = []
+    counts: list[int] = []
+    samples: list[int] = []
+    for k, task in enumerate(tasks):
+        target, positions = targets[task.name], task.labelled(targets[task.name])
+        size = target.shape[-2:].numel() if task.dense else 1  # rows of a sample
+        if drawn is not None:
+            rows = drawn[k] if size == 1 else (drawn[k][:, None] * size + torch.arange(size)).flatten()
+            positions = common(rows, positions)
+        if positions is None:
+            counts.append(len(target) * size)
+            samples.append(len(target))
+        else:
+            counts.append(len(positions))
+            samples.append(len(positions) if size == 1 else int(torch.bincount(positions // size).count_nonzero()))
+        labelled.append(positions)
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
@@ -49,22 +72,24 @@ def prepare(batch: Any, tasks: Sequence[Task], device: torch.device, drawn: Sequ
         {name: move(target) for name, target in targets.items() if name in names},
         [None if positions is None else move(positions) for positions in labelled],
         counts,
+        samples,
     )
 
 
 def common(drawn: Tensor, labelled: Tensor | None) -> Tensor:
-    """The positions that are in both; None stands for all."""
+    """The positions that are in both, in the order of `drawn`; None stands for all."""
     return drawn if labelled is None else drawn[torch.isin(drawn, labelled)]
 
 
 def partition(shares: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
-    """The positions 0 … size − 1, shuffled and cut into a part for each task."""
+    """Shuffles the positions 0 … size − 1 and cuts them into a part for each task."""
     return list(torch.randperm(size, generator=generator).split(largest_remainder(shares, size)))
 
 
 def largest_remainder(shares: Tensor, size: int) -> list[int]:
-    """shares [T] of `size` in whole numbers that sum to it: each rounded down, and one more for those that lose most by
-    it, the first among equals.
+    """Shares [T] of `size` as whole numbers that sum to `size`.
+
+    Each is rounded down. Those that lose most by it get one more, the first among equals.
     """
     exact = shares * size
     counts = exact.floor()

@@ -1,7 +1,7 @@
 """The forwards of a step, and the losses of its tasks.
 
-A step may have several micro-batches (`accumulate`) on several ranks. All of them count as one batch: the loss of a task
-is the mean over all its labelled samples, and a method sees values of the whole step only.
+A step may have several micro-batches (`accumulate`) on several ranks. All of them count as one batch: the loss of a
+task is the mean over all its labelled samples (of a dense task: elements), and a method sees values of the whole step.
 
 A schedule may give shares. Each sample is then drawn for one task and counts for no other. The loss weights are
 multiplied by the number of a task's samples, in multiples of the mean over the tasks. With equal weights the step thus
@@ -138,7 +138,8 @@ class Forwards:
         labelled = [active[k] for k in present]
         emphasis = None
         if shares is not None:
-            emphasis = torch.tensor(totals, device=self.device) * (len(self.tasks) / sum(totals))
+            samples = self.ranks.total([sum(batch.samples[k] for batch in prepared) for k in range(len(present))])
+            emphasis = torch.tensor(samples, device=self.device) * (len(self.tasks) / sum(samples))
         return StepData(prepared, self._fractions(prepared, totals), labelled, self._index(labelled), scale, emphasis)
 
     def _drawn(self, size: int, active: Sequence[int], shares: Tensor | None) -> list[Tensor] | None:
@@ -183,9 +184,7 @@ class Forwards:
         result.extremes.append(_extremes(batch.inputs, [outputs[task.name] for task in tasks]))
         losses: list[Tensor] = []
         for task, positions, count in zip(tasks, batch.labelled, batch.counts, strict=True):
-            output, target = outputs[task.name].float(), batch.targets[task.name]
-            if positions is not None:
-                output, target = output[positions], target[positions]
+            output, target = task.seen(outputs[task.name].float(), batch.targets[task.name], positions)
             losses.append(task.loss(output, target) if count else output.sum() * 0)
         if fractions is not None:
             losses = [loss * fraction for loss, fraction in zip(losses, fractions, strict=True)]

@@ -1,6 +1,6 @@
 """The Jacobian: the gradients of the tasks, as rows of one matrix.
 
-A gradient is copied into the matrix while the CPU's cache still holds it. The matrix is read once for the inner products
+A gradient is copied into the matrix while the CPU cache still holds it. The matrix is read once for the inner products
 of its rows and once to combine them.
 """
 

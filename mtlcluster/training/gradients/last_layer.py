@@ -30,15 +30,3 @@ class LastLayer:
         if scale == 1:  # the check of every step will see whether these are finite
             return norms
         return norms / scale if bool(norms.isfinite().all()) else None
-
-
-def last_shared_layer(shared: Sequence[nn.Parameter]) -> nn.Parameter:
-    """The weight of the last shared layer: the last trainable shared parameter that is not a vector.
-
-    Raises:
-        ValueError: there is none.
-    """
-    matrices = [p for p in shared if p.ndim > 1]
-    if not matrices:
-        raise ValueError("the method needs a trainable layer in the trunk: all of it is frozen")
-    return matrices[-1]

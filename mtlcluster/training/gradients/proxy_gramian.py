@@ -16,8 +16,8 @@ from mtlcluster.training.gradients.source import Parts
 class ProxyGramian(PlainBackward):
     """The Gramian at the representation or at the last shared layer; then one backward with the factors that it gives.
 
-    Different samples have different representations, so the Gramians of micro-batches add up. With several micro-batches
-    a rehearsal finds the Gramian, because no graph of a micro-batch is kept.
+    Different samples have different representations, so the Gramians of micro-batches add up. With several
+    micro-batches a rehearsal finds the Gramian, because no graph of a micro-batch is kept.
     """
 
     def __init__(self, parts: Parts, data: StepData) -> None:

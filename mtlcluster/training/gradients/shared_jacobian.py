@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from mtlcluster.training.distributed import Row
 from mtlcluster.training.gradients.aggregate import Aggregation, cosines_and_norms, to_cpu
 from mtlcluster.training.gradients.forward import StepData
-from mtlcluster.training.gradients.jacobian import Jacobian, Row, plus, times
+from mtlcluster.training.gradients.jacobian import Jacobian, plus, times
 from mtlcluster.training.gradients.source import Parts, Source
 
 
@@ -55,15 +56,18 @@ class SharedJacobian(Source):
         gramian, own = to_cpu(self.jacobian.gramian(), weights)
         matrix, scale = self.jacobian.matrix, self.data.scale
         matrix *= (weights / scale)[:, None]
-        if bool(gramian.isfinite().all()):
-            found = direction(matrix)
-        else:  # an overflow in fp16: the gradient scaler will skip the step
-            found = matrix.sum(0)
+        overflow = not bool(gramian.isfinite().all())  # in fp16: the gradient scaler will skip the step
+        found = matrix.sum(0) if overflow else direction(matrix)
         self._write(self.jacobian.split(self.data.scaled(found)), own.tolist())
         return cosines_and_norms(gramian.numpy() / scale**2)
 
     def _write(self, trunk: Sequence[tuple[nn.Parameter, Tensor]], heads: Sequence[float]) -> None:
-        """trunk: the gradients of the shared parameters. heads: [A], what the gradients of the heads are multiplied by."""
+        """Fills the `.grad` of trunk and heads.
+
+        Args:
+            trunk: the shared parameters, each with its gradient.
+            heads: [A], factors of the heads' gradients.
+        """
         for parameter, gradient in trunk:
             parameter.grad = gradient
         for own, row, weight in zip(self.head_parameters, self.heads, heads, strict=True):

@@ -1,4 +1,4 @@
-"""Of a step that is not finite: whose loss or gradient it is."""
+"""Finds the task and the samples that made a step non-finite."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,34 +6,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcluster.training.gradients.backward import Updater
+from mtlcluster.training.gradients.backward import Backward
 from mtlcluster.training.gradients.batch import prepare
-from mtlcluster.training.gradients.forward import Seen
+from mtlcluster.training.gradients.forward import ForwardResult
 
 
 def has_finite_gradient(
-    update: Updater, batches: Sequence[Any], task: int, scale: float = 1.0, shares: Tensor | None = None
+    backward: Backward, batches: Sequence[Any], task: int, scale: float = 1.0, shares: Tensor | None = None
 ) -> bool:
     """Whether the gradient of a task's own loss is finite in all parameters, over the step of `batches`."""
-    step = update.forwards.step(list(batches), [task], scale, shares)
-    for number in range(len(step.batches) if step else 0):
-        assert step is not None
-        losses = update.forwards.losses(step, number, Seen())
-        found = torch.autograd.grad(losses[0] * scale, [*update.shared, *update.heads[task]], allow_unused=True)
+    parameters = [*backward.parts.shared, *backward.parts.heads[task]]
+    data = backward.forwards.prepare(list(batches), [task], scale, shares)
+    for number in range(len(data.batches) if data else 0):
+        assert data is not None
+        losses = backward.forwards.losses(data, number, ForwardResult())
+        found = torch.autograd.grad(losses[0] * scale, parameters, allow_unused=True)
         if not all(bool(gradient.isfinite().all()) for gradient in found if gradient is not None):
             return False
     return True
 
 
-def guilty_samples(update: Updater, batches: Sequence[Any], task: int) -> list[list[int]]:
+def guilty_samples(backward: Backward, batches: Sequence[Any], task: int) -> list[list[int]]:
     """In each batch the samples whose own loss of a task is not finite."""
-    forwards, guilty = update.forwards, []
-    loss, name = update.tasks[task].loss, update.tasks[task].name
+    forwards, guilty = backward.forwards, []
+    judged, name = backward.tasks[task], backward.tasks[task].name
     for raw in batches:
-        batch = prepare(raw, [update.tasks[task]], forwards.device)
+        batch = prepare(raw, [judged], forwards.device)
         with torch.no_grad(), forwards.autocast():
-            outputs = update.model(batch.inputs, [name])[name].float()
-        labelled = range(len(outputs)) if batch.labelled[0] is None else batch.labelled[0].tolist()
-        each = [loss(outputs[i : i + 1], batch.targets[name][i : i + 1]) for i in labelled]
-        guilty.append([i for i, one in zip(labelled, each, strict=True) if not one.isfinite()])
+            outputs = backward.model(batch.inputs, [name])[name].float()
+        targets, own = batch.targets[name], []
+        for i in range(len(outputs)):
+            positions = judged.labelled(targets[i : i + 1])
+            if positions is None or len(positions):
+                loss = judged.loss(*judged.seen(outputs[i : i + 1], targets[i : i + 1], positions))
+                own += [] if loss.isfinite() else [i]
+        guilty.append(own)
     return guilty

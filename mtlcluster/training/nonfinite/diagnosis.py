@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.problem import Task
 from mtlcluster.training.batch_check import BatchError, check_batch, some
-from mtlcluster.training.gradients.backward import Update, Updater
+from mtlcluster.training.gradients.backward import Backward, StepResult
 from mtlcluster.training.nonfinite.blame import guilty_samples, has_finite_gradient
 from mtlcluster.training.resume.checkpoint import State
 
@@ -94,13 +94,13 @@ class Watcher(AbstractContextManager["Watcher"]):
 class Diagnosis:
     """What was found in a step. tasks: that trained; blamed: whose loss, or else whose gradient, is not finite."""
 
-    found: Update
+    found: StepResult
     tasks: list[str]
     outputs: list[Range]
     gradients: list[Range]
     blamed: list[str]
     guilty: list[str]  # the samples whose own loss is not finite, where all outputs are
-    broken_batch: str | None  # how it breaks the contract of training/contract.py
+    broken_batch: str | None  # how it breaks the contract of training/batch_check.py
     largest_weight: tuple[str, float]  # NaN where one is not finite
     largest_gradient: tuple[str, float]  # likewise
     precision: str
@@ -175,14 +175,14 @@ def restore_random(moment: State, generator: torch.Generator) -> None:
 
 
 def diagnose(
-    update: Updater, tasks: Sequence[Task], generator: torch.Generator, moment: State, precision: str
+    backward: Backward, tasks: Sequence[Task], generator: torch.Generator, moment: State, precision: str
 ) -> Diagnosis | None:
     """Makes the step of `moment` once more, up to where the optimizer would come in, and looks at all of it. None where
     its batches have no label.
 
     moment: what Trainer keeps of a step that failed; model and methods are in the state that they had then.
     """
-    model, batches, active = update.model, moment["batches"], moment["active"]
+    model, batches, active = backward.model, moment["batches"], moment["active"]
     model.train()
     broken = None
     try:
@@ -194,7 +194,7 @@ def diagnose(
         restore_random(moment, generator)
         model.zero_grad()
         with Watcher(model, [len(names) for names in moment["names"]]) as watcher:
-            found = update(batches, active, moment["scale"], moment["shares"])
+            found = backward(batches, active, moment["scale"], moment["shares"])
         if found is None:
             return None
         gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
@@ -203,12 +203,12 @@ def diagnose(
         if not any(one.non_finite for one in watcher.outputs):
             if blamed:
                 restore_random(moment, generator)
-                rows = guilty_samples(update, batches, blamed[0])
+                rows = guilty_samples(backward, batches, blamed[0])
                 guilty = [names[row] for names, own in zip(moment["names"], rows, strict=True) for row in own]
             else:
                 for i in active:
                     restore_random(moment, generator)
-                    if not has_finite_gradient(update, batches, i, moment["scale"], moment["shares"]):
+                    if not has_finite_gradient(backward, batches, i, moment["scale"], moment["shares"]):
                         blamed.append(i)
     return Diagnosis(
         found, [tasks[i].name for i in found.active], watcher.outputs, watcher.gradients,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcluster.training.distributed import ALONE, Ranks
-from mtlcluster.training.gradients.backward import Update
+from mtlcluster.training.gradients.backward import StepResult
 
 MOST_OVERFLOWS = 40  # halvings from the scaler's first scale, 2**16, to less than any gradient needs
 
@@ -35,7 +35,7 @@ class Guard:
         self.most_overflows = MOST_OVERFLOWS if expects_overflows else 0
         self.overflows = 0  # in a row
 
-    def is_sound(self, found: Update, norm: Tensor | None) -> bool:
+    def is_sound(self, found: StepResult, norm: Tensor | None) -> bool:
         """Whether inputs, losses, outputs and gradients are finite. norm: of all gradients, where it was computed."""
         if norm is None:
             norm = self._sum_of_watched()

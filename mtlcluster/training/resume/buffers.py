@@ -1,4 +1,4 @@
-"""A model's buffers as training has made them, with what its own `state_dict` leaves out or has in other shapes."""
+"""All buffers of a model, also those that its own `state_dict` leaves out, such as non-persistent ones."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from torch.nn.parameter import is_lazy
 
 
 class Buffers:
-    """All of them, by name: also those that are not persistent, are None for now, or have come into being in training.
+    """All buffers of a model by name: also those that are not persistent, are None, or were made by training.
 
-    To be restored before the model's own state, which then finds each in the shape that it had.
+    They are restored before the model's own state, which then finds each buffer in its saved shape.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,7 +28,7 @@ class Buffers:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What the model has no module for is left out: its own state will tell."""
+        """Restores the buffers, except of modules that the model lacks: the model's own state will report them."""
         modules = dict(self.model.named_modules())
         device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
         for path, kept in state["values"].items():
@@ -39,7 +39,7 @@ class Buffers:
             if name not in module._buffers:
                 module.register_buffer(name, None, path not in state["not_persistent"])
             own = module._buffers[name]
-            if is_lazy(own):  # which takes its shape from the model's own state
+            if is_lazy(own):  # it takes its shape from the model's own state
                 continue
             if own is None or kept is None or (own.shape, own.dtype) != (kept.shape, kept.dtype):
                 module._buffers[name] = None if kept is None else kept.to(device, copy=True)

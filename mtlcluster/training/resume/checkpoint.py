@@ -1,4 +1,4 @@
-"""Checkpoints: the two newest and the best, each with a checksum; loading never executes code."""
+"""Checkpoints of a run: the two newest and the best, each with a checksum. Loading never executes code."""
 
 import io
 import re
@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from mtlcluster.sweep.files import checksum_file, has_valid_checksum, replace, write_checksum
+from mtlcluster.sweep.checksums import checksum_file, has_valid_checksum, write_checksum
+from mtlcluster.sweep.files import replace
 from mtlcluster.training.resume import plain_pickle
 
-KEEP = 2
+KEEP = 2  # of the checkpoints to go on from
 FAILURE = "failure.pt"
-OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")  # anything else in the folder is somebody's
+OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")  # other files in the folder belong to the user
 UNFINISHED = re.compile(r"\.(step-[0-9]+|best-[0-9]+|failure)\.pt(\.sha256)?\.[0-9]+\.new")
 PLAIN = "numbers, text, None, tensors, numpy arrays of numbers, and dicts, lists, tuples and sets of them"
 REFUSED = re.compile(r"WeightsUnpickler error: (.+?)(?:\. |\.?\n|$)")
@@ -22,16 +23,21 @@ State = dict[str, Any]
 
 
 class Unreadable(ValueError):
-    """A state that a checkpoint cannot hold, or a checkpoint that is whole and yet cannot be loaded."""
+    """A checkpoint cannot hold this state; or a checkpoint cannot be loaded, though its checksum fits."""
 
 
 class Unfit(ValueError):
-    """A checkpoint that this run, with what its job makes now, cannot go on from."""
+    """The run cannot go on from its checkpoint: configuration, model or data are others than then."""
 
 
 def save(path: Path, state: State) -> None:
-    """Writes `state`, then its checksum: whatever lacks one that fits was not finished. What is in `path` is replaced
-    only by what has been read back: raises Unreadable for a state that could not be loaded again.
+    """Writes a state, then its checksum. A file without a fitting checksum was not finished.
+
+    An older file at `path` is replaced only after the new one has been read back.
+
+    Raises:
+        Unreadable: The state could not be loaded again.
+        OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -39,8 +45,8 @@ def save(path: Path, state: State) -> None:
         torch.save(state, file, pickle_module=plain_pickle)
         file.flush()
         try:
-            _load(Path(file.name), mmap=True)  # only what is around the tensors: milliseconds
-        except RuntimeError:  # a file system that maps no files
+            _load(Path(file.name), mmap=True)  # without the contents of the tensors: milliseconds
+        except RuntimeError:  # a file system without mmap
             _load(Path(file.name))
         checksum_file(path).unlink(missing_ok=True)
 
@@ -55,7 +61,11 @@ def save(path: Path, state: State) -> None:
 
 
 def refuse_unreadable(state: State) -> None:
-    """Raises Unreadable where a state could not be loaded again, naming the key. Takes milliseconds."""
+    """Checks in milliseconds that a state could be loaded again.
+
+    Raises:
+        Unreadable: It could not; the message names the key.
+    """
     if found := _culprit(state):
         key, kind = found
         raise Unreadable(
@@ -64,7 +74,7 @@ def refuse_unreadable(state: State) -> None:
 
 
 def _culprit(value: Any, key: str = "") -> tuple[str, str] | None:
-    """Which value of a state cannot be read back: its key, such as `schedule.history`, and its type."""
+    """Finds the value of a state that cannot be read back: its key, such as `schedule.history`, and its type."""
     if _is_readable(value):
         return None
     items: list[tuple[Any, Any]] = []
@@ -93,13 +103,18 @@ def check(path: Path) -> None:
 
 
 def load(path: Path) -> State:
-    """Raises ValueError for a file whose checksum does not fit, Unreadable for one that is whole and no checkpoint."""
+    """Loads a checkpoint.
+
+    Raises:
+        ValueError: The checksum does not fit.
+        Unreadable: It fits, but the file is no checkpoint that can be read.
+    """
     check(path)
     try:
         return _load(path)
-    except Exception as error:  # of another version it can fail in any way
+    except Exception as error:  # a file of another version can fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        if found := REFUSED.search(str(error)):  # after much about torch's own options
+        if found := REFUSED.search(str(error)):  # torch's message is long and speaks of its own options
             reason = f"it holds more than plain values: {found[1]}"
         raise Unreadable(f"{path.name} is whole, but cannot be read: {reason}") from error
 
@@ -116,7 +131,7 @@ def _load(source: Path | io.BytesIO, mmap: bool = False) -> State:
 
 
 def _named_tuples(source: Any) -> Iterator[type]:
-    """The named tuples in a file, as far as they have been imported: of those the batches of a failed step may be."""
+    """The named tuples in a file that are imported already: the batches of a failed step may be made of them."""
     for name in torch.serialization.get_unsafe_globals_in_checkpoint(source):
         module, _, attribute = name.rpartition(".")
         found = getattr(sys.modules.get(module), attribute, None)
@@ -125,16 +140,18 @@ def _named_tuples(source: Any) -> Iterator[type]:
 
 
 class Checkpoints:
-    """A run's checkpoints/: `step-<n>.pt`, to go on from; `best-<n>.pt`, the model after the best validation; and
-    `failure.pt`, a step that was refused.
+    """A run's folder checkpoints/.
+
+    It holds `step-<n>.pt`, to go on from; `best-<n>.pt`, the model after the best validation; and `failure.pt`, a step
+    that was refused because it was not finite.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.best_of: dict[int, int | None] = {}  # which best checkpoint each one that is kept names
+        self.best_of: dict[int, int | None] = {}  # by the step of each kept checkpoint: the step of its best one
 
     def save(self, step: int, state: State) -> None:
-        """Saves what to go on from at `step`, and removes what is neither newest nor the best of a newest."""
+        """Saves the state of step `step`, and removes all but the KEEP newest checkpoints and their best ones."""
         save(self._step(step), state)
         self.best_of[step] = state["best"] and state["best"]["step"]
         for old in sorted(self.best_of)[:-KEEP]:
@@ -147,37 +164,53 @@ class Checkpoints:
                 self._remove(path)
 
     def save_best(self, step: int, state: State) -> None:
-        """state: of the model and its buffers."""
+        """Saves the state of the model and its buffers after the best validation."""
         save(self._best(step), {"step": step, **state})
 
     def load_best(self, step: int) -> State:
-        """What was saved after the best validation. Raises ValueError for a file that is not there, torn or corrupt."""
+        """Loads what `save_best` has saved.
+
+        Raises:
+            ValueError: The file is missing, torn or corrupt.
+        """
         if not self._best(step).exists():
             words = "a run that was trained on a remote cluster gets it by mtlcluster collect SWEEP --checkpoints best"
             raise ValueError(f"{self._best(step).name} is not here; {words}")
         return load(self._best(step))
 
     def save_failure(self, moment: State) -> None:
+        """Saves a step that was refused, with all it takes to make it again."""
         save(self.folder / FAILURE, moment)
 
     def load_failure(self) -> State:
-        """Raises ValueError where no step failed, or the file is torn or corrupt."""
+        """Loads what `save_failure` has saved.
+
+        Raises:
+            ValueError: No step was refused, or the file is torn or corrupt.
+        """
         if not (self.folder / FAILURE).exists():
             raise ValueError("no step of this run failed")
         return load(self.folder / FAILURE)
 
     def remove_failure(self) -> None:
+        """Removes what `save_failure` has saved, if anything."""
         self._remove(self.folder / FAILURE)
 
     def newest(self) -> tuple[State | None, list[str]]:
-        """The newest state to go on from whose own and whose best checkpoint are whole, or None, and a note for each
-        newer one that had to be passed over. What is torn or corrupt is removed; what is whole never is. Raises
-        Unreadable where that cannot be loaded: to begin anew would end in the same.
+        """Loads the newest state to go on from: its own file and that of its best checkpoint are whole.
+
+        Checkpoints that are torn or corrupt are removed, whole ones never.
+
+        Returns:
+            The state, or None if there is none; and a note for each newer checkpoint that was passed over.
+
+        Raises:
+            Unreadable: The newest whole checkpoint cannot be loaded. To begin anew would end the same way.
         """
         notes: list[str] = []
         newest: State | None = None
         for path in self.folder.glob(".*.new"):
-            if UNFINISHED.fullmatch(path.name) and path.is_file():  # left by a process that was killed
+            if UNFINISHED.fullmatch(path.name) and path.is_file():  # a killed process has left it
                 path.unlink()
         for path in sorted(self._own("step"), key=_number, reverse=True):
             try:
@@ -210,7 +243,7 @@ class Checkpoints:
         return state
 
     def _own(self, kind: str) -> list[Path]:
-        """The run's own files of a kind, "step" or "best"."""
+        """The run's files of a kind, "step" or "best"."""
         files = self.folder.iterdir() if self.folder.is_dir() else ()
         own = [path for path in files if (name := OWN.fullmatch(path.name)) and name[1] == kind]
         return [path for path in own if path.is_file()]

@@ -6,8 +6,10 @@ Numbers = dict[str, int | float | tuple[Tensor, int]]
 
 
 def numbers_in(model: nn.Module) -> Numbers:
-    """By name, with how often a tensor has been changed. Not of torch's own layers, nor of a module whose
-    `get_extra_state` tells what it keeps.
+    """Finds them, except in torch's own layers and in modules that have a `get_extra_state`.
+
+    Returns:
+        Numbers by name; a tensor comes with the count of its changes in place.
     """
     found: Numbers = {}
     for place, module in model.named_modules():
@@ -24,7 +26,7 @@ def numbers_in(model: nn.Module) -> Numbers:
 
 
 def notes_on_changes(before: Numbers, after: Numbers) -> list[str]:
-    """A sentence on those that a step has changed. What it has made is taken for something passing."""
+    """Returns a sentence on the numbers that a step has changed, if any. New ones are taken for temporary values."""
     changed = [name for name in before if name in after and not _is_same(before[name], after[name])]
     if not changed:
         return []

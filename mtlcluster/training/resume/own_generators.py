@@ -1,4 +1,4 @@
-"""Random generators that a job's objects have for themselves, such as `self.rng = np.random.default_rng(0)`."""
+"""Random generators that a job's objects own, such as `self.rng = np.random.default_rng(0)`."""
 
 import random
 import sys
@@ -14,16 +14,23 @@ from mtlcluster.training.seeding import mix_seed
 
 Generator = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
 GLOBAL = (np.random.mtrand._rand, random._inst, torch.default_generator)
-DEEPEST, WIDEST, MOST = 8, 100, 20_000  # containers in each other, what is looked at of one, and of all
+# Limits of the search: how deep containers are nested, how many items of one are looked at, how many objects in all
+DEEPEST, WIDEST, MOST = 8, 100, 20_000
 CLOSED = (str, bytes, int, float, complex, type(None), type, types.ModuleType, np.ndarray, torch.Tensor)
 
 
 def own_generators(*roots: Any) -> list[Generator]:
-    """Those that `roots` hold, in attributes, containers, closures and as globals of the modules that their classes and
-    functions are from; in an order that is the same in every process. Not those that everybody shares.
+    """Finds the generators that objects own.
+
+    Args:
+        roots: Where to begin. Searched are attributes, containers, closures, and the globals of the modules that
+            define their classes and functions.
+
+    Returns:
+        The generators, in an order that is the same in every process; without those that everybody shares.
     """
     found: list[Generator] = []
-    seen: dict[int, Any] = {id(one): one for one in GLOBAL}  # kept, or an id might be another's
+    seen: dict[int, Any] = {id(one): one for one in GLOBAL}  # values are kept alive, or an id might be used again
     to_see = [(root, 0) for root in roots]
     for value, depth in to_see:
         if id(value) in seen or isinstance(value, CLOSED):
@@ -44,6 +51,8 @@ def _inside(value: Any) -> Iterator[Any]:
         yield from value[:WIDEST]
     elif isinstance(value, types.MethodType):
         yield from (value.__self__, value.__func__)
+    elif isinstance(value, types.BuiltinMethodType):  # of a class written in C, such as random.Random(0).random
+        yield value.__self__
     elif isinstance(value, partial):
         yield from (value.func, value.args, value.keywords)
     elif isinstance(value, types.FunctionType):
@@ -68,7 +77,7 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def seed_generators(generators: list[Generator], seed: int) -> None:
-    """Each with a seed of its own."""
+    """Seeds each generator with a seed of its own."""
     for number, one in enumerate(generators):
         own = mix_seed("own generator", seed, number)
         if isinstance(one, np.random.Generator):
@@ -80,6 +89,7 @@ def seed_generators(generators: list[Generator], seed: int) -> None:
 
 
 def generator_states(generators: list[Generator]) -> list[Any]:
+    """The state of each generator."""
     return [_state(one) for one in generators]
 
 
@@ -92,6 +102,7 @@ def _state(one: Generator) -> Any:
 
 
 def set_generator_states(generators: list[Generator], states: list[Any]) -> None:
+    """Puts each generator into its state of `states`, which `generator_states` has returned."""
     for one, state in zip(generators, states, strict=True):
         if isinstance(one, np.random.Generator):
             one.bit_generator.state = state

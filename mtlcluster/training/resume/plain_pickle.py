@@ -1,5 +1,7 @@
-"""What `torch.save` is to pickle by: numpy's plain scalars and arrays as text and tensors, which `weights_only` admits
-and which make them anew, where numpy's own pickles can be made to corrupt memory.
+"""The pickle module for `torch.save`: numpy's plain scalars and arrays are saved as text and tensors.
+
+Loading by `weights_only` admits these, and makes the arrays from them. Numpy's own pickles are not admitted, since
+manipulated ones can corrupt memory.
 """
 
 import pickle
@@ -16,12 +18,12 @@ DATE = re.compile(r"[mM]8(?:\[\d*[a-zA-Z]+\])?")  # beside the numbers, booleans
 
 
 def numpy_scalar(dtype: str, data: str) -> Any:
-    """data: its bytes, in hexadecimal digits."""
+    """Makes a scalar of its bytes, given as hexadecimal digits."""
     return plain_arrays.array(_plain(dtype), (), bytes.fromhex(data))[()]
 
 
 def numpy_array(dtype: str, shape: tuple[int, ...], data: Tensor) -> np.ndarray:
-    """data: its bytes, in C order."""
+    """Makes an array of its bytes, in C order."""
     return plain_arrays.array(_plain(dtype), shape, data.numpy().tobytes())
 
 
@@ -32,7 +34,7 @@ def _plain(dtype: str) -> "np.dtype[Any]":
 
 
 def _is_plain(dtype: str) -> bool:
-    """dtype: as numpy writes it, such as `<f4`."""
+    """Whether values of a dtype are numbers, booleans, texts or dates. dtype: as numpy writes it, such as `<f4`."""
     code = dtype[1:]
     return dtype[:1] in "<>|" and bool(plain_arrays.CODE.fullmatch(code) or DATE.fullmatch(code))
 
@@ -42,6 +44,8 @@ def _is_plain_array(value: Any) -> bool:
 
 
 class Pickler(pickle.Pickler):
+    """Pickles plain numpy values by `numpy_array` and `numpy_scalar`, and everything else as usual."""
+
     def reducer_override(self, value: Any) -> Any:
         if _is_plain_array(value):
             data = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
@@ -52,7 +56,7 @@ class Pickler(pickle.Pickler):
 
 
 class Hollow:
-    """The same without what is in the tensors: to see in milliseconds whether all the rest can be read back."""
+    """A pickle module that leaves out the contents of tensors: to test in milliseconds if a state can be read back."""
 
     class Pickler(Pickler):
         def reducer_override(self, value: Any) -> Any:

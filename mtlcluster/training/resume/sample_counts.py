@@ -1,16 +1,21 @@
-"""How many samples there are: kept in checkpoints, for with other data a run would go on at no sensible position."""
+"""The numbers of samples, kept in checkpoints: with other data a position inside an epoch would mean nothing."""
 
 from mtlcluster.problem import Problem
 from mtlcluster.training.resume.checkpoint import Unfit
 
 
 def samples(problem: Problem) -> dict[str, int]:
+    """How many samples the training, validation and test data have."""
     data = {"training": problem.train, "validation": problem.validation, "test": problem.test}
     return {name: len(part) if part is not None else 0 for name, part in data.items()}  # type: ignore[arg-type]
 
 
 def refuse_other_samples(before: dict[str, int], now: dict[str, int]) -> None:
-    """Raises Unfit where some data had another number of samples when the checkpoint was saved."""
+    """Compares the numbers of samples of a checkpoint with those of now.
+
+    Raises:
+        Unfit: They differ.
+    """
     for name, count in before.items():
         if now[name] != count:
             raise Unfit(

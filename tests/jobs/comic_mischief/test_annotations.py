@@ -85,7 +85,7 @@ def leave_one_out(record):
 
 
 def go_beyond(record):
-    """A rare piece, which no other record may have."""
+    """A rare piece that may be in no other record."""
     record.indexes[5], record.words[4 if record.cap_words else 5] = 150_000, "zyzzyva"
 
 

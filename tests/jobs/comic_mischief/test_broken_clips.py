@@ -1,4 +1,4 @@
-"""What broke this experiment before: texts whose padding and mask did not line up, and corrupt features."""
+"""Broken clips: texts whose padding and mask do not fit each other, and corrupt features."""
 
 import re
 import shutil
@@ -11,13 +11,13 @@ from rig.comic_mischief import JOB, ROOT, config
 
 from mtlcluster.training.batch_check import BatchError
 from mtlcluster.training.batches import epoch_batches
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.nonfinite.guard import NonFinite
 from mtlcluster.training.train import load_build, prepare
 
 
 def trainer(folder, run, spoil=None):
-    """Ready to train; `spoil` is done to the inputs of every batch. The first that is looked at is of validation."""
+    """A trainer; `spoil` changes the inputs of every batch. The first batch that is checked is one of validation."""
 
     def build():
         problem = load_build(JOB, ROOT, run)()
@@ -31,7 +31,7 @@ def trainer(folder, run, spoil=None):
         problem.collate = spoiled if spoil else collate
         return problem
 
-    return prepare(build, run, folder, Control())
+    return prepare(build, run, folder, Callbacks())
 
 
 def test_a_text_padded_in_front_with_its_mask_at_the_end_is_named(clips, tmp_path):
@@ -53,12 +53,12 @@ def test_a_clip_whose_mask_admits_nothing_is_named(clips, tmp_path):
     run = trainer(tmp_path, config(clips), no_audio)
     with pytest.raises(BatchError, match="audio: nothing is valid: its mask is all zero") as error:
         run.run()
-    third = run.evaluation_batches(run.problem.validation)[0][3]
+    third = run.feed.evaluation_indices(run.problem.validation)[0][3]
     assert str(error.value).startswith(run.problem.validation.ids[third])
 
 
 def test_a_corrupt_feature_file_is_named_by_clip_and_position(clips, tmp_path):
-    """Spoilt after it was packed, and read so late in the epoch that only its outcome shows it."""
+    """The features are corrupted after packing, and read so late in the epoch that only the result shows it."""
     features = shutil.copy(clips / "features.h5", tmp_path / "features.h5")
     run = config(clips, {"features": str(features)}, batch_size=4)
     data = load_build(JOB, ROOT, run)().train

@@ -1,4 +1,4 @@
-"""Clips and their batches: what is in them is what the files hold, and nothing but padding is beside it."""
+"""Clips and their batches: they hold what is in the files, and otherwise only padding."""
 
 import shutil
 
@@ -64,7 +64,7 @@ def test_video_may_be_packed_as_the_sum(clips, loaded, tmp_path):
 
 @pytest.fixture
 def damaged(clips, tmp_path):
-    """A copy of the clips, in which a test may do as it likes; packed again by calling it."""
+    """A copy of the clips that a test may change. Calling it packs them again."""
     shutil.copytree(clips, tmp_path / "clips", ignore=shutil.ignore_patterns("*.h5"))
 
     def packed():

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from jobs.comic_mischief.hiccap import Hiccap
 from mtlcluster import pad
-from mtlcluster.training.gradients.backward import last_shared_layer
 
 LENGTHS = {"text": (4, 9, 2), "video": (8, 3, 5), "audio": (1, 15, 7)}  # each is the longest of one modality
 ALL = ["text", "video", "audio"]
@@ -72,7 +71,7 @@ def test_any_modalities_train_in_all_their_parameters(modalities, clips):
     assert [name for name in untouched if not name.endswith(("key.bias", "0.bias", "3.bias"))] == []
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     for task in ("mature", "gory"):  # GradNorm's layer
-        (gradient,) = torch.autograd.grad(loss(model(inputs, [task])), [last_shared_layer(model.shared_parameters())])
+        (gradient,) = torch.autograd.grad(loss(model(inputs, [task])), [model.last_shared_weight()])
         assert gradient.any()
 
 

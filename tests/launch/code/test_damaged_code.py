@@ -1,4 +1,4 @@
-"""A damaged code/<hash>/, as file systems leave it that purge old files: repaired, or named before anything is lost."""
+"""A damaged code/<hash>/, as a file system leaves it that purges old files: repaired, or refused before a loss."""
 
 import fcntl
 import os
@@ -9,10 +9,11 @@ import pytest
 
 from mtlcluster.config.run import read_run_config
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import sweep_file
 from mtlcluster.launch.code import snapshot
+from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_module import run_module
-from mtlcluster.launch.submit import resubmit, submit
+from mtlcluster.launch.submit import submit
 from mtlcluster.remote import agent
 from mtlcluster.sweep.folder import Sweep
 
@@ -36,7 +37,7 @@ def garbled_list(code: Path) -> None:
 
 
 def instead(make, *names: str):
-    """Something else where a file or a folder was."""
+    """Puts something else in the place of files or folders."""
 
     def damage(code: Path) -> None:
         for path in [code / name for name in names]:
@@ -47,18 +48,18 @@ def instead(make, *names: str):
 
 
 DAMAGES = {
-    "a file of the library is gone": unlink("mtlcluster/training/child.py"),
-    "a small one, too": unlink("mtlcluster/methods/__init__.py", "mtlcluster/worker/start.sh"),
+    "a file of the library is gone": unlink("mtlcluster/training/commands/child.py"),
+    "a small one, too": unlink("mtlcluster/methods/__init__.py", "mtlcluster/_entry.sh"),
     "the job is gone": unlink("jobs/tiny.py"),
     "a module that it imports is cut off": cut("helper/inner.py"),
-    "a file of the library is empty": lambda code: (code / "mtlcluster/launch/worker.py").write_bytes(b""),
+    "a file of the library is empty": lambda code: (code / "mtlcluster/worker/worker.py").write_bytes(b""),
     "a folder is gone": lambda code: shutil.rmtree(code / "mtlcluster" / "sweep"),
     "the list is gone with the job": unlink("files.sha256", "jobs/tiny.py"),
     "the list is garbled": garbled_list,
     "all files are gone": all_files,
     "all is gone": shutil.rmtree,
     "it is a file": instead(Path.touch, "."),
-    "a file is a folder": instead(Path.mkdir, "mtlcluster/launch/worker.py", "files.sha256"),
+    "a file is a folder": instead(Path.mkdir, "mtlcluster/_entry.py", "files.sha256"),
     "a folder of the library is a file": instead(Path.touch, "mtlcluster/sweep"),
     "files are FIFOs": instead(os.mkfifo, "jobs/tiny.py", "files.sha256"),
 }
@@ -66,7 +67,7 @@ DAMAGES = {
 
 @pytest.fixture
 def kept(project, make_grid) -> tuple[Sweep, Path]:
-    """A sweep whose code has been kept, and that code."""
+    """A sweep and the folder of its code."""
     (project / "helper").mkdir()
     (project / "helper" / "__init__.py").write_text("from . import inner")
     (project / "helper" / "inner.py").write_text("X = 1  # and more")
@@ -75,12 +76,12 @@ def kept(project, make_grid) -> tuple[Sweep, Path]:
     sweep = Sweep(project / "runs" / "sweep")
     code = snapshot.take(grid.job, grid.methods)
     snapshot.keep(code, sweep.code)
-    run_folders.write_grid(sweep, grid)
+    sweep_file.write_sweep_file(sweep, grid)
     return sweep, sweep.code / code.hash
 
 
 def mend(sweep: Sweep, code: Path) -> None:
-    """As retry, evaluate and replay do before they use it."""
+    """Repairs the code, as retry, evaluate and replay do before they use it."""
     from mtlcluster.launch.code import changes
 
     changes.mend(sweep, [code.name])
@@ -104,7 +105,7 @@ def test_what_the_project_still_has_is_written_again(kept, damage):
     assert after == before
 
 
-@pytest.mark.parametrize("place", [".", "mtlcluster", "mtlcluster/launch"])
+@pytest.mark.parametrize("place", [".", "mtlcluster", "mtlcluster/worker"])
 def test_nothing_is_written_through_a_link(kept, project, place):
     sweep, code = kept
     (project / "elsewhere").mkdir()
@@ -157,7 +158,7 @@ def test_retry_and_submit_repair_it_and_the_runs_go_on(failed, project, make_gri
     code = code_of(failed.sweep)
     before = contents(code)
     all_files(code / "jobs")
-    resubmit(failed.sweep, [failed.run("")], restart=False, notify=print)
+    resubmit(failed.sweep, [failed.run("")], restart=False, say=print)
     assert contents(code) == before
     while (status := failed.status()) is None or (status.submission, status.state) != ("0002", "failed"):
         pass
@@ -174,27 +175,30 @@ def test_without_the_code_nothing_of_the_run_is_removed(failed, project):
     job.write_text(job.read_text() + "# mended\n")
     before = {path: path.read_bytes() for path in failed.sweep.folder.rglob("*") if path.is_file()}
     for verb in (
-        lambda: resubmit(failed.sweep, [run.name], restart=False, notify=print),
-        lambda: run_module("mtlcluster.errors", run.folder),  # as evaluate and replay do
+        lambda: resubmit(failed.sweep, [run.name], restart=False, say=print),
+        lambda: run_module("evaluate", run.folder),
     ):
         with pytest.raises(UserError, match=r"jobs/tiny\.py can't be written again"):
             verb()
     text = job.read_text()
     job.unlink()  # now the code of today is gone as well
     with pytest.raises(UserError, match=r"tiny\.py: No such file"):
-        resubmit(failed.sweep, [run.name], restart=True, notify=print)
+        resubmit(failed.sweep, [run.name], restart=True, say=print)
     before[failed.sweep.lock] = failed.sweep.lock.read_bytes()
     assert {path: path.read_bytes() for path in failed.sweep.folder.rglob("*") if path.is_file()} == before
     job.write_text(text)
-    resubmit(failed.sweep, [run.name], restart=True, notify=print)
+    resubmit(failed.sweep, [run.name], restart=True, say=print)
     assert not run.checkpoints.exists()
     assert code_of(failed.sweep) != code
 
 
-def test_evaluate_and_replay_repair_it(failed):
+def test_evaluate_and_replay_repair_it(failed, capfd):
     [run], code = failed.sweep.runs(), code_of(failed.sweep)
+    before = contents(code)
     shutil.rmtree(code / "mtlcluster")
-    assert run_module("mtlcluster.errors", run.folder) == 0
+    assert run_module("replay", run.folder) == 2
+    assert "no step of this run failed" in capfd.readouterr().err
+    assert contents(code) == before
 
 
 def test_on_a_cluster_what_is_copied_there_repairs_it(kept, tmp_path):
@@ -204,5 +208,5 @@ def test_on_a_cluster_what_is_copied_there_repairs_it(kept, tmp_path):
         shutil.copytree(sweep.code, folder)
     shutil.copy(sweep.grid, over_there.folder)
     all_files(over_there.code / code.name / "mtlcluster")
-    agent._arrive(over_there, {"arriving": ".arriving-1", "code": code.name}, [])
+    agent._move_in(over_there, {"arriving": ".arriving-1", "code": code.name}, [])
     assert contents(over_there.code / code.name) == contents(code)

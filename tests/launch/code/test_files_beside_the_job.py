@@ -1,11 +1,11 @@
-"""Files beside the job: what may be data or credentials is not copied unasked, and what is copied is named."""
+"""Files beside the job: possible data and credentials are copied only if asked for; the user is told what is copied."""
 
 import os
 
 import pytest
 
 from mtlcluster.launch.code.snapshot import take
-from mtlcluster.launch.submit import preview
+from mtlcluster.launch.dry_run import preview
 
 SECRETS = [".env", "prod.env", "credentials.json", "deep/vocab.json", ".netrc", ".aws/credentials.yaml", "key.pem"]
 

@@ -1,4 +1,4 @@
-"""Settings of the user's git: commit and patch are those of the code all the same; what git can't do is said."""
+"""Commit and patch are right whatever the user's settings of git are, and the user is told what git can't do."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(project) -> Path:
-    """A project under git, in which texts have been changed and moved."""
+    """A project under git, with changed and moved files."""
     (project / "jobs" / "picture.bin").write_bytes(bytes(range(256)))
     (project / "jobs" / "latin.txt").write_bytes(b"caf\xe9\nwith two lines\n")
     (project / "jobs" / "crlf.txt").write_bytes(b"one\r\ntwo\r\n")
@@ -68,7 +68,7 @@ def repository(project) -> Path:
 
 
 class Kept(NamedTuple):
-    """What a code/<hash>/ says of its commit, and what was said of that at submit."""
+    """What code/<hash>/ holds about its commit, and what `submit` said about it."""
 
     commits: str
     patches: dict[str, bytes]
@@ -98,7 +98,7 @@ def change(project: Path, *names: str) -> None:
 
 
 def assert_is_patch(recorded: Kept, project: Path) -> None:
-    """Applied to the commit that is named, it makes what is there."""
+    """The patch, applied to the named commit, gives the files as they are."""
     commit = run(project, "rev-parse", "HEAD")
     assert f"commit: {commit}\nbranch: trunk\nstate: changed\n" in recorded.commits
     assert recorded.said == []
@@ -140,7 +140,7 @@ def test_a_text_in_another_encoding_stays_as_it_is(repository, keep):
 
 
 def test_every_repository_has_a_patch_of_its_own(repository, keep, tmp_path):
-    """Modules beside the job are of the same repository; what a link leads to may be another one."""
+    """Modules beside the job belong to the same repository. A link may lead to another one."""
     other = tmp_path / "other"
     (other / "lib").mkdir(parents=True)
     (other / "lib" / "__init__.py").write_text("A = 1\n")
@@ -224,7 +224,7 @@ def test_a_git_that_hangs_is_not_waited_for(repository, keep, tmp_path, monkeypa
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     from mtlcluster.launch.code import git
 
-    monkeypatch.setattr(git, "PATIENCE", 0.5)
+    monkeypatch.setattr(git, "GIT_TIMEOUT", 0.5)
     assert "took longer than" in keep().said[0]
 
 

@@ -1,4 +1,4 @@
-"""Code beside the job: what a job imports of its project goes with its runs, found by parsing."""
+"""The modules of its project that a job imports are kept with its runs. They are found by parsing."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from mtlcluster.config.grid import read_grid
 from mtlcluster.config.job_file import find_job
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.snapshot import keep, take
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.preflight import check
-from mtlcluster.launch.submit import preview
 
-# Everything of a project that a job may import, and what is none of its business.
+# Everything in a project that a job may import, and other files.
 FILES = {
     "helper/__init__.py": "from .deep.inner import WIDTH\nfrom helper import sizes as more",
     "helper/deep/inner.py": "import alone\nWIDTH = alone.WIDTH",  # deep/ has no __init__.py
@@ -30,7 +30,7 @@ FILES = {
     "src/lab/tools.py": "DEPTH = 1",
     "spaced/part.py": "PART = 1",  # a folder without __init__.py
     "spaced/unused.py": "",
-    "statistics.py": "MINE = 'statistics'",  # called like Python's, which torch and the worker want
+    "statistics.py": "MINE = 'statistics'",  # has the name of Python's own module, which torch and the worker import
     "yaml/__init__.py": "raise RuntimeError('the project has a yaml of its own')",
     "jobs/common.py": "COMMON = 1",
     "other/__init__.py": "raise RuntimeError('not imported')",
@@ -63,7 +63,7 @@ def add(project: Path, files: dict[str, str]) -> None:
 
 
 def taken(project: Path, job: str = "tiny", **options) -> set[str]:
-    """What of the project is in the code of its runs, but for jobs/."""
+    """The files of the project in the code of its runs, without jobs/."""
     files = take(find_job(job, project), **options).files
     return {name for name in files if not name.startswith(("jobs/", "mtlcluster/"))}
 
@@ -74,7 +74,7 @@ def import_in_job(project: Path, text: str, job: str = "tiny") -> None:
 
 
 def test_train_check_and_every_job_find_what_the_job_imports(project, make_grid, tmp_path, monkeypatch, submit_locally):
-    """And what the user's PYTHONPATH has, which comes last."""
+    """Also what is in the user's PYTHONPATH, which comes last."""
     add(project, FILES)
     add(tmp_path / "shared", {"of_path.py": "", "alone.py": "raise RuntimeError('not this one')"})
     monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}:{tmp_path / 'shared'}")
@@ -98,7 +98,7 @@ def test_train_check_and_every_job_find_what_the_job_imports(project, make_grid,
 
 @pytest.mark.long
 def test_on_slurm_too(slurm, project, make_grid, tmp_path, monkeypatch, submit_to_slurm):
-    """With a PYTHONPATH that a module sets, as in a cluster's `setup`."""
+    """Also with a PYTHONPATH that an environment module sets, as in a cluster's `setup`."""
     add(project, FILES)
     add(tmp_path / "shared", {"of_path.py": "", "alone.py": "raise RuntimeError('not this one')"})
     monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}:{tmp_path / 'shared'}")
@@ -193,7 +193,7 @@ def test_what_is_no_code_or_too_much_is_left_out_and_said(project):
 
 
 def test_a_huge_folder_is_not_searched(project, monkeypatch):
-    """A folder that an import may mean is not walked through, and one that is code is up to a bound."""
+    """A folder that an import only may mean is not searched. A folder of code is searched up to a bound."""
     import mtlcluster.launch.code.imports
 
     monkeypatch.setattr(mtlcluster.launch.code.imports, "MOST", 1000)
@@ -208,7 +208,7 @@ def test_a_huge_folder_is_not_searched(project, monkeypatch):
 
 
 def test_a_folder_jobs_in_which_the_whole_project_lies_is_not_its_code(tmp_path):
-    """As in ~/jobs/mine/, where the others are somebody's other work."""
+    """For example in ~/jobs/mine/, beside other work of the user."""
     build = "def build(): pass\n"
     add(tmp_path / "jobs", {"mine/exp.py": build + "import near", "mine/near.py": "", "other/x.py": "", "y.py": build})
     files = take(find_job("exp.py:build", tmp_path / "jobs/mine")).files
@@ -234,7 +234,7 @@ def test_code_that_the_grid_names_goes_too_and_must_be_of_the_project(project, m
 
 
 def test_what_no_snapshot_holds_is_named(project, make_grid, tmp_path, monkeypatch):
-    """A package that is installed in editable mode, and the user's PYTHONPATH."""
+    """Such code is a package installed in editable mode, or lies in the user's PYTHONPATH."""
     add(tmp_path / "lab", {"src/mylab/__init__.py": "", "src/mylab_flat.py": ""})
     add(tmp_path / "shared", {"of_path.py": ""})
     monkeypatch.syspath_prepend(tmp_path / "lab" / "src")  # as the .pth file of such an installation does
@@ -245,5 +245,5 @@ def test_what_no_snapshot_holds_is_named(project, make_grid, tmp_path, monkeypat
     assert f"mylab ({tmp_path / 'lab' / 'src' / 'mylab'}) is installed in editable mode" in text
     assert "mylab_flat" in text
     assert "numpy" not in text
-    assert "PYTHONPATH is kept behind the code of runs here" in text
+    assert "PYTHONPATH stays behind the code of the runs" in text
     assert str(tmp_path / "shared") in text

@@ -1,4 +1,4 @@
-"""Retry after mending the job: what has saved nothing takes today's code; of the rest it is said how to."""
+"""`retry` after the job was mended: runs without a checkpoint take today's code; for others the user is told how."""
 
 import fcntl
 import time
@@ -30,7 +30,7 @@ def save(sweep, part: str) -> None:
 
 
 def wait_until_failed(sweep, *parts: str) -> None:
-    """And until their worker has let go of them, which is a moment later."""
+    """Waits until the runs have failed and their worker has released them, a moment later."""
     for part in parts:
         sweep.wait(part, "failed", seconds=120)
         with open(sweep.sweep.run(sweep.run(part)).folder / ".lock") as lock:
@@ -49,7 +49,7 @@ def wait_for_another(sweep, part: str) -> None:
 
 
 def test_a_corrected_bug_is_corrected_in_the_retry(project, make_grid, submit_locally):
-    """With the real training process: as a new user would."""
+    """With real training, as a new user would do it."""
     job = project / "jobs" / "tiny.py"
     job.write_text(job.read_text().replace("train = make(", "train = BUGmake("))
     sweep = submit_locally(make_grid(grid={"seed": [0]}, set={"epochs": 1}))
@@ -92,7 +92,7 @@ def test_what_has_saved_goes_on_as_it_began_and_it_is_said_what_takes_todays_cod
 
 
 def test_a_checkpoint_without_its_checksum_is_none(failed, project):
-    """A save that was not finished: there is nothing to go on from."""
+    """A checkpoint that was not finished does not count."""
     checkpoints = failed.sweep.run(failed.run("seed=0")).checkpoints
     (checkpoints / "step-000000003.pt.sha256").unlink()
     mend(project)

@@ -1,4 +1,4 @@
-"""Where Slurm is installed but its controller does not answer, a plain `submit` trains nothing on that login node."""
+"""If Slurm is installed but its controller does not answer, a plain `submit` trains nothing on that login node."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from mtlcluster.cli import app
-from mtlcluster.launch.executors import job_state
+from mtlcluster.processes import slurm_commands
 
 
 def program(folder, name, text):
@@ -18,7 +18,7 @@ def program(folder, name, text):
 
 @pytest.fixture
 def slurm_conf_of_nobody(tmp_path):
-    """A configuration that is right, of a controller that has gone."""
+    """A correct configuration whose controller is gone."""
     conf = tmp_path / "slurm.conf"
     conf.write_text(f"ClusterName=c\nSlurmctldHost={socket.gethostname()}(127.0.0.1)\nSlurmctldPort=1\nNodeName=n1\n")
     return conf
@@ -39,7 +39,7 @@ def test_a_plain_submit_is_refused_and_names_the_way(
         monkeypatch.setenv("PATH", f"{programs}" + (":/usr/bin:/bin" if away == "hangs" else ""))
         if away == "hangs":
             program(programs, "scontrol", "sleep 100")
-            monkeypatch.setattr(job_state.run_slurm, "__kwdefaults__", {"patience": 0.2})
+            monkeypatch.setattr(slurm_commands, "COMMAND_TIMEOUT", 0.2)
         if away == "cannot be executed":
             (programs / "scontrol").write_bytes(b"\x00\x01")
             (programs / "scontrol").chmod(0o755)

@@ -1,14 +1,15 @@
-"""Variables of sbatch and srun that the submitting shell has, from a module, a site or an `salloc`: what the grid and
-the cluster file say holds, and no job takes an option from them.
+"""Variables of sbatch and srun in the submitting shell, set by a module, a site or an `salloc`.
+
+No job takes an option from them: what the grid and the cluster file say holds.
 """
 
 import pytest
 
 from mtlcluster.errors import SchedulerError
-from mtlcluster.launch.executors.job_state import run_slurm
-from mtlcluster.launch.submit import preview
+from mtlcluster.launch.dry_run import preview
+from mtlcluster.processes.slurm_commands import run_slurm
 
-# Each by itself would change, kill or hide a job.
+# Each of these variables would change, kill or hide a job.
 OF_SBATCH = {
     "TIMELIMIT": "1", "PARTITION": "closed", "EXPORT": "NONE", "ARRAY_INX": "7-9", "JOB_NAME": "theirs", "DEBUG": "1",
     "NO_REQUEUE": "1", "OUTPUT": "/dev/null", "ERROR": "/dev/null", "INPUT": "/nowhere", "OPEN_MODE": "truncate",

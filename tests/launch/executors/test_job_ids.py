@@ -1,5 +1,5 @@
-"""What sbatch, or a site's own sbatch, says of a job that it has submitted: the job is known by its id, whatever stands
-around it, and a submission that succeeded is never reported as failed.
+"""The output of sbatch, or of a site's own sbatch: the id of the job is found, whatever stands around it, and a
+submission that succeeded is never reported as failed.
 """
 
 import shutil
@@ -37,8 +37,8 @@ AROUND = {
     "its own option alone": 'for last; do :; done; echo "job 3 was a bad one"; $real "$last"',
     "id and cluster": 'id=$($real "$@"); echo "$id;sandbox"',
     "colours and carriage returns": """id=$($real "$@"); printf '\\033[32m%s\\033[0m\\r\\n' "$id" """,
-    "two ids": 'echo 1; $real "$@"',
-    "another id": '$real "$@" >/dev/null; echo Hello; echo 1',
+    "two ids": 'echo 77777; $real "$@"',
+    "another id": '$real "$@" >/dev/null; echo Hello; echo 77777',
     "no id": '$real "$@" >/dev/null; echo "thank you: 12 jobs of yours wait"',
     "nothing": '$real "$@" >/dev/null',
     "no UTF-8": """printf 'pr\\xfcfe 5 Auftr\\xe4ge\\n'; $real "$@" """,
@@ -62,7 +62,7 @@ def test_a_job_is_known_whatever_stands_around_its_id(site, project, make_grid, 
 
 
 def test_what_takes_too_long_is_found_in_the_queue(site, project, make_grid, monkeypatch):
-    monkeypatch.setattr(launch, "SBATCH_PATIENCE", 1.0)
+    monkeypatch.setattr(launch, "SBATCH_TIMEOUT", 1.0)
     slurm = site('$real "$@"; exec sleep 100')
     found = submit(make_grid(grid={"seed": [0]}, **CLOSED), project / "runs", "slurm", print)
     assert slurm.jobs().keys() == set(found.job_ids)
@@ -70,7 +70,7 @@ def test_what_takes_too_long_is_found_in_the_queue(site, project, make_grid, mon
 
 def test_several_jobs_of_one_submission_are_cancelled_and_named(site, project, make_grid):
     slurm = site('$real "$@"; $real "$@"')
-    with pytest.raises(SchedulerError, match=r"several jobs of one, which were cancelled: \d+, \d+"):
+    with pytest.raises(SchedulerError, match=r"several jobs of one; they were cancelled: \d+, \d+"):
         submit(make_grid(grid={"seed": [0]}, **CLOSED), project / "runs", "slurm", print)
     assert slurm.jobs() == {}
     site('$real "$@"')

@@ -1,5 +1,5 @@
-"""Local runs after the host got another name, was started anew, or is seen from another container: what lives is left
-alone, what does not is lost, and can be retried."""
+"""Local runs after the host was renamed or started again, or seen from another container: living runs are left alone,
+others are lost and can be retried."""
 
 import errno
 import fcntl
@@ -17,9 +17,9 @@ import pytest
 from rig.handmade import add_runs, at_epoch, new_sweep
 from rig.slurm_cluster import wait_for
 
-from mtlcluster.launch.executors.job_state import local_job_id
 from mtlcluster.launch.run_status import observe
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.processes.local_job_id import local_job_id
+from mtlcluster.sweep.locks import is_locked
 
 ROOT = Path(__file__).parents[3]
 HOUR = 3600
@@ -51,7 +51,7 @@ def look(answer):
 
 
 def age(found, seconds):
-    """Makes everything that was written about the sweep's runs that much older."""
+    """Makes everything that was written about the sweep's runs older by so much."""
     sweep = found.sweep
     lines = [json.loads(line) for line in sweep.submissions.read_text().splitlines()]
     sweep.submissions.write_text("".join(json.dumps({**line, "time": line["time"] - seconds}) + "\n" for line in lines))
@@ -62,7 +62,7 @@ def age(found, seconds):
 
 
 def kill(found):
-    """The worker and what it has started, as when the machine goes down."""
+    """Kills the worker and what it has started, as a machine does that goes down."""
     os.kill(found.worker, signal.SIGKILL)
     os.waitpid(found.worker, 0)
     wait_for(lambda: not any(is_locked(run.lock) for run in found.sweep.runs()), "the children to end")

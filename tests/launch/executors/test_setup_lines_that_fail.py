@@ -1,4 +1,4 @@
-"""Lines of a cluster's `setup` that fail, such as a module that is not there: the run trains, its user hears of it."""
+"""Lines of a cluster's `setup` that fail, such as a missing module: the run trains, and its user is told."""
 
 import json
 

@@ -28,7 +28,7 @@ def start(folder, **settings):
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump()))
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mtlcluster.training.commands.child", str(folder), str(writing)],
+        [sys.executable, "-m", "mtlcluster._entry", "child", str(folder), str(writing)],
         stdin=subprocess.PIPE, cwd=PROJECT, pass_fds=[writing], text=True,
         env={**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

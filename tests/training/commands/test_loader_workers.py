@@ -18,9 +18,10 @@ from rig.tiny_runs import assert_same
 from mtlcluster.config.grid import read_grid
 from mtlcluster.config.run import RunConfig
 from mtlcluster.launch.executors import local
-from mtlcluster.launch.submit import resubmit, submit
-from mtlcluster.sweep.files import is_locked
+from mtlcluster.launch.retry import resubmit
+from mtlcluster.launch.submit import submit
 from mtlcluster.sweep.history import read_history
+from mtlcluster.sweep.locks import is_locked
 from mtlcluster.training.train import load_build, train
 
 ROOT = Path(__file__).parents[3]
@@ -51,7 +52,7 @@ def training_process(run):
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"mtlcluster.training.commands.child" in words and str(run.folder).encode() in words:
+                if b"child" in words and str(run.folder).encode() in words:
                     return int(entry.name)
         return None
 
@@ -141,7 +142,7 @@ def test_whoever_is_killed_no_loader_stays_behind_or_holds_the_run(make_grid, su
     assert "killed by signal 9" in found.wait("", "failed").error
     wait_for(lambda: not any(map(is_alive, both)), "the loaders to end")
     os.waitpid(found.worker, 0)
-    found.worker = int(resubmit(found.sweep, [run.name], restart=False, notify=print).job_ids[0].split(":")[2])
+    found.worker = int(resubmit(found.sweep, [run.name], restart=False, say=print).job_ids[0].split(":")[2])
     pid, both = loaders()
     os.kill(found.worker, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
@@ -167,11 +168,10 @@ def test_killed_at_any_moment_with_loaders_it_ends_the_same(make_grid, submit_lo
             found.wait("", "failed", "done")
         os.waitpid(found.worker, 0)
         if kill % 3 == 0 and found.status().state == "failed":
-            found.worker = int(resubmit(found.sweep, [run.name], restart=False, notify=print).job_ids[0].split(":")[2])
+            found.worker = int(resubmit(found.sweep, [run.name], restart=False, say=print).job_ids[0].split(":")[2])
         elif found.status().state != "done":
-            worker = local.start(found.sweep, found.status().submission, next(found.sweep.code.iterdir()).name)
-            local.release(worker)
-            found.worker = worker.pid
+            submission, code = found.status().submission, next(found.sweep.code.iterdir()).name
+            found.worker = local.start_worker(found.sweep, submission, code)
     wait_for(lambda: found.status().state in ("done", "failed"), "it to end")
     assert_same(whole_series(run, project, tmp_path / "whole"), read_history(run.history)["series"])
 

@@ -21,7 +21,7 @@ def start(tmp_path):
         config.write_text(f"job: {job}:build\n{settings}\n")
         command = [sys.executable, "-m", "mtlcluster", "train", str(config), "--folder", str(tmp_path / folder)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "PYTHONPATH": str(PROJECT.parent.parent)})  # fmt: skip
+                                env={**os.environ, "PYTHONPATH": str(PROJECT.parents[2])})  # fmt: skip
 
     return start
 

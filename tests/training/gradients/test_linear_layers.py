@@ -179,14 +179,14 @@ CASES = {
 
 def spied(updater):
     """Lists the names of the layers that `updater` takes by this way, one set a step."""
-    found, names, usable = [], {id(m): n for n, m in updater.model.named_modules()}, updater.linear.usable
+    found, names, usable = [], {id(m): n for n, m in updater.model.named_modules()}, updater.parts.linear_layers.usable
 
     def spy(layers, losses):
         layers = usable(layers, losses)
         found.append({names[id(layer.module)] for layer in layers})
         return layers
 
-    updater.linear.usable = spy
+    updater.parts.linear_layers.usable = spy
     return found
 
 
@@ -212,7 +212,7 @@ def test_the_same_gradients_without_those_of_linear_layers(case, method, tmp_pat
                 parameter *= 0.9
     assert used is None or taken == [used, used]
     if used is not None and method == METHODS[0]:
-        trainer.update.linear = LinearLayers(model, [])
+        trainer.update.parts.linear_layers = LinearLayers(model, [])
         trainer.update.gradient = fresh(trainer, method)[2]
         wanted = expected(model, trainer.tasks, batch, *fresh(trainer, method)[1:])[0]
         trainer.optimizer.zero_grad()
@@ -299,7 +299,7 @@ def test_an_input_that_is_changed_after_its_use_is_autograds_own_error(linear_la
     model = seeded(by, trunk, linear(INTO), linear())
     trainer = trainer_for(model, torch.randn(X), tmp_path, "pcgrad")
     if not linear_layers:
-        trainer.update.linear = LinearLayers(model, [])
+        trainer.update.parts.linear_layers = LinearLayers(model, [])
     trainer.update([batch_of(trainer)], [0, 1, 2])
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         trainer.update([batch_of(trainer)], [0, 1, 2])
@@ -316,7 +316,7 @@ def test_where_it_must_not_be_used_it_is_not(settings, tmp_path):
     settings = {"method": "pcgrad", **settings}
     trainer = trainer_for(model, torch.randn(X), tmp_path, **settings)
     if settings.get("compile"):
-        assert not trainer.update.linear.modules
+        assert not trainer.update.parts.linear_layers.modules
         return
     taken = spied(trainer.update)
     trainer.update(cut(batch_of(trainer), [2, 2]) if "accumulate" in settings else [batch_of(trainer)], [0, 1, 2])

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from mtlcluster import MultiTaskModel, Padded, Problem, Task, TensorData, pad
 from mtlcluster.config.run import RunConfig
 from mtlcluster.training.batch_check import BatchError, check_batch
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.nonfinite.guard import NonFinite
 from mtlcluster.training.resume.checkpoint import Checkpoints
 from mtlcluster.training.train import prepare
@@ -73,7 +73,7 @@ def trainer(folder, broken=None, **settings) -> Trainer:
         return Problem(MultiTaskModel(Trunk(), {"funny": nn.Linear(8, 2)}), TASKS, data, Texts(), collate=data.collate)
 
     config = RunConfig(job="python", **{"epochs": 3, "batch_size": 4, **settings})
-    return prepare(build, config, folder, Control())
+    return prepare(build, config, folder, Callbacks())
 
 
 def test_a_batch_that_breaks_the_contract_is_named_with_sample_field_and_position():
@@ -157,7 +157,7 @@ def test_an_exploding_learning_rate_is_named(tmp_path, clip):
         return Problem(MultiTaskModel(trunk, {"funny": nn.Linear(6, 2)}), TASKS, data, data)
 
     config = RunConfig(job="python", batch_size=4, gradient_clip=clip, optimizer={"name": "adam", "lr": 1e12})
-    run = prepare(build, config, tmp_path, Control())
+    run = prepare(build, config, tmp_path, Callbacks())
     with pytest.raises(NonFinite, match=r"the largest weight is .*e\+\d\d, in .*: try a lower learning rate"):
         run.run()
     assert all(parameter.isfinite().all() for parameter in run.model.parameters())  # it stopped before
@@ -175,7 +175,7 @@ def test_without_clipping_a_parameter_of_any_shape_is_watched(tmp_path):
     data = Texts()
     problem = Problem(MultiTaskModel(Scaled(), {"funny": nn.Linear(8, 2)}), TASKS, data, data, collate=data.collate)
     config = RunConfig(job="python", epochs=2, batch_size=4, gradient_clip=None)
-    assert prepare(lambda: problem, config, tmp_path, Control()).run()["info"]["finished"]
+    assert prepare(lambda: problem, config, tmp_path, Callbacks()).run()["info"]["finished"]
 
 
 def test_weights_that_a_step_made_infinite_are_named(tmp_path):
@@ -205,7 +205,7 @@ def test_an_overflow_of_fp16_is_named(tmp_path):
 
     config = RunConfig(job="python", epochs=2, batch_size=4, precision="fp16")
     with pytest.raises(NonFinite, match=r"first non-finite output: trunk.linear .* fp16 holds no more than 65,504"):
-        prepare(build, config, tmp_path, Control()).run()
+        prepare(build, config, tmp_path, Callbacks()).run()
 
 
 class Root(nn.Module):
@@ -260,7 +260,7 @@ def regression(folder, trunk, largest: float, empty: bool = False, **settings) -
         data.targets["value"][epoch_batches(40, 8, config.seed, 0)[4]] = largest
         return Problem(MultiTaskModel(Picked(), {"value": nn.Linear(6, 1)}), [Task.regression("value")], data, data)
 
-    return prepare(build, config, folder, Control())
+    return prepare(build, config, folder, Callbacks())
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_validation_that_is_not_finite_in_one_task_ends_the_run_whatever_decid
 
     config = RunConfig(job="python", epochs=2, batch_size=8, best={"value": "a/f1", "direction": "max"})
     with pytest.raises(NonFinite, match=r"the validation's b/loss is (nan|inf) after epoch 1, with sound data"):
-        prepare(build, config, tmp_path, Control()).run()
+        prepare(build, config, tmp_path, Callbacks()).run()
 
 
 @pytest.mark.parametrize("method", ["gradnorm", "pcgrad", {"schedule": "dsg", "weighting": "uncertainty"}])
@@ -312,11 +312,11 @@ def test_the_step_that_failed_is_seen_again_exactly(tmp_path, method):
         return Problem(MultiTaskModel(trunk, {"a": nn.Linear(8, 2), "b": nn.Linear(8, 1)}), tasks, data, data)
 
     config = RunConfig(job="python", epochs=4, batch_size=4, accumulate=2, method=method)
-    run = prepare(build, config, tmp_path, Control())
+    run = prepare(build, config, tmp_path, Callbacks())
     with pytest.raises(NonFinite, match=r"the loss of task .b. is inf; of sample 50;") as error:
         run.run()
     assert error.value.kept
-    again = prepare(build, config, tmp_path, Control())
+    again = prepare(build, config, tmp_path, Callbacks())
     moment = again.failed_step()
     found = again.diagnose(moment)
     assert torch.equal(found.found.losses.nan_to_num(), moment["losses"].nan_to_num())
@@ -348,7 +348,7 @@ def test_train_replay_and_check_on_the_command_line(tmp_path):
     (tmp_path / "run.yaml").write_text(f"job: {PROJECT}/jobs/tiny.py:build\n{settings}")
 
     def call(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT.parent.parent), "COLUMNS": "120"}
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT.parents[2]), "COLUMNS": "120"}
         return subprocess.run([sys.executable, "-m", "mtlcluster", *arguments], cwd=tmp_path, text=True,
                               capture_output=True, env=environment)  # fmt: skip
 

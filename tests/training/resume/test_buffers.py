@@ -9,14 +9,14 @@ from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import RunConfig
-from mtlcluster.training.callbacks import Control
+from mtlcluster.training.callbacks import Callbacks
 from mtlcluster.training.early_checks import Foreseen
 from mtlcluster.training.resume.checkpoint import Checkpoints, Unfit
 from mtlcluster.training.train import prepare
 
 
 class Late(nn.Module):
-    """None at first, filled by the first forward."""
+    """Has a buffer that is None until the first forward."""
 
     persistent = True
 
@@ -35,7 +35,7 @@ class LateNotPersistent(Late):
 
 
 class Registered(nn.Module):
-    """Not there at first."""
+    """Has a buffer that the first forward makes."""
 
     def forward(self, x):
         if not hasattr(self, "mean"):
@@ -44,7 +44,7 @@ class Registered(nn.Module):
 
 
 class Emptied(nn.Module):
-    """Used up after some steps."""
+    """Has a buffer that is removed after some steps."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ class Emptied(nn.Module):
 
 
 class Bank(nn.Module):
-    """Grows."""
+    """Has a buffer that grows."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ class Bank(nn.Module):
 
 
 class Double(nn.Module):
-    """Becomes float64."""
+    """Has a buffer that becomes float64."""
 
     def __init__(self):
         super().__init__()
@@ -141,16 +141,16 @@ def build(*layers):
 def test_the_run_goes_on_exactly_and_its_best_model_is_whole(kind, tmp_path):
     assert differing(build(kind), tmp_path) == []
     history = train(build(kind), SETTINGS, tmp_path / "whole")
-    trainer = prepare(build(kind), RunConfig(job="x", **SETTINGS), tmp_path / "whole", Control())
+    trainer = prepare(build(kind), RunConfig(job="x", **SETTINGS), tmp_path / "whole", Callbacks())
     trainer.load_best(history["info"]["best"]["step"])
     assert trainer.evaluate(trainer.problem.test).values["a/loss"] == history["series"]["test/a/loss"]["value"][-1]
 
 
 def test_ahead_of_the_first_step_nothing_is_made(tmp_path):
     made = build(Late, Registered)()
-    trainer = prepare(lambda: made, RunConfig(job="x", **SETTINGS), tmp_path, Control())
+    trainer = prepare(lambda: made, RunConfig(job="x", **SETTINGS), tmp_path, Callbacks())
     trainer.foresee(1)
-    trainer._try_validation()
+    trainer.evaluate.try_out(trainer.problem.validation)
     assert made.model.trunk[1].mean is None
     assert not hasattr(made.model.trunk[2], "mean")
 

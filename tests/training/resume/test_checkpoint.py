@@ -4,8 +4,8 @@ import pytest
 import torch
 from rig.tiny_runs import METHODS, StopEvery, assert_same, final_weights, tiny, tiny_with_stops
 
-from mtlcluster.sweep.files import write_checksum
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.sweep.checksums import write_checksum
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.resume import checkpoint
 from mtlcluster.training.resume.checkpoint import Checkpoints
 
@@ -69,7 +69,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(da
         newest.with_name(newest.name + ".sha256").unlink()
     said = []
 
-    class Listener(Control):
+    class Listener(Callbacks):
         def report(self, event, **values):
             said.extend(values["notes"])
 
@@ -79,7 +79,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(da
 
 
 def test_a_best_checkpoint_that_nobody_names_does_not_displace_the_one_that_is_named(tmp_path):
-    """As a process leaves it that was killed after a best checkpoint and goes on to another one."""
+    """The process was killed after it had saved a best checkpoint, and now finds another best one."""
     kept = Checkpoints(tmp_path)
     for step in (10, 20, 30):
         if step == 10:
@@ -106,7 +106,7 @@ def test_only_the_newest_checkpoints_and_their_best_are_kept(tmp_path):
 
 
 def test_a_checkpoint_never_executes_code(tmp_path):
-    """Neither as it is written, where it is refused, nor one with a fitting checksum that somebody made."""
+    """Code is refused when a checkpoint is written; in a file that somebody made it is refused when that is read."""
 
     class Evil:
         def __reduce__(self):

@@ -27,6 +27,7 @@ DRAWS = {
     "philox": lambda: np.random.Generator(np.random.Philox(0)).normal,
     "numpy's older": lambda: np.random.RandomState(0).normal,
     "python": lambda: partial(random.Random(0).gauss, 0.0, 1.0),
+    "a method written in C": lambda: random.Random(0).random,
     "torch": lambda: TorchDraw(),
     "global numpy": lambda: np.random.normal,
     "global python": lambda: partial(random.gauss, 0.0, 1.0),

@@ -1,4 +1,4 @@
-"""A run whose data have another size when it goes on is refused in one sentence: it neither jumps nor never ends."""
+"""A run that goes on with data of another size is refused in one sentence."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from rig.resumes import SETTINGS, Stop, stopped
 from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
-from mtlcluster.sweep.files import write_checksum
+from mtlcluster.sweep.checksums import write_checksum
 from mtlcluster.training.resume.checkpoint import Checkpoints, Unfit
 
 

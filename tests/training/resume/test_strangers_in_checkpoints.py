@@ -1,4 +1,4 @@
-"""What somebody has put into a run's checkpoints/ is neither read nor removed, and stops nothing."""
+"""Files that a user has put into checkpoints/ are neither read nor removed, and stop nothing."""
 
 import os
 
@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 
 NAMES = ["step-1 (copy).pt", "step-abc.pt", "best-x.pt", "step-.pt", "best-1.pt", "step-000000001.pt.bak", ".x.new",
          "step-00000000²3.pt", "notes.txt"]  # fmt: skip
 
 
-class Once(Control):
+class Once(Callbacks):
     def __init__(self):
         self.asked = 0
 

@@ -1,4 +1,4 @@
-"""A checkpoint can be read back, or the run fails in words that name the key; what is whole is never deleted."""
+"""A checkpoint can be read back, or the run fails and names the key. A whole checkpoint is never deleted."""
 
 import collections
 import datetime
@@ -15,8 +15,8 @@ from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, Task, TensorData, train
 from mtlcluster.config.run import RunConfig
-from mtlcluster.sweep.files import write_checksum
-from mtlcluster.training.callbacks import Control, StopRequested
+from mtlcluster.sweep.checksums import write_checksum
+from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.commands import preflight as checking
 from mtlcluster.training.resume.checkpoint import Checkpoints, Unreadable, load, save
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_read_back_is_refused_by_its_key_before_anything_is_repla
 
 
 class Hostile:
-    """Pickled as numpy pickles an array, but of objects whose addresses stand in its bytes."""
+    """An array as numpy pickles it, but of objects, whose addresses are in its bytes."""
 
     def __reduce__(self):
         make = np.array([1.0]).__reduce__()[0]
@@ -96,7 +96,7 @@ def test_a_hostile_array_is_refused_not_made(tmp_path):
 
 
 class Kept(nn.Module):
-    """A layer with a state of its own; what is in it is of the kind that is asked for."""
+    """A layer with a state of its own, which holds a value of the given kind."""
 
     def __init__(self, values):
         super().__init__()
@@ -124,7 +124,7 @@ def problem(*values):
 SETTINGS = {"epochs": 3, "batch_size": 16}
 
 
-class Stop(Control):
+class Stop(Callbacks):
     def __init__(self, after):
         self.after = after
 

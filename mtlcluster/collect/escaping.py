@@ -1,4 +1,4 @@
-"""Names that a user chose, of whatever characters, in Markdown and in HTML."""
+"""Escapes names that a user chose, for Markdown and for HTML."""
 
 import html
 import re
@@ -7,7 +7,7 @@ from mtlcluster import printable
 
 
 def in_markdown(text: str) -> str:
-    """As a table's cell in which nothing is markup. An underscore within a word is none."""
+    """`text` as the cell of a table, without markup. An underscore inside a word is no markup."""
     return re.sub(r"[\\`*\[\]<>|~$&]|(?<![a-zA-Z0-9])_|_(?![a-zA-Z0-9])", r"\\\g<0>", printable.line(text))
 
 

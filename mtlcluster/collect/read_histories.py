@@ -1,4 +1,4 @@
-"""Of the histories that runs have left what figures and tables need."""
+"""Reads from the histories of runs what figures and tables need."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -9,22 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlcluster import printable
-from mtlcluster.collect.survey import Seen
+from mtlcluster.collect.run_list import ListedRun
+from mtlcluster.sweep import series as names
 from mtlcluster.sweep.history import UnsafePickle, read_history
 
 Array = NDArray[np.float64]
 POINTS = 256  # kept of each curve: no figure shows more, and a thousand histories stay small
-LARGEST = 1e100  # of a number; the squares and axes of larger ones overflow
-DRAWN = ("train/", "weight/", "active/", "share/", "learning_rate/", "cosine/", "validation/")
+LARGEST = 1e100  # larger numbers count as infinite: their squares and their axes would overflow
+DRAWN = ("train", "weight", "active", "share", "learning_rate", "cosine", "validation")  # kinds of series
 BEST: dict[str, Any] = {"value": str, "direction": str, "number": float, "epoch": int}
-OVERALL = {"mean_f1": "mean F1", "exact_match": "exact match", "hamming_score": "Hamming score"}  # binary tasks
-ACROSS_TASKS = {f"{data}/{name}" for data in ("validation", "test") for name in ("mean_loss", *OVERALL)}
-ACROSS_TASKS |= {"train/total_loss"}
-CONFUSION = ("true_negatives", "false_positives", "false_negatives", "true_positives")  # row by row
 
 
 @dataclass(frozen=True)
-class Absent:
+class OmittedRun:
     """A run that is not part of the report, and why."""
 
     name: str
@@ -32,12 +29,18 @@ class Absent:
     reason: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", printable.line(self.reason))  # be it out of a file of somebody else's
+        object.__setattr__(self, "reason", printable.line(self.reason))  # it may come from somebody else's file
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A series, thinned. x: optimizer steps or finished epochs [K]; y: values [K], NaN where there was none."""
+    """A series, thinned.
+
+    Attributes:
+        axis: "step" or "epoch".
+        x: Optimizer steps or finished epochs [K].
+        y: Values [K]; NaN where there was none.
+    """
 
     axis: str
     x: Array
@@ -45,15 +48,29 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskInfo:
+    """What a history says about a task.
+
+    Attributes:
+        name: The task's name.
+        kind: Such as "classification" or "binary".
+        metrics: By metric, which direction is better: "min" or "max".
+    """
+
     name: str
     kind: str
-    metrics: dict[str, str]  # "min" or "max" by metric
+    metrics: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """One finished history. A single-task run holds its own task only: the others' heads were never trained."""
+    """One finished history. A single-task run holds its own task only: the heads of the others were never trained.
+
+    Attributes:
+        epoch: The epoch whose validation values count: the best one, or the last one where none was chosen.
+        curves: The series that are drawn, by name.
+        values: `validation/…` at that epoch, `test/…` and `measured/…`. Some may not be finite.
+    """
 
     name: str
     seed: int
@@ -61,49 +78,57 @@ class FinishedRun:
     single_task: str | None
     config: dict[str, Any]
     varied: dict[str, Any]
-    tasks: list[Task]
+    tasks: list[TaskInfo]
     best: dict[str, Any] | None
-    epoch: int | None  # whose validation values count: the best one, or the last where none was chosen
+    epoch: int | None
     attempts: int
     cluster: str
     device: str
     versions: dict[str, str]
     curves: dict[str, Curve]
-    values: dict[str, float]  # `validation/…` at that epoch, `test/…`, `measured/…`; not all are finite
+    values: dict[str, float]
 
 
-def gather(seen: Iterable[Seen], advance: Callable[[], object]) -> tuple[list[FinishedRun], list[Absent]]:
-    """Reads the histories of the runs that are done. What can't be read is named among the absent; nothing raises."""
-    finished, absent = [], []
-    for entry in seen:
-        found = _finished_or_absent(entry)
+def read_histories(
+    listed: Iterable[ListedRun], advance: Callable[[], object]
+) -> tuple[list[FinishedRun], list[OmittedRun]]:
+    """Reads the histories of the runs that are done. A history that can't be read makes an omitted run, no exception.
+
+    Args:
+        listed: All runs of the sweep.
+        advance: Called after each run.
+    """
+    finished, omitted = [], []
+    for entry in listed:
+        found = _finished_or_omitted(entry)
         if isinstance(found, FinishedRun):
             finished.append(found)
         else:
-            absent.append(found)
+            omitted.append(found)
         advance()
-    return finished, absent
+    return finished, omitted
 
 
-def _finished_or_absent(seen: Seen) -> FinishedRun | Absent:
-    name = seen.run.name
-    if seen.state != "done":
-        return Absent(name, seen.state, seen.error)
-    if seen.history is None:
-        return Absent(name, "unreadable", "is done, but has no history.pkl")
+def _finished_or_omitted(listed: ListedRun) -> FinishedRun | OmittedRun:
+    name = listed.run.name
+    if listed.state != "done":
+        return OmittedRun(name, listed.state, listed.error)
+    if listed.history is None:
+        return OmittedRun(name, "unreadable", "is done, but has no history.pkl")
     try:
-        history = _printable(read_history(seen.run.history))
+        history = _printable(read_history(listed.run.history))
         if not history["info"]["finished"]:
-            return Absent(name, "unfinished", "is done by its status, but its history has no end")
+            return OmittedRun(name, "unfinished", "is done by its status, but its history has no end")
         return finished_run(name, history)
     except (UnsafePickle, ValueError, OSError) as error:
-        return Absent(name, "unreadable", str(error).removeprefix(f"{seen.run.history}: "))
+        return OmittedRun(name, "unreadable", str(error).removeprefix(f"{listed.run.history}: "))
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        return Absent(name, "unreadable", f"history.pkl lacks what a history has ({type(error).__name__}: {error})")
+        reason = f"history.pkl lacks what a history has ({type(error).__name__}: {error})"
+        return OmittedRun(name, "unreadable", reason)
 
 
 def _printable(value: Any) -> Any:
-    """With texts that fit into a line of a table, names of tasks and series among them."""
+    """Makes every text, names of tasks and series among them, fit into a line of a table."""
     if isinstance(value, str):
         return printable.line(value)
     if isinstance(value, dict):
@@ -112,7 +137,11 @@ def _printable(value: Any) -> Any:
 
 
 def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
-    """Raises KeyError, TypeError, ValueError or AttributeError where `history` is not made as histories are."""
+    """Makes a FinishedRun of a history.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: `history` does not have the form of a history.
+    """
     info, series = history["info"], history["series"]
     tasks = [_task(entry) for entry in info["tasks"]]
     best = info["best"] and {key: kind(info["best"][key]) for key, kind in BEST.items()}
@@ -121,7 +150,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
     if single is not None:
         others = {task.name for task in tasks} - {single}
         tasks = [task for task in tasks if task.name == single]
-        series = {k: s for k, s in series.items() if k not in ACROSS_TASKS and not others & set(k.split("/"))}
+        series = {k: s for k, s in series.items() if k not in names.OVER_TASKS and others.isdisjoint(names.tasks(k))}
     epoch = _selected_epoch(best, series)
     given = [dict(info["config"]), dict(info["varied"])]
     config, varied = json.loads(json.dumps(given, default=str))  # plain values, whatever they were
@@ -139,22 +168,22 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         cluster=str(info.get("cluster", "")),
         device=str(info["device"]),
         versions={str(k): str(v) for k, v in info["versions"].items()},
-        curves={k: _curve(s) for k, s in _as_numbers(series) if k.startswith(DRAWN) and len(s["value"])},
+        curves={k: _curve(s) for k, s in _as_numbers(series) if names.kind(k) in DRAWN and len(s["value"])},
         values=_values(series, epoch) | _costs(history["measured"]),
     )
 
 
-def _task(entry: dict[str, Any]) -> Task:
+def _task(entry: dict[str, Any]) -> TaskInfo:
     metrics = {str(name): str(direction) for name, direction in entry["metrics"].items()}
     if not {"min", "max"}.issuperset(metrics.values()):
         raise ValueError(f"metrics should name min or max as the better direction, found {metrics}")
-    return Task(str(entry["name"]), str(entry["kind"]), metrics)
+    return TaskInfo(str(entry["name"]), str(entry["kind"]), metrics)
 
 
 def _selected_epoch(best: dict[str, Any] | None, series: dict[str, Any]) -> int | None:
     if best is not None:
         return int(best["epoch"])
-    epochs = [s["epoch"][-1] for k, s in series.items() if k.startswith("validation/") and len(s["epoch"])]
+    epochs = [s["epoch"][-1] for k, s in series.items() if names.kind(k) == "validation" and len(s["epoch"])]
     return int(max(epochs)) if epochs else None
 
 
@@ -162,22 +191,23 @@ def _values(series: dict[str, Any], epoch: int | None) -> dict[str, float]:
     values = {}
     for name, entry in _as_numbers(series):
         numbers = np.asarray(entry["value"], dtype=float)
-        if name.startswith("test/") and len(numbers):
+        if names.kind(name) == "test" and len(numbers):
             values[name] = float(numbers[-1])
-        elif name.startswith("validation/"):
+        elif names.kind(name) == "validation":
             at = np.flatnonzero(np.asarray(entry["epoch"]) == epoch)
             values |= {name: float(numbers[at[-1]])} if len(at) else {}
     return {name: value if abs(value) < LARGEST else value * np.inf for name, value in values.items()}
 
 
 def _as_numbers(series: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The series, each confusion matrix [E, 2, 2] as four of them."""
+    """The series, each confusion matrix [E, 2, 2] as four series [E]."""
     for name, entry in series.items():
-        if not name.endswith("/confusion"):
+        if not names.is_confusion(name):
             yield name, entry
             continue
-        cells = np.asarray(entry["value"], dtype=float).reshape(-1, len(CONFUSION)).T
-        yield from ((f"{name}/{cell}", {**entry, "value": c}) for cell, c in zip(CONFUSION, cells, strict=True))
+        columns = np.asarray(entry["value"], dtype=float).reshape(-1, len(names.CELLS)).T
+        for cell, column in zip(names.CELLS, columns, strict=True):
+            yield names.confusion_cell(name, cell), {**entry, "value": column}
 
 
 def _costs(measured: dict[str, Any]) -> dict[str, float]:
@@ -200,7 +230,7 @@ def _curve(entry: dict[str, Any]) -> Curve:
     x, y = np.asarray(entry[axis], dtype=float), np.asarray(entry["value"], dtype=float)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"a series has {x.shape} places and {y.shape} values")
-    if not (x[0] >= 0 and x[-1] < LARGEST and np.all(x[1:] >= x[:-1])):  # NaN compares with nothing
+    if not (x[0] >= 0 and x[-1] < LARGEST and np.all(x[1:] >= x[:-1])):  # also false for NaN
         raise ValueError(f"a series has {axis}s that do not go up from 0")
     y = np.where(np.abs(y) < LARGEST, y, np.nan)
     if len(x) <= POINTS:

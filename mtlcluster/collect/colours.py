@@ -1,0 +1,78 @@
+"""Colours and dashes: a method has the same ones in every figure. The colours are safe for the colour-blind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.colors import to_rgb
+
+from mtlcluster.collect.settings import Setting
+
+# Okabe and Ito's colours without yellow, which is hard to see on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+EQUAL, SINGLE = "#000000", "#808080"
+OTHERS, BEHIND = "#C8C8C8", "#B4B4B4"  # lines and dots of settings that are not in front
+SETTINGS_IN_COLOUR = 10  # with more, only the best ones and the baselines have a colour; the others are grey
+BEST_IN_COLOUR = 6
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a setting is drawn.
+
+    Attributes:
+        colour: Of lines and dots.
+        dash: Of lines.
+        in_front: It has a colour, a band and its own entry in the legend.
+    """
+
+    colour: Any
+    dash: Any
+    in_front: bool
+
+
+def choose_looks(settings: Sequence[Setting]) -> list[Look]:
+    """One look for each setting. Settings of one method share its colour and differ in dashes and lightness.
+
+    If there is only one method, each setting has its own colour.
+    """
+    in_front = _in_front(settings)
+    methods = {setting.method for setting in settings}
+    groups = [setting.method if len(methods) > 1 else setting.label for setting in settings]
+    coloured = sorted({g for g, s, front in zip(groups, settings, in_front, strict=True) if front and not _grey(g, s)})
+    seen: dict[str, int] = {}
+    made = []
+    for setting, group, front in zip(settings, groups, in_front, strict=True):
+        if not front:
+            made.append(Look(OTHERS, "-", False))
+            continue
+        variant = seen[group] = seen.get(group, -1) + 1
+        if _grey(group, setting):
+            colour, offset = (SINGLE, 1) if setting.single else (EQUAL, 0)
+        else:
+            place = coloured.index(group)
+            colour, offset = COLOURS[place % len(COLOURS)], place // len(COLOURS)
+        lighter = _lighter(colour, 0.35 * (variant // len(DASHES)))
+        made.append(Look(lighter, DASHES[(variant + offset) % len(DASHES)], True))
+    return made
+
+
+def _grey(group: str, setting: Setting) -> bool:
+    """Baselines are black or grey, unless settings of one method have a colour each."""
+    return setting.baseline and group == setting.method
+
+
+def _in_front(settings: Sequence[Setting]) -> list[bool]:
+    """Whether each setting is in front. Settings are in the order of `group_runs`, the best first."""
+    if len(settings) <= SETTINGS_IN_COLOUR:
+        return [True] * len(settings)
+    others = [i for i, setting in enumerate(settings) if not setting.baseline]
+    chosen = set(others[:BEST_IN_COLOUR])
+    for kind in (True, False):
+        chosen |= set([i for i, s in enumerate(settings) if s.baseline and s.single is kind][:1])
+    return [i in chosen for i in range(len(settings))]
+
+
+def _lighter(colour: str, share: float) -> tuple[float, ...]:
+    return tuple(part + (1 - part) * min(share, 0.7) for part in to_rgb(colour))

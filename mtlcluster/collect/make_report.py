@@ -1,0 +1,120 @@
+"""`mtlcluster collect`: makes `report/` from the histories of the runs that have finished, if anything is new."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtlcluster.collect import report_folder
+from mtlcluster.collect.plain_matplotlib import plain_matplotlib
+from mtlcluster.collect.report_folder import PAGE, PARTS, Record
+from mtlcluster.collect.run_list import ListedRun, list_runs
+from mtlcluster.errors import UserError
+from mtlcluster.progress import Say, progress
+from mtlcluster.sweep.disk import naming_the_disk
+from mtlcluster.sweep.files import remove
+from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.locks import locked
+
+if TYPE_CHECKING:  # needs numpy; a collect with nothing new does without
+    from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
+
+NAMED = 10  # runs, or characters, that are named in a message
+BOXES = "no installed font has {}: figures show boxes instead; to fix that, install a font and remove report/"
+
+
+class NothingFinished(UserError):
+    """No run has finished yet: there is nothing to report."""
+
+
+def make_report(sweep: Sweep, say: Say) -> Path:
+    """Makes `report/` of all runs that have finished. Where nothing is new, no history is read and no figure drawn.
+
+    Args:
+        sweep: The sweep.
+        say: Gets lines for the user: how many runs were collected and which were not.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        NothingFinished: No run has finished.
+        UserError: Nothing can be written, or no history can be read.
+    """
+    try:
+        with locked(sweep.folder / ".report.lock", say):
+            former = report_folder.read_record(sweep)
+            listed = list_runs(sweep, former.runs if former else ())
+            if not any(entry.state == "done" for entry in listed):
+                raise NothingFinished(_nothing_yet(sweep, Counter(entry.state for entry in listed)))
+            if former and report_folder.is_current(former, sweep, listed):
+                lines = [*former.lines, "nothing new since the last report"]
+            else:
+                with plain_matplotlib():
+                    lines = _make(sweep, listed, former.files if former else [])
+    except OSError as error:
+        at = error.filename2 or error.filename or sweep.report  # filename2: what a renaming would have replaced
+        raise UserError(f"{at}: {error.strerror or error}; no report was made") from error
+    for line in lines:
+        say(line)
+    return sweep.report / PAGE
+
+
+def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "it has no runs"
+    return f"sweep '{sweep.name}': nothing has finished yet ({counts})"
+
+
+def _make(sweep: Sweep, listed: list[ListedRun], former: list[str]) -> list[str]:
+    """Makes the report and returns the lines for the user. former: the files of the last report."""
+    from mtlcluster.collect.figures import FIGURES
+    from mtlcluster.collect.read_histories import read_histories
+
+    with progress("collecting", len(listed) + len(FIGURES)) as advance:
+        finished, omitted = read_histories(listed, advance)
+        lines = _about_runs(finished, omitted)
+        if not finished:
+            raise UserError(f"sweep '{sweep.name}': no history can be read; {'; '.join(lines[1:])}")
+        beside = sweep.folder / ".report.new"
+        remove(beside)
+        try:
+            with naming_the_disk(sweep.report):
+                lines += _write(sweep.name, finished, omitted, beside, advance)
+                files = report_folder.put_in_place(beside, sweep.report, former)
+        finally:
+            remove(beside)
+    report_folder.write_record(sweep.report, Record(report_folder.drawing_code(), listed, lines, files))
+    return lines
+
+
+def _about_runs(finished: "Sequence[FinishedRun]", omitted: "Sequence[OmittedRun]") -> list[str]:
+    from mtlcluster.collect.page import summary
+
+    unreadable = [run for run in omitted if run.state in ("unreadable", "unfinished")]
+    lines = [f"collected {summary(len(finished), omitted)}"]
+    lines += [f"passed over {run.name}: {run.reason}" for run in unreadable[:NAMED]]
+    return lines + ([f"and {len(unreadable) - NAMED} more"] if len(unreadable) > NAMED else [])
+
+
+def _write(
+    name: str, finished: "list[FinishedRun]", omitted: "list[OmittedRun]", folder: Path, advance: Callable[[], object]
+) -> list[str]:
+    """Writes the whole report into `folder`. Returns lines for the user."""
+    from mtlcluster.collect import figures, page, table_text, tables
+    from mtlcluster.collect.settings import group_runs, trained_tasks
+
+    folder.mkdir()
+    for part in PARTS:
+        (folder / part).mkdir()
+    settings, tasks = group_runs(finished), trained_tasks(finished)
+    made = tables.make_tables(settings, tasks)
+    drawing = figures.Figures(settings, tasks, made[0])
+    drawn = drawing.draw(folder / "figures", advance)
+    texts = {PAGE: page.make_page(name, settings, omitted, made, drawn)}
+    texts["tables/runs.csv"] = table_text.runs_csv(settings)
+    for table in made:
+        texts[f"tables/{table.name}.csv"] = table_text.as_csv(table)
+        texts[f"tables/{table.name}.md"] = table_text.as_markdown(table)
+    for file, text in texts.items():
+        (folder / file).write_text(text, "utf-8", "backslashreplace")  # a lone surrogate is no UTF-8
+    return [BOXES.format(drawing.boxes[:NAMED])] if drawing.boxes else []

@@ -1,0 +1,71 @@
+"""The figure of the results: a panel for each column of the table, with a row of dots for each setting."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mtlcluster.collect import style
+from mtlcluster.collect.colours import BEHIND, Look
+from mtlcluster.collect.labels import wrapped, wrapped_apart
+from mtlcluster.collect.statistics import spread
+from mtlcluster.collect.tables import Table
+
+ROWS_SHOWN = 40
+
+
+def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
+    """Draws every seed, and the mean, for each metric.
+
+    Args:
+        table: The results.
+        looks: Of its settings.
+
+    Returns:
+        The figure, and the sentences about what is left out. None where there is nothing to draw.
+    """
+    drawable = [i for i, column in enumerate(table.columns) if column.over_seeds]
+    places = sorted(drawable, key=lambda i: bool(table.columns[i].group))[: style.PANELS_SHOWN]  # first: over all tasks
+    rows = list(range(len(table.settings)))[:ROWS_SHOWN]
+    if not places:
+        return None
+    across = len(places) if len(places) <= 5 else 4
+    down = -(-len(places) // across)
+    figure, axes = style.new_figure(style.PAGE, down * (0.16 * len(rows) + 0.6), down, across, sharey=True)
+    for axis in axes[len(places) :]:
+        axis.remove()
+    for axis, place in zip(axes, places, strict=False):
+        _draw_column(axis, table, place, rows, looks)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    for axis in axes[: len(places) : across]:
+        axis.set_yticks(rows, wrapped_apart([table.settings[row].label for row in rows], 34, 1))
+    notes = (
+        style.first_shown(len(places), len(drawable), "panels"),
+        style.first_shown(len(rows), len(table.settings), "settings"),
+    )
+    return figure, " ".join(filter(None, notes))
+
+
+def _draw_column(axis: Axes, table: Table, place: int, rows: list[int], looks: Sequence[Look]) -> None:
+    column = table.columns[place]
+    numbers: dict[int, list[float]] = {}
+    for row in rows:
+        if finite := [n for n in column.numbers(table.settings[row], table.settings) if np.isfinite(n)]:
+            numbers[row] = finite
+    colours = [looks[row].colour if looks[row].in_front else BEHIND for row in numbers]
+    for (row, found), colour in zip(numbers.items(), colours, strict=True):
+        axis.scatter(found, [row] * len(found), 4, color=colour, alpha=0.6, linewidths=0)
+    if not numbers:
+        style.empty(axis)
+    lowest, highest = [min(n) for n in numbers.values()], [max(n) for n in numbers.values()]
+    axis.hlines(list(numbers), lowest, highest, colours, alpha=0.6)
+    axis.scatter([spread(n).mean for n in numbers.values()], list(numbers), 18, colours, linewidths=0, zorder=4)
+    reference = column.reference([row[place] for row in table.rows])
+    if np.isfinite(reference):
+        axis.axvline(reference, color=style.EDGE, linewidth=0.6, linestyle=(0, (3, 2)), zorder=1)
+    lines = [wrapped(line, 20, 1) for line in (column.group, column.heading) if line]
+    axis.set_title("\n".join(lines), loc="left")
+    axis.tick_params(axis="y", length=0)
+    axis.locator_params(axis="x", nbins=2)
+    axis.spines["left"].set_visible(False)

@@ -1,0 +1,1 @@
+"""What the verbs of cli.py share: options, exit codes, questions and printing. Nothing here is slow to import."""

@@ -1,0 +1,91 @@
+"""Expands a grid file into points: one value for each key that the grid varies."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mtlcluster.config.grid_file import GridFile, Range
+from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.errors import shown
+from mtlcluster.pydantic_errors import Key
+
+Point = list[tuple[str, Any, Key]]  # dotted key, value, and the place of the value in the grid file
+
+
+def expand(source: YamlFile, file: GridFile, max_points: int) -> list[Point]:
+    """All points: every combination of `grid` and the groups of `zip`, then `include`, without `exclude`.
+
+    Raises:
+        UserError: A list is empty, zipped lists differ in length, an `exclude` matches nothing, or there are more than
+            `max_points` points.
+    """
+    if not file.grid and not file.zip and not file.include:
+        source.refuse(("grid",), "the grid is empty: give at least one key with a list of values")
+    given = {key: _values(source, key, value) for key, value in file.grid.items()}
+    count = math.prod(map(_length, given.values()))
+    _refuse_too_many(source, count, max_points)  # before anything of that size is made
+    axes = [_grid_axis(file, key, values) for key, values in given.items()]
+    axes += [_zip_axis(source, i, group) for i, group in enumerate(file.zip)]
+    included = [_included(i, point) for i, point in enumerate(file.include)]
+    count = math.prod(map(len, axes)) if axes else 0
+    _refuse_too_many(source, count + len(included), max_points)
+    product = itertools.product(*axes) if axes else iter(())
+    combined = (list(itertools.chain(*parts)) for parts in product)
+    return list(_without_excluded(source, file, itertools.chain(combined, included)))
+
+
+def _values(source: YamlFile, key: str, given: list[Any] | Range) -> Sequence[Any]:
+    values = given.values() if isinstance(given, Range) else given
+    if not values:
+        source.refuse(("grid", key), f"grid.{key} has no values")
+    return values
+
+
+def _length(values: Sequence[Any]) -> int:
+    """`len`, also of ranges that are too long for it."""
+    if not isinstance(values, range):
+        return len(values)
+    return (values[-1] - values[0]) // values.step + 1
+
+
+def _refuse_too_many(source: YamlFile, count: int, most: int) -> None:
+    if count > most:
+        points = f"{count:,}" if count < 10**15 else "more than 10^15"
+        source.refuse(("grid",), f"{points} points; the limit is {most:,} (--max-runs changes it)")
+
+
+def _grid_axis(file: GridFile, key: str, values: Sequence[Any]) -> list[Point]:
+    where: Key = ("grid", key)
+    in_list = not isinstance(file.grid[key], Range)
+    return [[(key, value, (*where, i) if in_list else where)] for i, value in enumerate(values)]
+
+
+def _zip_axis(source: YamlFile, number: int, group: dict[str, list[Any]]) -> list[Point]:
+    lengths = {key: len(values) for key, values in group.items()}
+    if len(set(lengths.values())) != 1:
+        source.refuse(("zip", number), f"lists that advance together should be equally long, found {lengths}")
+    rows = range(next(iter(lengths.values())))
+    return [[(key, values[row], ("zip", number, key, row)) for key, values in group.items()] for row in rows]
+
+
+def _included(number: int, point: dict[str, Any]) -> Point:
+    return [(key, value, ("include", number, key)) for key, value in point.items()]
+
+
+def _without_excluded(source: YamlFile, file: GridFile, points: Iterator[Point]) -> Iterator[Point]:
+    used = [False] * len(file.exclude)
+    for point in points:
+        values = {key: value for key, value, _ in point}
+        matching = [i for i, excluded in enumerate(file.exclude) if _matches(values, excluded)]
+        for i in matching:
+            used[i] = True
+        if not matching:
+            yield point
+    for i, was_used in enumerate(used):
+        if not was_used:
+            source.refuse(("exclude", i), f"exclude matches no point: {shown(file.exclude[i])}")
+
+
+def _matches(values: dict[str, Any], excluded: dict[str, Any]) -> bool:
+    return all(key in values and values[key] == value for key, value in excluded.items())

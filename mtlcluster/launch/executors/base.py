@@ -1,0 +1,141 @@
+"""The interface of executors: what runs can be handed to.
+
+A new executor is a file beside this one and a line in `EXECUTORS`, see __init__.py. What it starts is a worker, see
+mtlcluster/worker/. Whether a stopped job is put back into a queue is decided there, inside the job: `worker/slurm.py`
+asks for its requeue; a local worker has no queue to go back to.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from mtlcluster.errors import SchedulerError
+from mtlcluster.progress import Say
+from mtlcluster.sweep.folder import Sweep
+
+if TYPE_CHECKING:  # pydantic, which `status` should not wait for
+    from mtlcluster.config.cluster import Cluster
+    from mtlcluster.launch.packing import Array, Packing, Unit
+
+
+class Unsettled(SchedulerError):
+    """It is not known whether a job was submitted. The submission stays open, and the next `submit` settles it."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What an executor says about a job.
+
+    Attributes:
+        state: The job waits, runs, or is gone; `unknown` if nobody could be asked.
+        said: The executor's own words, such as `PENDING (Priority)`, `RUNNING` or `TIMEOUT`; may be empty.
+    """
+
+    state: Literal["queued", "running", "gone", "unknown"]
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a job leaves in the sweep's folder.
+
+    Attributes:
+        log: The output of a local worker. It is locked as long as the worker lives.
+        heard: When its worker last wrote, or when the job was submitted, in Unix seconds.
+    """
+
+    log: Path
+    heard: float
+
+    def copied_from(self, original: str) -> bool:
+        """Whether this sweep's folder is a copy of `original`: what becomes of a job of the original is not its own."""
+        here, there = _inode(str(self.log.parents[2])), _inode(original)
+        return here is not None and there is not None and here != there
+
+
+@functools.cache
+def _inode(folder: str) -> int | None:
+    """Identifies a folder, however it is reached. None if it does not exist (any more)."""
+    try:
+        return Path(folder).stat().st_ino if folder else None
+    except (OSError, ValueError):
+        return None
+
+
+class Executor(ABC):
+    """Something that runs can be handed to. It has no state: what it has submitted stands in submissions.jsonl.
+
+    Attributes:
+        name: The name of the cluster on which it works without a cluster file. Its job ids begin with this name and a
+            colon; only those of Slurm, which are numbers, do not.
+        has_queue: Whether a job can wait, before its worker starts, at a controller that others use too. Then a waiting
+            job is cancelled there, and the controller is asked less often.
+    """
+
+    name: ClassVar[str]
+    has_queue: ClassVar[bool]
+
+    def why_away(self) -> str:
+        """Returns why no job can be submitted now; "" if one can. Raises UserError for what the user can mend."""
+        return ""
+
+    @abstractmethod
+    def limits(self, sweep: Sweep, array: "Array", cluster: "Cluster") -> str:
+        """Returns why such jobs can never start; "" if they can."""
+
+    @abstractmethod
+    def arrays(self, units: "Sequence[Unit]", packing: "Packing", cluster: "Cluster") -> "list[Array]":
+        """Divides runs into jobs, and jobs into arrays: an array is what one call of `submit` submits."""
+
+    @abstractmethod
+    def script(self, sweep: Sweep, submission: str, array: "Array", cluster: "Cluster") -> str:
+        """Returns what `submit --dry-run` shows of an array: a line about its jobs, and their script, if any."""
+
+    def remarks(self, units: "Sequence[Unit]", cluster: "Cluster") -> list[str]:
+        """Returns what the user should know about the options of these runs, a line each."""
+        return []
+
+    @abstractmethod
+    def submit(self, sweep: Sweep, submission: str, array: "Array", cluster: "Cluster", say: Say) -> list[str]:
+        """Submits the jobs of an array.
+
+        The worker of a job must wait until submissions.jsonl says that the submission was accepted, see
+        `worker.worker.accepted`. This is written after `submit` has returned.
+
+        Args:
+            sweep: The sweep, whose folder is locked.
+            submission: The id of the submission; sweep.submission_folder(submission) exists.
+            array: The runs of each job, their code and what they need.
+            cluster: The options of the cluster.
+            say: Gets a line about what is odd.
+
+        Returns:
+            The id of each job, in the order of array.jobs.
+
+        Raises:
+            SchedulerError: Nothing was submitted; the message says why.
+            Unsettled: Something may have been submitted.
+        """
+
+    def cancel_orphans(self, sweep: Sweep, submission: str) -> list[str]:
+        """Cancels the jobs that a killed `submit` has left of a submission; returns their ids.
+
+        Needed where such a job would wait long before its worker sees that the submission was not accepted.
+        """
+        return []
+
+    @abstractmethod
+    def states(self, jobs: Mapping[str, Traces], owners: Collection[int]) -> dict[str, JobState]:
+        """Returns the state of each job. Does not raise: a state may be unknown.
+
+        Args:
+            jobs: By id, what there is to see of each job.
+            owners: The ids of the users that may have submitted them, beside the caller.
+        """
+
+    @abstractmethod
+    def cancel(self, job_ids: Iterable[str]) -> None:
+        """Ends jobs. One that has ended already is no error. Raises SchedulerError."""

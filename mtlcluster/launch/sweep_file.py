@@ -1,0 +1,100 @@
+"""sweep.yaml: the grid as it was last submitted, and where it and its job come from."""
+
+import os
+from typing import Any
+
+import pydantic
+from pydantic import Field
+
+from mtlcluster.config.grid import Grid
+from mtlcluster.config.run import Resources, SweepRunConfig
+from mtlcluster.config.yaml_file import YamlFile, dump
+from mtlcluster.errors import UserError
+from mtlcluster.launch.packing import Packing
+from mtlcluster.pydantic_errors import first_mistake
+from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.folder import Sweep
+
+
+class Source(pydantic.BaseModel, strict=True):
+    """Where a grid and its job come from.
+
+    Attributes:
+        grid: The grid file.
+        root: The folder that the path of the job is relative to.
+        methods: The files of the user's own methods, by file name, of all submissions.
+    """
+
+    grid: str
+    root: str
+    methods: dict[str, str] = {}
+
+
+class SweepFile(pydantic.BaseModel, strict=True):
+    """What a `retry` needs of sweep.yaml. A newer version of mtlcluster may have written more."""
+
+    job: str
+    code: list[str] = []
+    source: Source | None = None
+    resources: Resources = Resources()
+    runs_per_job: int = Field(default=1, gt=0)
+    at_once: int = Field(default=1, gt=0)
+
+    @property
+    def packing(self) -> Packing:
+        return Packing(self.runs_per_job, self.at_once)
+
+    def resources_of(self, config: SweepRunConfig) -> Resources:
+        """The resources that the grid asks for this run now. What the grid varies stays as the run has it."""
+        varied = {key.split(".")[1] for key in config.origin.varied if key.startswith("resources.")}
+        wanted = self.resources.model_dump(exclude_unset=True)
+        kept = config.resources.model_dump()
+        return Resources(**kept | {key: value for key, value in wanted.items() if key not in varied})
+
+
+def read_sweep_file(sweep: Sweep) -> SweepFile:
+    """Reads sweep.yaml, and checks what a `retry` needs. Raises UserError."""
+    file = YamlFile(sweep.grid)
+    try:
+        return SweepFile(**file.data)
+    except (pydantic.ValidationError, TypeError) as error:  # TypeError: a key that is no text
+        place, words = first_mistake(error, SweepFile) if isinstance(error, pydantic.ValidationError) else ((), error)
+        file.refuse(place, f"{words}; to mend it, submit the grid again")
+
+
+def source_of(sweep: Sweep, file: SweepFile) -> Source:
+    """Where the grid and its job come from. Raises UserError if sweep.yaml does not say."""
+    if file.source is None:
+        YamlFile(sweep.grid).refuse(("source",), "missing key 'source': where the grid and its job come from")
+    return file.source
+
+
+def refuse_other_job(sweep: Sweep, reference: str) -> None:
+    """Raises UserError if the sweep belongs to another job than the one with this reference."""
+    if not sweep.grid.exists():
+        return
+    again = "; if it is damaged, remove it, and submit the grid again"
+    try:
+        job = YamlFile(sweep.grid).data.get("job")
+    except UserError as error:
+        raise UserError(f"{error}{again}") from None
+    if not isinstance(job, str):
+        raise UserError(f"{sweep.grid}: does not say which job the sweep belongs to{again}")
+    if job != reference:
+        raise UserError(f"{sweep.folder} is a sweep of job {job}, this grid is of {reference}; give it another name")
+
+
+def write_sweep_file(sweep: Sweep, grid: Grid) -> None:
+    """Writes sweep.yaml. It keeps the places of the user's own methods of earlier submissions."""
+    source: dict[str, Any] = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
+    earlier = _own_methods(YamlFile(sweep.grid).data) if sweep.grid.exists() else {}
+    if methods := {**earlier, **{path.name: str(path) for path in grid.methods}}:
+        source["methods"] = methods
+    replace_text(sweep.grid, dump({**grid.resolved, "source": source}))
+
+
+def _own_methods(grid: dict[str, Any]) -> dict[str, str]:
+    """The `methods` of the source in a sweep.yaml that may be damaged elsewhere."""
+    source = grid.get("source")
+    methods = source.get("methods") if isinstance(source, dict) else None
+    return dict(methods) if isinstance(methods, dict) else {}

@@ -1,0 +1,73 @@
+"""The best validation of a run, and early stopping."""
+
+import math
+from typing import Any
+
+from mtlcluster.config.run import Best, EarlyStopping
+from mtlcluster.training.resume.checkpoint import State
+from mtlcluster.training.validation import Evaluation, Undefined
+
+
+class BestValidation:
+    """The best validation so far, and how many validations have passed without a real improvement.
+
+    Attributes:
+        best: What history and status say of the best validation: `value` and `direction` as configured, the `number`,
+            how many epochs and steps were done (`epoch`, `step`), and the `thresholds` of binary tasks. None before the
+            first validation.
+        to_beat: For early stopping, the last number that was better by `min_delta` than the one to beat before it.
+        bad_validations: How many validations have not beaten it.
+    """
+
+    def __init__(self, config: Best, stopping: EarlyStopping | None) -> None:
+        self.config, self.stopping = config, stopping
+        self.best: dict[str, Any] | None = None
+        self.to_beat: float | None = None
+        self.bad_validations = 0
+
+    def observe(self, evaluation: Evaluation, epoch: int, step: int) -> bool:
+        """Learns what a validation found.
+
+        Args:
+            evaluation: The validation, whose losses are finite.
+            epoch: How many epochs are done.
+            step: How many steps are done.
+
+        Returns:
+            Whether it is the best so far.
+
+        Raises:
+            Undefined: The value that decides is not finite.
+        """
+        name = self.config.value
+        number = evaluation.values[name]
+        if not math.isfinite(number):
+            reason = evaluation.undefined.get(name, f"it is {number}, though all losses are finite")
+            raise Undefined(self.config, reason)
+        if self._is_better(number, self.to_beat, self.stopping.min_delta if self.stopping else 0.0):
+            self.to_beat, self.bad_validations = number, 0
+        else:
+            self.bad_validations += 1
+        if not self._is_better(number, self.best["number"] if self.best else None):
+            return False
+        self.best = {
+            **self.config.model_dump(), "number": number, "epoch": epoch, "step": step,
+            "thresholds": evaluation.thresholds,
+        }  # fmt: skip
+        return True
+
+    def is_out_of_patience(self) -> bool:
+        """Whether early stopping ends the training."""
+        return self.stopping is not None and self.bad_validations >= self.stopping.patience
+
+    def state_dict(self) -> State:
+        return {"best": self.best, "to_beat": self.to_beat, "bad_validations": self.bad_validations}
+
+    def load_state_dict(self, state: State) -> None:
+        self.best, self.to_beat = state["best"], state["to_beat"]
+        self.bad_validations = state["bad_validations"]
+
+    def _is_better(self, number: float, other: float | None, margin: float = 0.0) -> bool:
+        """Whether `number` is better than `other` by more than `margin`; None is worse than any number."""
+        sign = 1 if self.config.direction == "max" else -1
+        return other is None or sign * (number - other) > margin
