@@ -1,6 +1,7 @@
 """Single steps of a trainer, and the methods to try them with."""
 
 import torch
+from rig.plain_training import Plain
 
 from mtlcluster.methods.catalog import method, names
 
@@ -12,6 +13,11 @@ WEIGHTINGS = [
     {"name": n, **({"weights": {"class": 2.0, "value": 0.5, "far": 1.0}} if n == "static" else {})}
     for n in names("weighting")
 ]
+
+
+class OneRepresentation(Plain):
+    def points(self, inputs):
+        return (self.trunk(inputs),)
 
 
 def name_of(value):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from rig.gradient_steps import ALL, data, gradients, step
+from rig.gradient_steps import ALL, OneRepresentation, data, gradients, step
 from rig.plain_training import (
     NAMES,
     Plain,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from rig.gradient_steps import data, step
+from rig.gradient_steps import OneRepresentation, data, step
 from rig.plain_training import (
     NAMES,
     Plain,
@@ -55,11 +55,6 @@ class TwoRepresentations(MultiTaskModel):
 
     def forward(self, inputs, tasks):
         return self.heads_of(self.points(inputs), tasks)
-
-
-class OneRepresentation(Plain):
-    def points(self, inputs):
-        return (self.trunk(inputs),)
 
 
 @pytest.mark.parametrize("sizes", [[12], [5, 7]], ids=str)
