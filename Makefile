@@ -30,13 +30,13 @@ toy: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-# With the lowest versions that setup.cfg promises, and today's torch; what needs neither torchjd nor transformers.
+# With the lowest versions that setup.cfg promises, and today's torch; what needs no torchjd, transformers or mypy.
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/config tests/methods tests/data tests/collect tests/sweep tests/training/test_metrics.py \
 	tests/training/resume tests/slurm/test_submit.py tests/test_cli.py
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -k 'not torchjd' $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -k 'not torchjd and not type_checker' $(LOWEST_TESTS)
 
 test-long: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m long
