@@ -13,7 +13,7 @@ from mtlcluster import _entry
 from mtlcluster.config.cluster import Cluster, ClusterOptions
 from mtlcluster.errors import ClusterError, UserError
 from mtlcluster.launch.code import changes
-from mtlcluster.remote.clusters import Remote
+from mtlcluster.remote.clusters import RemoteCluster
 from mtlcluster.sweep.folder import Sweep
 
 
@@ -87,7 +87,7 @@ def test_old_code_without_a_list_of_its_files_is_damaged_only_if_it_is(unpacked,
     ],
 )
 def test_a_cluster_with_an_older_version_is_told_from_one_without(monkeypatch, said, told):
-    remote = Remote(Cluster("arnold", ClusterOptions(host="arnold")))
+    remote = RemoteCluster(Cluster("arnold", ClusterOptions(host="arnold")))
 
     def refuse(*_):
         raise ClusterError(said)
