@@ -6,52 +6,33 @@ what has arrived, and goes on.
 """
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid, PlannedRun
-from mtlcluster.config.job_file import JobFile
-from mtlcluster.config.run import PLACED, is_path
 from mtlcluster.errors import ClusterError, UserError, together
 from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.dry_run import describe
 from mtlcluster.launch.hand_over import Submitted, sweep_of, writing
-from mtlcluster.launch.run_status import RunStatus, observe
+from mtlcluster.launch.run_status import RunStatus
 from mtlcluster.launch.submit import submit_grid
 from mtlcluster.progress import Say
 from mtlcluster.remote import status_cache
 from mtlcluster.remote.agent_reply import unreadable_runs
 from mtlcluster.remote.clusters import RemoteCluster, RemoteClusters
-from mtlcluster.remote.placement import Placement, place_runs
+from mtlcluster.remote.data_places import adapt, paths_of
+from mtlcluster.remote.shares import Share, deal
 from mtlcluster.remote.status_cache import LastReply
 from mtlcluster.remote.this_version import is_this_version
 from mtlcluster.remote.upload import name_and_options, upload
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.names import hash_of
-from mtlcluster.sweep.yaml_fields import cluster_of
-
-
-@dataclass
-class Share:
-    """The runs of the grid on one cluster.
-
-    Attributes:
-        cluster: The cluster.
-        there: Runs that have or had a job there.
-        wanted: Runs that are to get a job there: new ones, and others that never had one.
-    """
-
-    cluster: Cluster
-    there: list[RunStatus] = field(default_factory=list)
-    wanted: list[PlannedRun] = field(default_factory=list)
 
 
 def submit_to(
@@ -124,7 +105,7 @@ def submit(
             raise UserError(f"another submit of {sweep.name} has finished in the meantime; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
-        shares = _deal(grid, sweep, targets, found, unheard)
+        shares = deal(grid, sweep, targets, found, unheard)
         code = _write(grid, sweep, shares, adapted, result, say)
         for name, there in found.items():
             if there and name not in unheard:
@@ -142,42 +123,6 @@ def submit(
 def _grid_time(sweep: Sweep) -> int:
     """When the last submit wrote the grid; 0 before the first."""
     return sweep.grid.stat().st_mtime_ns if sweep.grid.exists() else 0
-
-
-def adapt(grid: Grid, cluster: Cluster) -> dict[str, PlannedRun]:
-    """The runs by their hash, with the places of the data on this cluster.
-
-    Raises UserError with file and line.
-    """
-    places = cluster.options.data.get(job_name(grid.job), {})
-    if cluster.file and (mistake := grid.job.check("data", places)):
-        cluster.file.refuse((cluster.name, "data", job_name(grid.job), mistake[0]), mistake[1])
-    for key in places:
-        if cluster.file and len({repr(run.config.data.get(key)) for run in grid.runs}) > 1:
-            words = f"data.{key} is what the grid varies; one place for it would make its runs the same"
-            cluster.file.refuse((cluster.name, "data", job_name(grid.job), key), words)
-    adapted = {}
-    for run in grid.runs:
-        data = {**run.config.data, **places}
-        adapted[run.hash] = dataclasses.replace(run, config=run.config.model_copy(update={"data": data}))
-    return adapted
-
-
-def job_name(job: JobFile) -> str:
-    """`digits` of jobs/digits.py, `comic_mischief` of jobs/comic_mischief/__init__.py."""
-    return job.file.parent.name if job.file.stem == "__init__" else job.file.stem
-
-
-def paths_of(planned: dict[str, PlannedRun]) -> dict[str, str]:
-    """The paths in the options of data and model, each with its option, such as data.features."""
-    found: dict[str, str] = {}
-    for run in planned.values():
-        for section in PLACED:
-            for key, value in getattr(run.config, section).items():
-                for inner in value if isinstance(value, list) else [value]:
-                    if is_path(inner):
-                        found.setdefault(inner, f"{section}.{key}")
-    return found
 
 
 def _ask(
@@ -225,45 +170,6 @@ def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) ->
             f"{cluster} does not have the data that the grid names:{listed}\n"
             f"copy them there, or say under `data:` of {cluster} in the cluster file where they are"
         )
-
-
-def _deal(
-    grid: Grid, sweep: Sweep, targets: Sequence[Cluster], found: dict[str, list[RunStatus]], unheard: dict[str, str]
-) -> list[Share]:
-    """Deals the runs of the grid out.
-
-    A run that has or had a job stays where it is. A target gets the runs that it has already but never gave a job; the
-    others go to the targets in turn.
-    """
-    shares = {target.name: Share(target) for target in targets}
-    turn = itertools.cycle(list(shares.values()))
-    here = observe([sweep]) if sweep.grid.exists() else []
-    known = {key: home for (_, key), home in place_runs(here, found).items()}
-    for planned in grid.runs:
-        home = known.get(planned.hash)
-        cluster = _settled(sweep, home, unheard) if home else None
-        if home and cluster is not None:
-            home.run.cluster = cluster
-            shares.setdefault(cluster, Share(Cluster(cluster))).there.append(home.run)
-        elif home and home.cluster in shares:
-            shares[home.cluster].wanted.append(dataclasses.replace(planned, name=home.run.run))
-        else:
-            next(turn).wanted.append(planned)
-    return list(shares.values())
-
-
-def _settled(sweep: Sweep, home: Placement, unheard: dict[str, str]) -> str | None:
-    """The cluster of a run that must not be dealt out again; None for any other run.
-
-    Such a run has or had a job, was brought home, or may have been given to a cluster that can't be asked.
-    """
-    run = home.run
-    if home.cluster:
-        return home.cluster if run.job_id or run.ended or home.cluster in unheard else None
-    if run.job_id:
-        return run.cluster
-    cluster = cluster_of(sweep.run(run.run))
-    return cluster if (run.ended and run.attempt) or cluster in unheard else None
 
 
 def _write(

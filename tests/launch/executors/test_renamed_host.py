@@ -86,7 +86,7 @@ def test_alive_or_not_is_seen_under_any_name_and_a_lost_run_is_retried(make_grid
     age(found, HOUR)
     assert look(elsewhere("status", "sweep", "--json", *at, boot=True)) == lost
     assert "submitted 1 run" in elsewhere("retry", "sweep", "fine", *at)
-    found.wait("fine", "done")
+    found.wait("fine", "done", seconds=90)  # real training: the code is taken anew
 
 
 @pytest.fixture
