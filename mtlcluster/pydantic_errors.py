@@ -48,7 +48,7 @@ def first_mistake(error: pydantic.ValidationError, model: type[pydantic.BaseMode
     if is_key := key[-1:] == ("[key]",):
         key = key[:-1]
     if mistake["type"] == "invalid_key" or (is_key and mistake["type"] == "string_type"):
-        return key, f"{dotted(key)}: a key should be a word here; a number as one stands in quotes"
+        return key, f"{dotted(key)}: a key should be a word here; write a number in quotes"
     first, *more = dict.fromkeys(map(_wording, alike))
     message = " or ".join([first, *(words.removeprefix("should be ") for words in more)])
     found = "" if isinstance(mistake["input"], dict) else f", found {shown(mistake['input'])}"

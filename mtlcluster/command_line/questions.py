@@ -17,7 +17,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UserError(f"{question} Say --yes where there is no terminal to ask")
+        raise UserError(f"{question} Say --yes if there is no terminal to ask")
     if not click.confirm(printable.line(question)):
         say("nothing was changed")
         raise Exit(FAILED)
@@ -35,4 +35,4 @@ def warn_of_stranger(sweep: Path, harm: str) -> str:
 
     if submitted_here.is_mine(sweep):
         return ""
-    return f"{sweep} was not made by a submit of yours from here, and {harm}. "
+    return f"{sweep} was not submitted by you on this machine, and {harm}. "

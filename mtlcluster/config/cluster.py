@@ -55,7 +55,7 @@ class ClusterOptions(Checked):
     @classmethod
     def _plain_host(cls, host: str | None) -> str | None:
         if host is not None and not HOST.fullmatch(host):
-            raise ValueError(f"host should be a name out of ~/.ssh/config, or user@name, found {host!r}")
+            raise ValueError(f"host should be a name from ~/.ssh/config, or user@name, found {host!r}")
         return host
 
     @pydantic.field_validator("root", "environment")
@@ -119,7 +119,7 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
         key_inside, message = first_mistake(error, ClusterOptions)
         file.refuse((name, *key_inside), message)
     if found.host and name == SLURM:
-        file.refuse((name, "host"), "'slurm' is the Slurm of this machine; call one with a host otherwise")
+        file.refuse((name, "host"), "'slurm' is the Slurm of this machine; give a cluster with a host another name")
     for key in REMOTE_ONLY:
         if key in options and not found.host:
             file.refuse((name, key), f"{key} is for clusters with a host; without one, '{name}' is this machine")

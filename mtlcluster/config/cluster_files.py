@@ -38,7 +38,7 @@ def passed_over() -> str:
     others = [str(path) for path in files_here() if not submitted_here.has_grids(path.parent)]
     if not others:
         return ""
-    return f"{' and '.join(others)} will count once a grid beside it was submitted, or a cluster of it set up"
+    return f"{' and '.join(others)} will count once a grid beside it is submitted, or a cluster in it set up"
 
 
 def files_here() -> list[Path]:

@@ -116,9 +116,9 @@ class YamlFile:
         self.lines[key] = node.start_mark.line + 1
         self.values += 1
         if self.values > MOST_VALUES:
-            self.refuse(key[:1], f"more than {MOST_VALUES:,} values, with what aliases repeat")
+            self.refuse(key[:1], f"more than {MOST_VALUES:,} values, counting what aliases repeat")
         if depth > DEEPEST:
-            self._refuse_node(node, f"nested more than {DEEPEST} levels deep; does an alias stand inside of itself?")
+            self._refuse_node(node, f"nested more than {DEEPEST} levels deep; does an alias contain itself?")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode) and node.tag == CORE + "seq":

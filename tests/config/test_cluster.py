@@ -10,7 +10,7 @@ from mtlcluster.errors import UserError
     ("text", "message"),
     [
         ("lab:\n  partitoin: gpu\n", r"clusters.yaml:2: unknown key 'partitoin'; did you mean 'partition'"),
-        ("lab:\n  partition: gpu\n  host: -lab\n", r"clusters.yaml:3: host should be a name out of .* '-lab'"),
+        ("lab:\n  partition: gpu\n  host: -lab\n", r"clusters.yaml:3: host should be a name from .* '-lab'"),
         ("lab: {host: lab, root: mine}\n", r"clusters.yaml:1: root should begin with / or ~/, found 'mine'"),
         ("a/b: {host: lab}\n", r"clusters.yaml:1: a cluster's name should be letters, digits"),
         ("lab:\n  setup: module load cuda\n", r"clusters.yaml:2: setup should be a valid list"),
@@ -21,7 +21,10 @@ from mtlcluster.errors import UserError
         ("lab:\n  limits:\n    time: 90x\n", r"clusters.yaml:3: limits.time should be a duration .*, found '90x'"),
         ("lab:\n  limits: {jobs: 0}\n", r"clusters.yaml:2: limits.jobs should be greater than 0, found 0"),
         ("lab:\n  partition: gpu\n  root: ~/big\n", r"clusters.yaml:3: root is for clusters with a host; .* 'lab' is"),
-        ("slurm:\n  host: lab\n", r"clusters.yaml:2: 'slurm' is the Slurm of this machine; call one with a host oth"),
+        (
+            "slurm:\n  host: lab\n",
+            r"clusters.yaml:2: 'slurm' is the Slurm of this machine; give a cluster with a host another name",
+        ),
         ("local:\n  partition: gpu\n", r"clusters.yaml:1: 'local' is this machine"),
     ],
 )

@@ -220,4 +220,4 @@ def test_no_name_breaks_out_of_a_command_and_no_folder_is_two_clusters(laptop, a
     assert "'debug' and 'arnold' have one host and root; give one of them another root" in laptop("status", code=2)
     for host in ("-oProxyCommand=touch hacked", "a b", "a;b"):
         laptop.describe(arnold={"host": host})
-        assert "host should be a name out of ~/.ssh/config" in laptop("status", code=2)
+        assert "host should be a name from ~/.ssh/config" in laptop("status", code=2)

@@ -149,7 +149,7 @@ def test_code_of_a_sent_folder_is_run_only_when_the_user_says_so(sent: Path) -> 
     ):  # fmt: skip
         done = call(*words)
         assert done.exit_code == 2, words
-        assert "was not made by a submit of yours" in done.output
+        assert "was not submitted by you on this machine" in done.output
         assert "--yes" in done.output
         assert {path: path.read_bytes() for path in sent.rglob("*") if path.is_file()} == before
     for verb in ("evaluate", "replay"):
@@ -216,7 +216,7 @@ def test_code_that_a_cluster_sends_is_not_the_user_s_own(
     assert "0123456789ab" in run.config.read_text()
     done = call("evaluate", f"sweep/{run.name}")
     assert (done.exit_code, ran.exists()) == (2, False)
-    assert "was not made by a submit of yours" in done.output
+    assert "was not submitted by you on this machine" in done.output
 
 
 def test_nobody_is_asked_about_an_own_sweep_but_about_another_in_its_place(
