@@ -435,9 +435,9 @@ class MultiTaskModel(nn.Module):
         """
         matrices = [p for p in self.shared_parameters() if p.requires_grad and p.ndim > 1]
         name = self._modules.get("last_shared_layer", self.last_shared_layer)
+        if not matrices:
+            raise ValueError("the method needs a trainable layer in the trunk: all of it is frozen")
         if name is None:
-            if not matrices:
-                raise ValueError("the method needs a trainable layer in the trunk: all of it is frozen")
             return matrices[-1]
         if not isinstance(name, str):
             kind = type(name).__name__

@@ -102,11 +102,7 @@ class AttentionPooling(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The trunk: a batch of clips → representations [N, W × number of modalities], of text, audio, video in this order.
-
-    The blocks are registered last, and the text's block at the very end. Its value projection, which every task's
-    gradient reaches, is then the last shared layer that GradNorm looks at.
-    """
+    """The trunk: clips → representations [N, W × number of modalities], of text, audio and video in this order."""
 
     def __init__(self, encoders: dict[str, nn.Module], width: int, video_order: VideoOrder) -> None:
         """
@@ -191,7 +187,9 @@ class Hiccap(MultiTaskModel):
             raise ValueError(f"text encoder '{text_encoder}': its width {width} is no multiple of {ATTENTION_HEADS}")
         encoders |= {name: SegmentEncoder(FEATURES[name], width, units) for name in FEATURES if name in modalities}
         trunk = Trunk(encoders, width, video_order)
-        super().__init__(trunk, {task: task_head(width * len(encoders)) for task in tasks})
+        heads = {task: task_head(width * len(encoders)) for task in tasks}
+        blocks = [f"trunk.blocks.{name}" for name in CONCATENATED if name in trunk.blocks]
+        super().__init__(trunk, heads, last_shared_layer=blocks[0] if blocks else None)
         self.frozen = [trunk if part == "trunk" else encoders[part] for part in freeze]
         for module in self.frozen:
             module.requires_grad_(False)

@@ -70,7 +70,10 @@ def test_any_modalities_train_in_all_their_parameters(modalities, clips):
     # but for offsets of all scores of a softmax, and those that a BatchNorm takes away again
     assert [name for name in untouched if not name.endswith(("key.bias", "0.bias", "3.bias"))] == []
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-    for task in ("mature", "gory"):  # GradNorm's layer
+    named = model.last_shared_weight()
+    model.last_shared_layer = None
+    assert model.last_shared_weight() is named, "the one that GradNorm has always taken"
+    for task in ("mature", "gory"):
         (gradient,) = torch.autograd.grad(loss(model(inputs, [task])), [model.last_shared_weight()])
         assert gradient.any()
 
