@@ -138,7 +138,7 @@ def test_schedules_that_draw_samples_count_images(tmp_path):
     assert found.labelled[0].tolist() == [6, 7, 8, 9, 10, 11]
     assert (found.counts, found.samples) == ([6, 12], [2, 3])
     trainer = prepare(build, RunConfig(job="dense", **CONFIG), tmp_path / "step", Callbacks())
-    step = trainer.update.forwards.step([trainer.problem.train[:]], range(5), shares=torch.full((5,), 0.2))
+    step = trainer.update.forwards.prepare([trainer.problem.train[:]], range(5), shares=torch.full((5,), 0.2))
     samples = torch.tensor(step.batches[0].samples)
     assert samples.sum() <= 12
     assert torch.allclose(step.emphasis, 5 * samples / samples.sum())
