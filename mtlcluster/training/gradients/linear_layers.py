@@ -1,11 +1,13 @@
-"""Linear layers without their gradients: of a layer with the input A [N, in] and, for task i, the gradient D_i [N, out]
-of its output, task i's weight gradient is D_iᵀA and the bias's D_iᵀ1, and so
+"""Gramians of linear layers without the gradients of their weights.
+
+A layer has the input A [N, in]. The gradient of its output is D_i [N, out] for task i. The gradient of the weight is
+then D_iᵀA, that of the bias D_iᵀ1, and so
 
     ⟨D_iᵀA, D_jᵀA⟩ + ⟨D_iᵀ1, D_jᵀ1⟩ = ⟨D_i, (AAᵀ + 1) D_j⟩        Σ a_i D_iᵀA = (Σ a_i D_i)ᵀA
 
-where N is small beside in and out. Autograd then need not compute weight gradients, about half the work of a backward,
-and none is kept. This holds for layers that are called once in a forward and share no parameter, as `LinearLayers` sees
-by hooks; where a weight is used behind their back (as a plain tensor) the check at a layer's first use finds it out.
+This is cheaper when N is small beside in and out: autograd need not compute weight gradients, about half the work of a
+backward, and none is kept. It holds for layers that are called once in a forward and share no parameter. `LinearLayers`
+sees that by hooks. A weight that is also used as a plain tensor is found by the check at a layer's first use.
 """
 
 from collections import Counter
@@ -23,7 +25,14 @@ EXACT = 1e-3  # of a gradient's length: far above rounding, far below what a use
 
 @dataclass
 class Layer:
-    """A linear layer as it was called: its input [N, in], and where the gradient of its output arrives."""
+    """One call of a linear layer.
+
+    Attributes:
+        module: the layer.
+        inputs: its input [N, in], detached.
+        version: torch's version of that input; another one later says that it was changed in place.
+        output: the edge of the graph at which the gradient of its output arrives.
+    """
 
     module: nn.Linear
     inputs: Tensor
@@ -34,12 +43,12 @@ class Layer:
         return list(self.module.parameters(recurse=False))
 
     def pays(self, tasks: int) -> bool:
-        """Whether the products above take less than the tasks' weight gradients and theirs."""
+        """Whether the formula above is cheaper than computing the weight gradients of so many tasks."""
         n, (out, into) = len(self.inputs), self.module.weight.shape
         return n * into + tasks * n * out < tasks * into * out
 
     def gramian(self, rows: Sequence[Tensor | None]) -> Tensor | float:
-        """rows: the tasks' D_i [N, out], [..., out] or [out]. Returns their share of the Gramian [A, A], float64."""
+        """The layer's part of the Gramian [A, A], float64. rows: D_i of each task, [N, out], [..., out] or [out]."""
         d = stacked(rows)
         if d is None:
             return 0.0
@@ -50,7 +59,7 @@ class Layer:
         return (d.flatten(1) @ (kernel @ d).flatten(1).T).double()
 
     def norms(self, rows: Sequence[Tensor | None]) -> Tensor:
-        """The lengths [A] of the weight's own gradients, from those of the output (see `gramian`); zero for None."""
+        """Norms [A] of the tasks' gradients of the weight. rows: see `gramian`; the norm is zero for None."""
         d = stacked(rows)
         if d is None:
             return self.inputs.new_zeros(len(rows))
@@ -58,22 +67,28 @@ class Layer:
         return (torch.bmm(d, d.mT) * (self.inputs @ self.inputs.T)).sum((1, 2)).clamp_min(0).sqrt()
 
     def gradients(self, d: Tensor) -> list[Tensor]:
-        """Of weight and bias, from the gradient of the output."""
+        """Gradients of weight and bias from the gradient `d` of the output."""
         d = d.reshape(-1, d.shape[-1])
         return [d.T @ self.inputs] if self.module.bias is None else [d.T @ self.inputs, d.sum(0)]
 
 
 def stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
-    """The tasks' gradients at one point, [A, …], zero where a task does not reach it; None where none does."""
+    """The tasks' gradients at one point as [A, …], zeros for a task that does not reach it. None if no task does."""
     one = next((row for row in rows if row is not None), None)
     return None if one is None else torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
 
 
 class LinearLayers:
-    """The linear layers of a model whose trainable parameters are shared, and shared by nothing else."""
+    """The linear layers of a model that this way is possible for."""
 
     def __init__(self, model: nn.Module, shared: Iterable[nn.Parameter], only: nn.Parameter | None = None) -> None:
-        """only: of the layer with this weight, if there is one."""
+        """Finds the layers whose parameters are all shared by the tasks and belong to no other module.
+
+        Args:
+            model: the model.
+            shared: the shared parameters that may be left out.
+            only: take the layer with this weight alone, if there is one.
+        """
         owners: dict[int, int] = {}
         for module in model.modules():
             for parameter in module._parameters.values():
@@ -87,12 +102,12 @@ class LinearLayers:
             and all(id(p) in own for p in module.parameters(recurse=False))
             and (only is None or module.weight is only)
         ]
-        self.trusted: set[int] = set()  # modules whose gradients were found to be as above
+        self.trusted: set[int] = set()  # ids of modules whose gradients the check found to be as above
         self.refused: set[int] = set()
 
     @contextmanager
     def watched(self) -> Iterator[list[Layer]]:
-        """Notes the layers that are called inside, once it has ended: those that were called exactly once."""
+        """Yields a list; when the context ends, it holds the layers that were called exactly once inside."""
         calls: list[Layer] = []
         layers: list[Layer] = []
 
@@ -114,7 +129,7 @@ class LinearLayers:
         layers += [call for call in calls if times.count(id(call.module)) == 1]
 
     def usable(self, layers: list[Layer], losses: Sequence[Tensor]) -> list[Layer]:
-        """Those that pay, once they have been checked against autograd's own gradients of the sum of the losses."""
+        """The layers for which this way is cheaper and exact. Each is checked against autograd at its first use."""
         layers = [layer for layer in layers if layer.pays(len(losses)) and layer.inputs._version == layer.version]
         new = [layer for layer in layers if id(layer.module) not in self.trusted]
         if new:
@@ -122,6 +137,7 @@ class LinearLayers:
         return [layer for layer in layers if id(layer.module) in self.trusted]
 
     def _check(self, layers: list[Layer], losses: Sequence[Tensor]) -> None:
+        """Compares the weight gradients of the losses' sum with those that autograd computes."""
         total = torch.stack(list(losses)).sum()
         uses = _uses(total)
         layers = [layer for layer in layers if uses[id(layer.module.weight)]]  # else it is not known yet
@@ -140,7 +156,7 @@ class LinearLayers:
 
 
 def _uses(total: Tensor) -> Counter[int]:
-    """How often each parameter, by id, enters the graph of the losses' sum, also where its gradient happens to be 0."""
+    """How often each parameter, by id, enters the graph of `total`. A use counts even if its gradient is 0."""
     uses: Counter[int] = Counter()
     waiting = [total.grad_fn]
     seen = set(waiting)

@@ -1,4 +1,4 @@
-"""What enters a model's heads: the representation, or several."""
+"""Finds the representation: the tensors that enter a model's heads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,9 @@ from mtlcluster.problem import MultiTaskModel
 
 @contextmanager
 def entering_heads(model: MultiTaskModel) -> Iterator[list[GradientEdge]]:
-    """Notes where the gradients arrive of all tensors with which heads are called inside, each once. Compiled models
-    and heads that are not called as modules hide them.
+    """Yields a list to which each tensor adds its edge of the graph when a head is called with it, each tensor once.
+
+    Compiled models, and heads that are not called as modules, hide these tensors: the list stays empty.
     """
     edges: list[GradientEdge] = []
     seen: list[Tensor] = []

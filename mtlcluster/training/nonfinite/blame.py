@@ -14,7 +14,7 @@ from mtlcluster.training.gradients.forward import ForwardResult
 def has_finite_gradient(
     backward: Backward, batches: Sequence[Any], task: int, scale: float = 1.0, shares: Tensor | None = None
 ) -> bool:
-    """Whether the gradient of a task's own loss is finite in all parameters, over the step of `batches`."""
+    """Whether the gradient of one task's loss over a step is finite for all parameters."""
     parameters = [*backward.parts.shared, *backward.parts.heads[task]]
     data = backward.forwards.prepare(list(batches), [task], scale, shares)
     for number in range(len(data.batches) if data else 0):
@@ -27,7 +27,7 @@ def has_finite_gradient(
 
 
 def guilty_samples(backward: Backward, batches: Sequence[Any], task: int) -> list[list[int]]:
-    """In each batch the samples whose own loss of a task is not finite."""
+    """For each batch the positions of the samples whose loss of a task is not finite."""
     forwards, guilty = backward.forwards, []
     judged, name = backward.tasks[task], backward.tasks[task].name
     for raw in batches:

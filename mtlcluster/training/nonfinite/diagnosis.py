@@ -1,4 +1,4 @@
-"""A step seen again, module by module: where it stopped being finite, and why."""
+"""Makes a failed step once more and finds where it stopped being finite, module by module, and why."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -23,9 +23,16 @@ FP16_LARGEST = 65504
 
 @dataclass(frozen=True)
 class Range:
-    """What a module gave out, or the gradient at its output: in which of the step's batches, over which range.
+    """The range of a module's output, or of the gradient at its output, in one of the step's batches.
 
-    rows: the samples of the batch whose values are not all finite; None where the first dimension is not the batch.
+    Attributes:
+        module: the name of the module.
+        kind: its class.
+        batch: the number of the batch.
+        shape: the shape of the tensor.
+        lowest, highest: over its finite values; NaN if there are none.
+        non_finite: how many values are not finite.
+        rows: the samples of the batch whose values are not all finite. None if the first dimension is not the batch.
     """
 
     module: str
@@ -39,10 +46,10 @@ class Range:
 
 
 class Watcher(AbstractContextManager["Watcher"]):
-    """Notes the ranges of every module's output and of the gradients at them, in the order in which they come up."""
+    """Records the range of every module's output and of the gradient at it, in the order of computation."""
 
     def __init__(self, model: nn.Module, sizes: Sequence[int]) -> None:
-        """sizes: of the step's batches."""
+        """sizes: the sizes of the step's batches."""
         self.model, self.sizes = model, sizes
         self.outputs: list[Range] = []
         self.gradients: list[Range] = []
@@ -92,19 +99,33 @@ class Watcher(AbstractContextManager["Watcher"]):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in a step. tasks: that trained; blamed: whose loss, or else whose gradient, is not finite."""
+    """What was found in a step.
+
+    Attributes:
+        found: the result of the step.
+        tasks: names of the tasks that trained.
+        outputs: ranges of the modules' outputs.
+        gradients: ranges of the gradients at them.
+        blamed: tasks whose loss is not finite; if there are none, tasks whose gradient is not.
+        guilty: samples whose loss is not finite, if all outputs are.
+        broken_batch: what is wrong with the data (see training/batch_check.py), or None.
+        largest_weight: name and largest value of the parameter with the largest; NaN if it is not finite.
+        largest_gradient: likewise.
+        precision: the run's precision.
+        names: for each batch the names of its samples.
+    """
 
     found: StepResult
     tasks: list[str]
     outputs: list[Range]
     gradients: list[Range]
     blamed: list[str]
-    guilty: list[str]  # the samples whose own loss is not finite, where all outputs are
-    broken_batch: str | None  # how it breaks the contract of training/batch_check.py
-    largest_weight: tuple[str, float]  # NaN where one is not finite
-    largest_gradient: tuple[str, float]  # likewise
+    guilty: list[str]
+    broken_batch: str | None
+    largest_weight: tuple[str, float]
+    largest_gradient: tuple[str, float]
     precision: str
-    names: list[list[str]] = field(repr=False)  # of the samples, by batch
+    names: list[list[str]] = field(repr=False)
 
     def first(self, ranges: list[Range]) -> Range | None:
         return next((one for one in ranges if one.non_finite), None)
@@ -160,14 +181,17 @@ class Diagnosis:
 
 
 def random_before_step(device: torch.device, generator: torch.Generator) -> State:
-    """What a step draws from: torch's generators. A model that draws from others, or whose forward in training reads
-    buffers that it has changed, is not seen again exactly, and a compiled one with dropout draws differently.
+    """The state of torch's random generators, from which a step draws.
+
+    A step cannot be repeated exactly if the model draws from other generators or reads buffers that it changes in
+    training. A compiled model with dropout draws other numbers.
     """
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"random": torch.get_rng_state(), "cuda_random": cuda, "generator": generator.get_state()}
 
 
 def restore_random(moment: State, generator: torch.Generator) -> None:
+    """Sets the random generators to the state of `random_before_step`."""
     torch.set_rng_state(moment["random"])
     if torch.cuda.is_available() and moment["cuda_random"] is not None:
         torch.cuda.set_rng_state(moment["cuda_random"])
@@ -177,10 +201,17 @@ def restore_random(moment: State, generator: torch.Generator) -> None:
 def diagnose(
     backward: Backward, tasks: Sequence[Task], generator: torch.Generator, moment: State, precision: str
 ) -> Diagnosis | None:
-    """Makes the step of `moment` once more, up to where the optimizer would come in, and looks at all of it. None where
-    its batches have no label.
+    """Makes a failed step once more, up to its gradients, and looks at every module.
 
-    moment: what Trainer keeps of a step that failed; model and methods are in the state that they had then.
+    Args:
+        backward: computes the gradients. Model and methods are in the state that they had before the step.
+        tasks: all tasks of the run.
+        generator: the random generator of the methods.
+        moment: what Trainer keeps of a step that failed.
+        precision: the run's precision.
+
+    Returns:
+        What was found, or None if the batches have no labels.
     """
     model, batches, active = backward.model, moment["batches"], moment["active"]
     model.train()

@@ -1,4 +1,4 @@
-"""The check of every step: nothing that is not finite reaches the optimizer."""
+"""The check of every step: no value that is not finite reaches the optimizer."""
 
 import math
 
@@ -12,9 +12,10 @@ MOST_OVERFLOWS = 40  # halvings from the scaler's first scale, 2**16, to less th
 
 
 class NonFinite(Exception):
-    """A loss, an output or a gradient that is no number any more; the message says where it began.
+    """A loss, an output or a gradient is not finite. The message says where it began.
 
-    kept: whether the step was kept, for `mtlcluster replay`.
+    Attributes:
+        kept: whether the step was kept for `mtlcluster replay`.
     """
 
     def __init__(self, message: str, kept: bool = False) -> None:
@@ -23,20 +24,33 @@ class NonFinite(Exception):
 
 
 class Guard:
-    """Waits for the device once a step.
+    """Checks the values of every step. Waits for the device once a step.
 
-    expects_overflows: with fp16 the scaler leaves out a step whose gradient overflowed, and halves its scale; only too
-    many in a row are refused.
+    Attributes:
+        overflows: how many steps in a row had gradients that are not finite.
     """
 
     def __init__(self, model: nn.Module, expects_overflows: bool, ranks: Ranks = ALONE) -> None:
+        """Chooses the parameters whose gradients are looked at.
+
+        Args:
+            model: the model.
+            expects_overflows: whether the run is in fp16. The gradient scaler then skips a step whose gradient
+                overflowed and halves its scale; the guard refuses only too many of them in a row.
+            ranks: the processes that train together.
+        """
         self.ranks = ranks
         self.watched = watched_parameters(model)
         self.most_overflows = MOST_OVERFLOWS if expects_overflows else 0
         self.overflows = 0  # in a row
 
     def is_sound(self, found: StepResult, norm: Tensor | None) -> bool:
-        """Whether inputs, losses, outputs and gradients are finite. norm: of all gradients, where it was computed."""
+        """Whether inputs, outputs, losses and gradients are finite, on all ranks.
+
+        Args:
+            found: the result of the step.
+            norm: the norm of all gradients, if it was computed.
+        """
         if norm is None:
             norm = self._sum_of_watched()
         *values, gradient = torch.cat([found.losses, *found.extremes, found.total[None], norm[None]]).tolist()
@@ -45,7 +59,7 @@ class Guard:
         return not self.ranks.total([int(broken)])[0]
 
     def _sum_of_watched(self) -> Tensor:
-        """Of the watched gradients: not finite where one of them is not."""
+        """The sum of the watched gradients. It is not finite if one of them is not."""
         gradients = [p.grad for p in self.watched if p.grad is not None]
         vectors = [gradient.flatten() for gradient in gradients if gradient.ndim < 2]
         sums = [gradient.sum() for gradient in gradients if gradient.ndim > 1]
@@ -53,11 +67,12 @@ class Guard:
 
 
 def watched_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Of torch's own modules the vectors among the parameters, and where there are none the matrices; of all others,
-    whose parameters may stand in any formula, both. A pass over all gradients costs several per cent of a small step. A
-    layer's weight gradient is DᵀA where its bias's is the sum of D, the gradient of its output: what makes the one
-    non-finite makes the other so, too (an A that the layers before have made infinite shows in the outputs, one that
-    came in in the inputs).
+    """The parameters whose gradients are looked at: not all, for that costs several per cent of a small step.
+
+    For torch's own modules these are the vectors, or the matrices if there are no vectors. D is the gradient of a
+    layer's output and A its input: the gradient of the weight is DᵀA, that of the bias the sum of D. If D makes the one
+    non-finite, it makes the other so, too. (An infinite A shows in the outputs of the layers before, or in the inputs.)
+    For all other modules these are all parameters, since they may stand in any formula.
     """
     watched = []
     for module in model.modules():
