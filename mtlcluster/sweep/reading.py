@@ -127,8 +127,11 @@ def _too_deep(text: str) -> int:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST + 1:
                 return event.start_mark.line + 1 if event.start_mark else 1
-    except (yaml.YAMLError, ValueError):  # whoever parses the text reports it
-        pass
+    except yaml.MarkedYAMLError as error:  # from version 6.0.4 on, PyYAML itself refuses about 1,000 levels
+        if "nesting depth" in str(error.problem):
+            return error.problem_mark.line + 1 if error.problem_mark else 1
+    except (yaml.YAMLError, ValueError):
+        pass  # whoever parses the text reports it
     return 0
 
 
