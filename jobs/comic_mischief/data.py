@@ -69,7 +69,7 @@ class Collate:
         return inputs, {task: torch.tensor([labels[task] for _, labels in items]) for task in TASKS}
 
     def length(self, clip: str) -> int:
-        """How many tokens a clip has; without text, how many segments."""
+        """The number of tokens of a clip; without text, the number of its segments."""
         if self.texts is not None:
             return len(self.texts[clip])
         assert self.features is not None

@@ -200,7 +200,7 @@ def _configuration(runs: list[FinishedRun]) -> str:
 
 
 def notes(settings: list[Setting]) -> list[str]:
-    """How the numbers were computed, in plain words."""
+    """Sentences that explain how the numbers were computed."""
     rule = best_epoch_rule(settings)
     best = f"{'lowest' if rule[1] == 'min' else 'highest'} validation/{rule[0]}" if rule else "best value that it names"
     values = {key for setting in settings for run in setting.runs for key in run.values}

@@ -49,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a history says about a task.
+    """A task, as a history describes it.
 
     Attributes:
         name: The task's name.

@@ -23,7 +23,7 @@ OF_A_REPORT = re.compile(r"index\.html|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tabl
 
 @dataclass(frozen=True)
 class Record:
-    """What a report was made of.
+    """The record of what a report was made from.
 
     Attributes:
         code: The hash of the code that made it, see `drawing_code`.
@@ -61,7 +61,7 @@ def write_record(report: Path, record: Record) -> None:
 
 
 def is_current(record: Record, sweep: Sweep, listed: list[ListedRun]) -> bool:
-    """Tells whether a new report would be the same: the runs, their states and histories, and the code that draws."""
+    """True if a new report would be the same: the runs, their states and histories, and the code that draws."""
 
     def deciding(runs: list[ListedRun]) -> list[object]:
         return [(entry.run.name, entry.state, entry.error, entry.history) for entry in runs]

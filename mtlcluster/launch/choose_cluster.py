@@ -1,4 +1,4 @@
-"""Which cluster a grid is submitted to, and whether its runs can ever start there."""
+"""Chooses the cluster for a grid, and refuses runs that can never start there."""
 
 from collections.abc import Iterable
 from pathlib import Path

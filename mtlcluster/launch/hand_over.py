@@ -27,7 +27,7 @@ INTERRUPTED = "submit was killed before it was completed"
 
 @dataclass
 class Submitted:
-    """What a submission did. Runs are named as their folders.
+    """The result of a submission. Runs are named as their folders.
 
     Attributes:
         sweep: The sweep.

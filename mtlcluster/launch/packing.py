@@ -1,4 +1,4 @@
-"""Which runs share a job, and which jobs share an array."""
+"""Packs runs into jobs, and jobs into arrays."""
 
 import math
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ def megabytes(memory: str, times: int = 1) -> int:
 
 
 class Packing(NamedTuple):
-    """How runs share jobs.
+    """The numbers by which runs share jobs.
 
     Attributes:
         runs_per_job: The runs that one job trains, the last job perhaps fewer.
@@ -71,7 +71,7 @@ class Array:
 
     @property
     def rounds(self) -> int:
-        """How many runs a job trains one after another."""
+        """The number of rounds: so many runs a job trains one after another."""
         return math.ceil(max(map(len, self.jobs)) / self.at_once)
 
     @property
@@ -96,5 +96,5 @@ def pack(units: Iterable[Unit], packing: Packing, largest_array: int) -> list[Ar
 
 
 def packing_of(grid: Grid) -> Packing:
-    """How the runs of a grid share jobs."""
+    """The packing that a grid asks for."""
     return Packing(grid.file.runs_per_job, grid.file.at_once)

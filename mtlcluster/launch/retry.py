@@ -112,7 +112,7 @@ def _clusters(sweep: Sweep, configs: Configs) -> dict[str, Cluster]:
 
 
 def _folder_of_cluster_file(sweep: Sweep, file: SweepFile) -> Path | None:
-    """Where the cluster file of a sweep lies.
+    """The folder of a sweep's cluster file.
 
     For a sweep that the user's other machine has sent here, that is the sweep's own folder. None if neither the sweep
     nor its grid was submitted from here.

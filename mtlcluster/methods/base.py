@@ -22,7 +22,7 @@ else an index tensor on the device."""
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may know of its run.
+    """The run, as its method sees it.
 
     Args:
         tasks: the T tasks of the run.
@@ -97,7 +97,7 @@ class Schedule(Slot):
         raise NotImplementedError
 
     def trained(self) -> Sequence[int]:
-        """The tasks that ever train. The others are neither validated nor counted.
+        """The tasks that train at some step. The others are not validated, and do not count in means.
 
         Returns:
             The positions of the tasks, ascending; all, if not overridden.

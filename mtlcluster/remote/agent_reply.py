@@ -45,7 +45,7 @@ def parse_runs(entries: Iterable[Any], cluster: str) -> list[RunStatus]:
 
     Args:
         entries: The runs, as in `status --json`.
-        cluster: The cluster's name here; over there it may have another one, or none.
+        cluster: The cluster's name here; on the cluster it may have another name, or none.
 
     Raises:
         ValueError: An entry is no run, or has a name that would lead out of the runs folder.

@@ -36,7 +36,7 @@ class AllRuns:
         replies: By sweep and cluster, what the clusters replied last.
         unreachable: By cluster, why it could not be asked the last time.
         placements: The runs as they were observed last.
-        sizes_there: By cluster and sweep, sizes and times of `file_names` over there.
+        sizes_there: By cluster and sweep, sizes and times of `file_names` on the cluster.
         sizes_here: By sweep, the same here, of sweeps that clusters have, too.
     """
 
@@ -71,7 +71,7 @@ class AllRuns:
             find_sweep(runs_folder, sweep)
 
     def _find_clusters(self, given: "RemoteClusters | None") -> "RemoteClusters | None":
-        """The clusters that may have runs. None where there are none, which is found out at no cost."""
+        """The clusters that may have runs. None if there are none; to find this out costs nothing."""
         cached = {cluster for s in self.sweeps for cluster in status_cache.cached_clusters(s)}
         folders = [Path(grid).parent for s in self.sweeps if (grid := grid_file_of(s))]
         folders = [folder for folder in folders if submitted_here.has_grids(folder)]
@@ -172,7 +172,7 @@ class AllRuns:
     def _take_in(self, cluster: str, reply: dict[str, Any]) -> None:
         """Takes in a reply about the runs of the sweep, or of all sweeps, and saves it here.
 
-        A sweep over there that has the same name, but another job, is another sweep: its runs are left out.
+        A sweep on the cluster with the same name, but another job, is another sweep: its runs are left out.
         """
         self.sizes_there[cluster] = file_sizes(reply, len(self.file_names))
         here, jobs = {s.name: s for s in self.sweeps}, reply.get("job_files")

@@ -57,7 +57,7 @@ class BestValidation:
         return True
 
     def is_out_of_patience(self) -> bool:
-        """Whether early stopping ends the training."""
+        """True if early stopping ends the training."""
         return self.stopping is not None and self.bad_validations >= self.stopping.patience
 
     def state_dict(self) -> State:
@@ -68,6 +68,6 @@ class BestValidation:
         self.bad_validations = state["bad_validations"]
 
     def _is_better(self, number: float, other: float | None, margin: float = 0.0) -> bool:
-        """Whether `number` is better than `other` by more than `margin`; None is worse than any number."""
+        """True if `number` is better than `other` by more than `margin`; None is worse than any number."""
         sign = 1 if self.config.direction == "max" else -1
         return other is None or sign * (number - other) > margin

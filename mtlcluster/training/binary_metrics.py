@@ -36,7 +36,7 @@ UNDEFINED_OVER_ALL = {
 
 @dataclass
 class OfTask:
-    """What an evaluation found for one binary task.
+    """The result of an evaluation for one binary task.
 
     Attributes:
         threshold: by which it was decided.
@@ -58,7 +58,7 @@ class OfTask:
 
 
 class BinaryTotal(ABC):
-    """What the batches so far have given one binary task."""
+    """Collects the batches of an evaluation for one binary task."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -167,7 +167,7 @@ class Counted(BinaryTotal):
 
 @dataclass
 class Judged:
-    """What an evaluation found for all binary tasks.
+    """The result of an evaluation for all binary tasks.
 
     Attributes:
         values: of every task and over all of them.
@@ -248,7 +248,7 @@ def _values(
 
 
 def _is_curve(metric: "torchmetrics.Metric") -> bool:
-    """Whether a metric sees probabilities."""
+    """True if a metric sees probabilities."""
     from torchmetrics.classification import BinaryPrecisionRecallCurve
 
     return isinstance(metric, BinaryPrecisionRecallCurve)

@@ -1,4 +1,4 @@
-"""The `info` of a history: what it says of its run, beside what was computed."""
+"""The `info` of a history: a description of the run, apart from the values that it computed."""
 
 import platform
 import resource

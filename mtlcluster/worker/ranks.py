@@ -162,7 +162,7 @@ class Ranks:
             os.close(report_end)
 
     def start_others(self, on_line: Callable[[int, str], object], on_end: Callable[[int, int, str], object]) -> None:
-        """Starts the ranks beside the first. Those of a node have consecutive numbers. Raises OSError.
+        """Starts the ranks other than rank 0. Those of a node have consecutive numbers. Raises OSError.
 
         Args:
             on_line: See KeptRanks.
@@ -242,7 +242,7 @@ class Ranks:
             self.first.stdin.flush()
 
     def catch_up(self) -> None:
-        """Learns which of the ranks beside the first have ended by now."""
+        """Finds which of the ranks other than rank 0 have ended."""
         for kept in self.others:
             kept.catch_up()
 

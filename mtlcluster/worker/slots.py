@@ -40,7 +40,7 @@ class Allocation:
 
 
 class Room(Protocol):
-    """What a worker takes CPUs and GPUs from."""
+    """The room of a worker: the CPUs and GPUs that it gives to runs."""
 
     def take(self, cpus: int, gpus: int) -> Allocation | None:
         """Takes CPUs and GPUs for one run. Returns None while there is no room; raises OSError if there never is."""

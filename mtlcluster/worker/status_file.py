@@ -48,7 +48,7 @@ class StatusFile:
 
     @property
     def is_due(self) -> bool:
-        """Whether something happened, or a heartbeat is due."""
+        """True if something happened, or a heartbeat is due."""
         wait = RETRY_AFTER if self.trouble else 0.0 if self.changed else HEARTBEAT
         return time.monotonic() - self.last_try >= wait
 
@@ -84,7 +84,7 @@ class UnwrittenEnd:
         status.notes.append(f"how it ended could not be written at first: {trouble}")
 
     def is_settled(self, hurry: bool) -> bool:
-        """Whether it is written by now, or was given up.
+        """True if the status is written by now, or if writing it was given up.
 
         Args:
             hurry: The job is about to end.

@@ -31,7 +31,7 @@ class CurrentCode:
 
     @property
     def is_here(self) -> bool:
-        """Whether the project is on this machine."""
+        """True if the project is on this machine."""
         return (self.root / self.place).is_file()
 
     def take(self, names: list[str]) -> Snapshot:

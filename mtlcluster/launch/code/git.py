@@ -37,7 +37,7 @@ class GitFailed(Exception):
 
 @dataclass
 class Record:
-    """What git says about some code.
+    """The state of some code, as git describes it.
 
     Attributes:
         commits: The text of commit.txt.

@@ -27,7 +27,7 @@ class Unsettled(SchedulerError):
 
 @dataclass(frozen=True)
 class JobState:
-    """What an executor says about a job.
+    """The state of a job, as its executor reports it.
 
     Attributes:
         state: The job waits, runs, or is gone; `unknown` if nobody could be asked.
@@ -40,7 +40,7 @@ class JobState:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a job leaves in the sweep's folder.
+    """Traces of a job in the sweep's folder.
 
     Attributes:
         log: The output of a local worker. It is locked as long as the worker lives.
@@ -51,7 +51,7 @@ class Traces:
     heard: float
 
     def copied_from(self, original: str) -> bool:
-        """Whether this sweep's folder is a copy of `original`: what becomes of a job of the original is not its own."""
+        """True if this sweep's folder is a copy of `original`. The jobs of the original are not the copy's."""
         here, there = _inode(str(self.log.parents[2])), _inode(original)
         return here is not None and there is not None and here != there
 

@@ -47,7 +47,7 @@ def _state(state: str, reason: str) -> JobState:
 
 
 def _ask_accounting(job_ids: set[str]) -> dict[str, JobState]:
-    """How jobs ended that are no longer in the queue. Empty where there is no accounting."""
+    """The ends of jobs that are no longer in the queue. Empty if Slurm has no accounting."""
     arrays = _joined(job.partition("_")[0] for job in job_ids)
     try:
         table = run_slurm(

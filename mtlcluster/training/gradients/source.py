@@ -1,4 +1,4 @@
-"""What the three sources of gradients have in common."""
+"""The interface of the three sources of gradients, and their common parts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from mtlcluster.training.gradients.linear_layers import LinearLayers
 
 @dataclass
 class Parts:
-    """What a source works with, the same for all steps.
+    """The parts that a source works with. They are the same for all steps.
 
     Attributes:
         forwards: runs the model.
