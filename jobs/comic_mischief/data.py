@@ -26,7 +26,8 @@ class Clips(Dataset[Item]):
     Attributes:
         ids: The names of the clips.
         labels: The labels of each clip, {task: 0 or 1}.
-        lengths: How many tokens, or without text segments, each clip has; None: batches need not be of similar length.
+        lengths: The number of tokens (without text: of segments) of each clip. None: clips of any lengths may be in a
+            batch.
     """
 
     def __init__(self, records: dict[str, Record], lengths: list[int] | None) -> None:

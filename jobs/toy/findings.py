@@ -26,9 +26,9 @@ class Path:
 
     Attributes:
         method: The run's method.
-        start: Where it began, (x, y).
-        steps: How many steps were done [K] at each point, 0 first.
-        points: Where the run was then, [K, 2].
+        start: The first point, (x, y).
+        steps: The number of steps done at each point [K]; the first is 0.
+        points: The points of the run after these steps, [K, 2].
     """
 
     method: str
@@ -69,7 +69,7 @@ class Finding:
     Attributes:
         text: The finding in a sentence.
         methods: The methods that it is about.
-        holds: Whether it holds for these paths.
+        holds: True if it holds for these paths.
     """
 
     text: str

@@ -33,8 +33,8 @@ def make_page(
     """Makes the whole page. All that a user chose, such as names of sweeps, runs and tasks, is escaped.
 
     Args:
-        name: Of the sweep.
-        settings: What is in the report.
+        name: The name of the sweep.
+        settings: The settings in the report.
         omitted: The runs that are not in it.
         tables: The results first.
         figures: In the order of the page.

@@ -54,7 +54,7 @@ class TaskInfo:
     Attributes:
         name: The task's name.
         kind: Such as "classification" or "binary".
-        metrics: By metric, which direction is better: "min" or "max".
+        metrics: The better direction of each metric: "min" or "max".
     """
 
     name: str

@@ -28,7 +28,7 @@ class Record:
     Attributes:
         code: The hash of the code that made it, see `drawing_code`.
         runs: The runs of the sweep, as they were then.
-        lines: What the user was told.
+        lines: The lines that were printed for the user.
         files: The files that belong to the report, named from its folder.
     """
 

@@ -20,7 +20,7 @@ def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
 
     Args:
         table: The results.
-        looks: Of its settings.
+        looks: The looks of its settings.
 
     Returns:
         The figure, and the sentences about what is left out. None where there is nothing to draw.

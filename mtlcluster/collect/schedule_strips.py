@@ -23,7 +23,7 @@ class Strip:
     """The activity of one schedule.
 
     Attributes:
-        labels: Of the settings with this activity.
+        labels: The labels of the settings with this activity.
         activity: The share of the steps [T, BINS]; NaN after the end of the training and for a task that is missing.
     """
 

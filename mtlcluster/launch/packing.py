@@ -24,8 +24,8 @@ class Packing(NamedTuple):
     """The numbers by which runs share jobs.
 
     Attributes:
-        runs_per_job: The runs that one job trains, the last job perhaps fewer.
-        at_once: How many of them it trains at the same time.
+        runs_per_job: The number of runs that one job trains. The last job may have fewer.
+        at_once: The number of them that it trains at the same time.
     """
 
     runs_per_job: int
@@ -47,8 +47,8 @@ class Array:
 
     Attributes:
         code: The hash of their code, as in code/<hash>/.
-        resources: What one run needs.
-        at_once: How many runs a job trains at the same time.
+        resources: The resources that one run needs.
+        at_once: The number of runs that a job trains at the same time.
         jobs: The names of the runs of each job.
     """
 

@@ -35,7 +35,7 @@ def run_module(name: str, folder: Path, *arguments: str) -> int:
     """Runs `evaluate` or `replay` on a run's folder, and waits for its end. A sweep's run has its code in code/<hash>/.
 
     Args:
-        name: As in _entry.MODULES.
+        name: A name in _entry.MODULES.
         folder: The run's.
         arguments: More of them, behind the folder.
 

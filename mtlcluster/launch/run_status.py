@@ -228,7 +228,7 @@ def _first_facts(sweep: Sweep, names: Collection[str] | None) -> list[_RunFacts]
     try:
         jobs = jobs_in_submissions(submissions.read(sweep.submissions))
     except Unreadable as error:
-        tell_once(f"{error}; of runs that have not begun no job is known")
+        tell_once(f"{error}; the jobs of runs that have not begun are not known")
         jobs = {}
     owner = sweep.folder.stat().st_uid
     all_facts = []

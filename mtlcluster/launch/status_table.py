@@ -90,8 +90,8 @@ def overview(
 
     Args:
         runs: The runs.
-        width: Of the terminal, in characters; None if there is no terminal.
-        everything: Whether to show every run, however many there are.
+        width: The width of the terminal, in characters; None if there is no terminal.
+        everything: If true, shows every run, however many there are.
         options: Options that the next commands need, such as ` --runs DIR`.
         unreachable: The clusters that could not be asked, and why.
     """

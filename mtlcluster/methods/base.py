@@ -141,11 +141,11 @@ class Weighting(Slot):
         context: what the method may know of its run.
 
     Attributes:
-        linear: whether F is linear in the losses, so that the weights are known before them. If not, `accumulate` takes
+        linear: true if F is linear in the losses, so that the weights are known before them. If not, `accumulate` takes
             another forward.
-        needs_gradient_norms: whether `observe_gradients` is called. It takes a backward from each head to the last
+        needs_gradient_norms: true if `observe_gradients` is called. It takes a backward from each head to the last
             shared layer.
-        needs_losses_after: whether `observe_losses_after` is called. It takes another forward.
+        needs_losses_after: true if `observe_losses_after` is called. It takes another forward.
 
     Example:
         >>> class Root(Weighting):

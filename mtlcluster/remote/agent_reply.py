@@ -75,8 +75,8 @@ def file_sizes(reply: dict[str, Any], files: int) -> dict[str, OfRuns]:
     """The sizes and times of the files of every run, by sweep. What has another form is left out.
 
     Args:
-        reply: Of the agent.
-        files: How many files of each run were asked for.
+        reply: The agent's reply.
+        files: The number of files that were asked for, for each run.
     """
     given = reply.get("files")
     return {

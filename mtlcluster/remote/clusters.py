@@ -151,7 +151,7 @@ class RemoteClusters:
         """Calls `do` for each of the clusters, all at the same time.
 
         Args:
-            names: Of the clusters.
+            names: The names of the clusters.
             do: Called with a cluster, in a thread of its own.
             meanwhile: Called here while the clusters are busy.
 

@@ -42,7 +42,7 @@ def submit_to(
 
     Args:
         grid: The grid.
-        runs_folder: Where the sweep's folder is, or will be made.
+        runs_folder: The folder that holds, or will hold, the sweep's folder.
         names: The clusters' names; None for the usual one, see choose_cluster.
         remote_clusters: The remote clusters, which may have runs of this sweep.
         say: Gets lines for the user.

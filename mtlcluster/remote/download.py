@@ -26,7 +26,7 @@ def download(
 
     Args:
         runs_folder: The runs folder here.
-        name: Of the sweep; None for all.
+        name: The name of the sweep; None: all sweeps.
         checkpoints: Which checkpoints to bring home; None for no checkpoints.
         say: Gets lines for the user.
 

@@ -59,7 +59,7 @@ def set_up(name: str, say: Say) -> None:
     """Tells the user what is to be done on the cluster, does it, and checks it.
 
     Args:
-        name: Of the cluster.
+        name: The name of the cluster.
         say: Gets lines for the user.
 
     Raises:

@@ -175,7 +175,7 @@ class Connection:
 
         Args:
             source: A folder here.
-            names: Of files and folders in it.
+            names: The names of files and folders in it.
             target: A folder on the cluster. It is made if it is missing and its parent is there.
 
         Raises:
@@ -189,8 +189,8 @@ class Connection:
         Args:
             source: A folder on the cluster.
             target: A folder here.
-            options: Of rsync.
-            names: Of the files to copy; left out, all.
+            options: Options of rsync.
+            names: The names of the files to copy; None: all.
 
         Returns:
             The names of the files that were copied.

@@ -113,11 +113,11 @@ class Transfer:
         """Compares the checksums of files here and there, and copies again those that differ.
 
         Args:
-            names: Of the files.
+            names: The names of the files.
             sums: The checksums on the cluster that are known already.
 
         Raises:
-            ClusterError: A file stays damaged. Files of runs that still train are excepted: they change all the time.
+            ClusterError: A file stays damaged. Files of runs that still train do not count: they change all the time.
         """
         for attempt in range(ATTEMPTS + 1):
             if attempt:

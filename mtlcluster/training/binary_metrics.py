@@ -39,11 +39,11 @@ class OfTask:
     """The result of an evaluation for one binary task.
 
     Attributes:
-        threshold: by which it was decided.
-        was_chosen: whether the threshold was chosen on these data.
+        threshold: the threshold of the decisions.
+        was_chosen: true if the threshold was chosen on these data.
         values: each metric's value, NaN where the labels allow none; and the reason for that, else "".
         confusion: counts [2, 2]; rows are the truth, columns the decision, no before yes.
-        is_finite: whether all probabilities are.
+        is_finite: true if all probabilities are.
         decided: decisions [N] of all samples. None for a dense task.
         truth: labels [N], NaN where there is none. None for a dense task.
     """
@@ -170,9 +170,9 @@ class Judged:
     """The result of an evaluation for all binary tasks.
 
     Attributes:
-        values: of every task and over all of them.
-        confusion: of each task, see `OfTask`.
-        thresholds: of each task.
+        values: the values of every task and over all tasks.
+        confusion: the confusion matrix of each task, see `OfTask`.
+        thresholds: the threshold of each task.
         undefined: which values the labels do not allow, and why.
     """
 

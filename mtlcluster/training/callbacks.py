@@ -19,5 +19,5 @@ class Callbacks:
 
         Args:
             event: "started", "progress", "epoch", "saving", "saved", "done" or "stopped".
-            values: What the event carries, see commands/child.py.
+            values: The values of the event, see commands/child.py.
         """

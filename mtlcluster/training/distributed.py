@@ -23,7 +23,7 @@ class Ranks:
 
     Attributes:
         rank: The number of this process, from 0. Rank 0 writes all files.
-        size: How many processes there are.
+        size: The number of processes.
     """
 
     rank = 0
@@ -38,7 +38,7 @@ class Ranks:
 
         Args:
             model: The wrapped model.
-            now: Whether the backward that follows sums the gradients over the ranks.
+            now: True if the backward that follows sums the gradients over the ranks.
         """
         return nullcontext()
 

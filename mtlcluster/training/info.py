@@ -25,7 +25,7 @@ def describe(
         run: The run's name.
         model: The run's model.
         tasks: The tasks that train.
-        device: Where the run trains.
+        device: The device on which the run trains.
     """
     given = config.model_dump()
     origin = given.pop("origin", {})

@@ -33,8 +33,8 @@ class Evaluation:
         values: `<task>/loss` and `<task>/<metric>` of every task; `mean_loss`, the plain mean of the losses. With
             binary tasks `mean_f1`, `exact_match` and `hamming_score` (see binary_metrics.py), and `<task>/threshold`
             where it was chosen on these data.
-        confusion: of each binary task the counts [2, 2]; rows are the truth, columns the decision, no before yes.
-        thresholds: of each binary task, by which it was decided.
+        confusion: the counts [2, 2] of each binary task; rows are the truth, columns the decision, no before yes.
+        thresholds: the threshold of each binary task's decisions.
         undefined: the values that the labels do not allow, and why.
     """
 

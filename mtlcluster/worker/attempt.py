@@ -23,7 +23,7 @@ STEP_TIMEOUT = 60.0  # seconds that a cancelled run may take to the end of a ste
 SAVE_TIMEOUT = 600.0  # and that it may then take to write a checkpoint
 LAST_REPORTS = 1.0  # seconds; a helper in a session of its own may hold the pipe of the reports open forever
 LAST_OUTPUT = 4096  # bytes of the log in which the last line is looked for
-MOST_STOPS = 5  # without progress, in a row; fewer would fail what is only preempted often
+MOST_STOPS = 5  # in a row, without progress; with fewer, a run that is only preempted often would fail
 HUNG = "it did not stop when it was cancelled, and was killed; what it had saved is there"
 STOPPED_AT_START = (
     f"stopped {MOST_STOPS} times in a row before anything new was saved: ask for more time (resources.time), "
@@ -66,7 +66,7 @@ class Attempt:
             run: The run.
             code: The code that it is trained with, code/<hash>/.
             status: Its status so far.
-            resources: What its configuration asks for.
+            resources: The resources that its configuration asks for.
             allocation: The CPUs and GPUs that it got on this node. `conclude` gives them back.
             lock: The run's lock, open and held. `conclude` closes it.
             nodes: The other nodes of the job.

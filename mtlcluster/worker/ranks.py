@@ -109,7 +109,7 @@ class Ranks:
     Attributes:
         first: The process of rank 0.
         others: The ranks 1 … N-1, by keeper.
-        killed: Whether they were killed.
+        killed: True if they were killed.
     """
 
     first: "subprocess.Popen[bytes]"
@@ -122,7 +122,7 @@ class Ranks:
         Args:
             run: The run.
             code: The code that it is trained with, code/<hash>/.
-            resources: What its configuration asks for.
+            resources: The resources that its configuration asks for.
             allocation: The CPUs and GPUs that it got on this node.
             lock: The run's lock, open and held.
             nodes: The other nodes of the job.

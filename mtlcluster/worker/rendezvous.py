@@ -57,8 +57,8 @@ def gather(folder: Path, count: int, told_to_stop: Callable[[], object]) -> Node
     """Waits until the other nodes have called.
 
     Args:
-        folder: The submission's.
-        count: How many there are.
+        folder: The submission's folder.
+        count: The number of the other nodes.
         told_to_stop: Returns whether the job was told to stop.
 
     Returns:

@@ -29,7 +29,7 @@ class Allocation:
     Attributes:
         gpus: The entries of CUDA_VISIBLE_DEVICES. None leaves the variable as it is.
         files: Open files whose locks hold the slots. The kernel frees a slot when all processes with its file are gone.
-        note: What the user should know, or ''.
+        note: A line for the user, or ''.
         free: Gives the allocation back.
     """
 
@@ -111,7 +111,7 @@ class Machine:
         Args:
             folder: The open folder of the slots.
             names: The slots to choose from.
-            count: How many are wanted.
+            count: The number that is wanted.
             unused: Closes the files again.
 
         Returns:

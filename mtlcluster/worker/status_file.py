@@ -33,9 +33,9 @@ class StatusFile:
     """The status.json of a run during one attempt: written at every change, and as a heartbeat.
 
     Attributes:
-        status: What is written. The attempt changes it.
+        status: The status to write. The attempt changes it.
         changed: Set by the attempt when status.json must be written soon.
-        trouble: What was in the way of the last write, or ''.
+        trouble: The error of the last write, or ''.
     """
 
     def __init__(self, run: Run, status: Status) -> None:

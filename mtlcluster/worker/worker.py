@@ -31,7 +31,7 @@ from mtlcluster.worker.rendezvous import Nodes
 from mtlcluster.worker.slots import Room
 from mtlcluster.worker.status_file import UnwrittenEnd, say, try_write
 
-POLL = 0.5  # seconds; so soon is a cancel file or a free slot noticed
+POLL = 0.5  # seconds until a cancel file or a free slot is noticed
 ACCEPTANCE_TIMEOUT = 60.0  # seconds to wait until `submit` has noted that the job was accepted
 SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
@@ -58,8 +58,8 @@ class Worker:
     """Trains runs as there is room for them, until all have ended or a signal comes.
 
     Attributes:
-        failed: Whether a run has failed.
-        unfinished: Whether a run was stopped, or never begun.
+        failed: True if a run has failed.
+        unfinished: True if a run was stopped or was never started.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class Record:
     Attributes:
         commits: The text of commit.txt.
         patches: The changes since the commits, by the name of the file for each.
-        failures: What git could not do, a line each.
+        failures: A line for each thing that git could not do.
     """
 
     commits: str = ""

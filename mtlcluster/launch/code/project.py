@@ -27,7 +27,7 @@ class Project:
         files: The contents of the files, by their path in the snapshot.
         unused: The paths of files in jobs/ that this job does not import.
         places: The files and folders that they come from.
-        remarks: What the user should know about them, a line each.
+        remarks: Lines for the user about them.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)

@@ -15,7 +15,7 @@ RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_
 
 
 def mark(sweep: Sweep, submission: str) -> str:
-    """The comment of a submission's jobs, by which the jobs of a killed `submit` are found."""
+    """The comment of a submission's jobs. The jobs of a killed `submit` are found by it."""
     return f"{MARK}{submission} {sweep.folder}"
 
 

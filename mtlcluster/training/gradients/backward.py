@@ -74,7 +74,7 @@ class Backward:
             gradient: the gradient method.
             autocast: makes the context of a forward in the run's precision.
             device: where the model is.
-            linear_layers: whether gradients of linear layers may be left out (see linear_layers.py). Autocast and
+            linear_layers: true if gradients of linear layers may be left out (see linear_layers.py). Autocast and
                 compiling forbid it.
             ranks: the processes that train together.
             forwards: runs the model. In a user's own loop it takes the losses from outside.

@@ -23,9 +23,9 @@ class Parts:
         heads: for each task of the run the trainable parameters of its head.
         linear_layers: the layers whose gradients SharedJacobian need not compute.
         last_layer: the last shared layer; None when the method does not look at it.
-        needs_norms: whether the weighting asks for the norms at the last shared layer.
-        needs_losses: whether the loss weights depend on the losses.
-        at_representation: whether ProxyGramian looks at the representation; else at the last shared layer.
+        needs_norms: true if the weighting asks for the norms at the last shared layer.
+        needs_losses: true if the loss weights depend on the losses.
+        at_representation: true if ProxyGramian looks at the representation; else at the last shared layer.
         memory: the memory of SharedJacobian's matrix.
     """
 

@@ -15,7 +15,7 @@ class NonFinite(Exception):
     """A loss, an output or a gradient is not finite. The message says where it began.
 
     Attributes:
-        kept: whether the step was kept for `mtlcluster replay`.
+        kept: true if the step was kept for `mtlcluster replay`.
     """
 
     def __init__(self, message: str, kept: bool = False) -> None:
