@@ -65,7 +65,7 @@ def start_script(code: Path) -> Path:
 
 
 def essential_files(code: Path) -> list[str]:
-    """The files, relative to the folder, that are in all code of this kind and without which nothing begins."""
+    """The files that every code folder of this kind has and needs to start, relative to the folder."""
     if _is_old(code):
         return [OLD_START_SCRIPT, OLD_WORKER, "mtlcluster/training/child.py"]
     return [START_SCRIPT, _file(ENTRY)]

@@ -1,4 +1,4 @@
-"""What a job gives to the training loop: a model with a shared trunk and one head per task, data, and tasks."""
+"""The problem that a job defines: a model with a shared trunk and one head per task, data, and tasks."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +93,7 @@ class Task:
             )
 
     def direction(self, value: str) -> Direction:
-        """Which direction of a value is better.
+        """The better direction of a value.
 
         Args:
             value: "loss" or the name of a metric.
@@ -133,7 +133,7 @@ class Task:
         return tensor.flatten() if tensor.ndim == 3 else tensor.movedim(1, -1).flatten(0, 2)
 
     def is_missing(self, targets: Tensor) -> Tensor:
-        """Which targets stand for "no label".
+        """Marks the targets that stand for "no label".
 
         Args:
             targets: [N, …], of a batch.
@@ -425,7 +425,7 @@ class MultiTaskModel(nn.Module):
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("heads.")]
 
     def last_shared_weight(self) -> nn.Parameter:
-        """The weight of the last shared layer: of several in that layer the last one that is trainable and no vector.
+        """The weight of the last shared layer. If it has several, the last one that is trainable and not a vector.
 
         Returns:
             The weight, a matrix or a tensor of more dimensions.

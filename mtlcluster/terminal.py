@@ -76,7 +76,7 @@ def breadth(text: str) -> int:
 
 
 def can_redraw() -> bool:
-    """Whether standard output is a terminal on which lines can be overwritten."""
+    """True if standard output is a terminal on which lines can be overwritten."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 

@@ -167,7 +167,7 @@ def encode_texts(
     Args:
         records: The clips.
         tokenizer: Its ids are wanted.
-        captions: Whether to append the captions.
+        captions: True if to append the captions.
         longest: The most ids of a text.
 
     Returns:
@@ -306,7 +306,7 @@ def split(records: dict[str, Record], shares: dict[str, float], seed: int) -> di
     Args:
         records: The clips.
         shares: The share of each part; they sum to 1. A share of 0 gives an empty part.
-        seed: Of the random splits.
+        seed: The seed of the random splits.
 
     Returns:
         The clips of each part.

@@ -26,7 +26,8 @@ class Clips(Dataset[Item]):
     Attributes:
         ids: The names of the clips.
         labels: The labels of each clip, {task: 0 or 1}.
-        lengths: How many tokens, or without text segments, each clip has; None: batches need not be of similar length.
+        lengths: The number of tokens (without text: of segments) of each clip. None: clips of any lengths may be in a
+            batch.
     """
 
     def __init__(self, records: dict[str, Record], lengths: list[int] | None) -> None:
@@ -69,7 +70,7 @@ class Collate:
         return inputs, {task: torch.tensor([labels[task] for _, labels in items]) for task in TASKS}
 
     def length(self, clip: str) -> int:
-        """How many tokens a clip has; without text, how many segments."""
+        """The number of tokens of a clip; without text, the number of its segments."""
         if self.texts is not None:
             return len(self.texts[clip])
         assert self.features is not None

@@ -109,7 +109,7 @@ class Trunk(nn.Module):
         Args:
             encoders: The encoders of the modalities that take part. A single modality has no block.
             width: W, the width of every encoder's output.
-            video_order: What video attends to first.
+            video_order: The modality that video attends to first.
         """
         super().__init__()
         self.attended = {**ATTENDED, "video": ("text", "audio") if video_order == "text_first" else ("audio", "text")}
@@ -170,9 +170,9 @@ class Hiccap(MultiTaskModel):
             tasks: The names of the tasks.
             text_encoder: See `load_text_encoder`.
             modalities: The modalities that take part.
-            video_order: What video attends to first; the published multi-task model has "audio_first".
-            freeze: What is not trained: the encoder of a modality, or with "trunk" all but the heads. Frozen modules
-                compute as in evaluation, without dropout.
+            video_order: The modality that video attends to first; the published multi-task model has "audio_first".
+            freeze: The parts that are not trained: the encoder of a modality, or with "trunk" all but the heads. Frozen
+                modules compute as in evaluation, without dropout.
             units: The units of the LSTMs over video and audio, for each layer and direction.
 
         Raises:

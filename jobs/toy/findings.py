@@ -26,9 +26,9 @@ class Path:
 
     Attributes:
         method: The run's method.
-        start: Where it began, (x, y).
-        steps: How many steps were done [K] at each point, 0 first.
-        points: Where the run was then, [K, 2].
+        start: The first point, (x, y).
+        steps: The number of steps done at each point [K]; the first is 0.
+        points: The points of the run after these steps, [K, 2].
     """
 
     method: str
@@ -43,17 +43,17 @@ class Path:
 
     @property
     def arrived(self) -> bool:
-        """Whether it ends on the front."""
+        """True if the path ends on the front."""
         return bool(on_front(self.points)[-1])
 
     @property
     def steps_to_front(self) -> int:
-        """How many steps it took to reach the front and stay there; all of its steps if it does not end there."""
+        """The number of steps to reach the front and stay there; all steps if the run does not end there."""
         return int(self.steps[np.flatnonzero(~on_front(self.points))[-1] + 1]) if self.arrived else int(self.steps[-1])
 
 
 def on_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each of the points [K, 2] is on the Pareto front, [K]."""
+    """Booleans [K]: true where a point of `points` [K, 2] is on the Pareto front."""
     x, y = points.T
     near: NDArray[np.bool_] = (abs(y - FRONT_Y) < NEAR) & (x >= FRONT_X[0]) & (x <= FRONT_X[1])
     return near
@@ -69,7 +69,7 @@ class Finding:
     Attributes:
         text: The finding in a sentence.
         methods: The methods that it is about.
-        holds: Whether it holds for these paths.
+        holds: True if it holds for these paths.
     """
 
     text: str

@@ -19,12 +19,12 @@ BEST_IN_COLOUR = 6
 
 @dataclass(frozen=True)
 class Look:
-    """How a setting is drawn.
+    """The look of a setting in all figures.
 
     Attributes:
-        colour: Of lines and dots.
-        dash: Of lines.
-        in_front: It has a colour, a band and its own entry in the legend.
+        colour: The colour of its lines and dots.
+        dash: The dashes of its lines.
+        in_front: True if it has a colour, a band and its own entry in the legend.
     """
 
     colour: Any
@@ -64,7 +64,7 @@ def _grey(group: str, setting: Setting) -> bool:
 
 
 def _in_front(settings: Sequence[Setting]) -> list[bool]:
-    """Whether each setting is in front. Settings are in the order of `group_runs`, the best first."""
+    """For each setting, true if it is in front. Settings come in the order of `group_runs`, the best first."""
     if len(settings) <= SETTINGS_IN_COLOUR:
         return [True] * len(settings)
     others = [i for i, setting in enumerate(settings) if not setting.baseline]

@@ -21,7 +21,7 @@ class Column:
     Attributes:
         key: The name of the value, such as `test/left/accuracy`.
         group: The task; empty for a value of no task.
-        name: What the heading says.
+        name: The heading.
         direction: Which direction is better, "min" or "max"; empty for neither.
     """
 

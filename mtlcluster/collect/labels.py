@@ -50,5 +50,5 @@ def _difference(text: str, others: Sequence[str]) -> str:
 
 
 def _common_beginning(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """The length of the beginning that both have in common."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

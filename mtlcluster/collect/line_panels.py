@@ -1,4 +1,4 @@
-"""A figure of panels: one series each, with a line and a band over the seeds for each setting."""
+"""Draws a figure of panels. A panel shows one series: for each setting a line (mean over seeds) and a band."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,13 @@ from mtlcluster.collect.statistics import Band, band
 from mtlcluster.collect.style import PANELS_SHOWN
 from mtlcluster.sweep.series import kind
 
-ZEROS = "Below the dotted line a logarithmic axis goes on, linearly, down to 0."
+ZEROS = "Below the dotted line, a logarithmic axis is linear down to 0."
 
 
 @dataclass(frozen=True)
 class Panel:
+    """One panel: its title, and the name of the series that it shows."""
+
     title: str
     series: str
 
@@ -41,12 +43,12 @@ def draw_panels(
         settings: All settings of the report.
         looks: Their looks.
         panels: The panels.
-        ylabel: What the vertical axes show.
-        log: Makes an axis logarithmic where its values span enough.
-        only: The settings to draw; left out, all.
+        ylabel: The label of the vertical axes.
+        log: If true, an axis whose values span enough becomes logarithmic.
+        only: The settings to draw; None: all.
 
     Returns:
-        The figure, and the part of the caption that says what is shown. None where nothing was recorded.
+        The figure, and the part of the caption that explains the lines. None if no panel's series was recorded.
     """
     chosen = [i for i, setting in enumerate(settings) if only is None or setting in only]
     recorded = {key for i in chosen for run in settings[i].runs for key in run.curves}
@@ -60,21 +62,32 @@ def draw_panels(
     for number, (panel, axis) in enumerate(zip(shown, axes, strict=True)):
         curves = {i: found for i in chosen if (found := settings[i].curves(panel.series))}
         if not curves:
-            style.empty(axis)
+            style.mark_empty(axis)
             axis.set_yticks([])
             continue
         drawn |= set(curves)
         zeros |= _draw_panel(axis, curves, looks, log, labelled=number + across >= len(shown))
         axis.set_ylabel(ylabel if number % across == 0 else "")
-    style.legend(figure, settings, looks, drawn)
-    notes = [style.first_shown(len(shown), len(drawable), "panels"), ZEROS if zeros else ""]
+    style.add_legend(figure, settings, looks, drawn)
+    notes = [style.first_shown_note(len(shown), len(drawable), "panels"), ZEROS if zeros else ""]
     return figure, " ".join(filter(None, [*notes, _about_lines(settings, looks)]))
 
 
 def _draw_panel(
     axis: Axes, curves: dict[int, list[Curve]], looks: Sequence[Look], log: bool, *, labelled: bool
 ) -> bool:
-    """Draws the curves of each setting, by its number. Returns whether a logarithmic axis goes down to 0."""
+    """Draws one panel.
+
+    Args:
+        axis: The panel's axis.
+        curves: For the number of each setting, its curves: one for each seed.
+        looks: The looks of all settings.
+        log: If true, the vertical axis may become logarithmic.
+        labelled: If true, the horizontal axis gets a label.
+
+    Returns:
+        True if the vertical axis is logarithmic and goes down to 0.
+    """
     end = max(1.0, *(curve.x[-1] for found in curves.values() for curve in found))
     bands = {i: band(found, end) for i, found in curves.items()}
     for i, made in bands.items():
@@ -83,12 +96,13 @@ def _draw_panel(
     behind = [np.column_stack([made.x, made.mean]) for i, made in bands.items() if not looks[i].in_front]
     axis.add_collection(LineCollection(behind, colors=OTHERS, linewidths=0.5, zorder=1.5))
     axis.autoscale_view()
-    zeros = log and style.logarithmic(axis, np.concatenate([made.mean for made in bands.values()]))
-    style.horizontal(axis, next(iter(curves.values()))[0].axis if labelled else "", end)
+    zeros = log and style.make_logarithmic(axis, np.concatenate([made.mean for made in bands.values()]))
+    style.set_horizontal_axis(axis, next(iter(curves.values()))[0].axis if labelled else "", end)
     return zeros
 
 
 def _draw_line(axis: Axes, made: Band, look: Look) -> None:
+    """Draws one setting's mean and band. The mean is pale where some seeds have ended; the band ends there."""
     options: Any = {"color": look.colour, "linewidth": 1.1, "zorder": 3}
     whole = made.whole
     point = "." if whole.sum() == 1 else ""
@@ -103,18 +117,19 @@ def _draw_line(axis: Axes, made: Band, look: Look) -> None:
 
 
 def _about_lines(settings: Sequence[Setting], looks: Sequence[Look]) -> str:
-    """Says in the caption what line and band are."""
+    """The sentences of the caption that explain line and band."""
     fewest, most = min(s.seeds[0] for s in settings), max(s.seeds[1] for s in settings)
     if most == 1:
-        return "One seed each (n = 1): the lines carry no information about noise."
+        return "One seed each (n = 1): the lines do not show how much results vary between seeds."
     n = f"n = {most}" if fewest == most else f"n = {fewest} to {most}; no band where n = 1"
     behind = " Settings in grey have no band." if not all(look.in_front for look in looks) else ""
     text = f"Line: mean over seeds; band: from the lowest to the highest seed ({n}).{behind}"
     if any(len(_ends(setting)) > 1 for setting in settings):
-        text += " A line is pale and has no band where some of its seeds have ended; it ends where more than half have."
+        text += " A line is pale and has no band where some of its seeds have ended. "
+        text += "It ends where more than half of them have ended."
     return text
 
 
 def _ends(setting: Setting) -> set[float]:
-    """The steps at which the training of its runs ended."""
+    """The steps at which the training of the setting's runs ended."""
     return {curve.x[-1] for run in setting.runs for name, curve in run.curves.items() if kind(name) == "train"}

@@ -33,8 +33,8 @@ def make_page(
     """Makes the whole page. All that a user chose, such as names of sweeps, runs and tasks, is escaped.
 
     Args:
-        name: Of the sweep.
-        settings: What is in the report.
+        name: The name of the sweep.
+        settings: The settings in the report.
         omitted: The runs that are not in it.
         tables: The results first.
         figures: In the order of the page.
@@ -200,7 +200,7 @@ def _configuration(runs: list[FinishedRun]) -> str:
 
 
 def notes(settings: list[Setting]) -> list[str]:
-    """How the numbers were computed, in plain words."""
+    """Sentences that explain how the numbers were computed."""
     rule = best_epoch_rule(settings)
     best = f"{'lowest' if rule[1] == 'min' else 'highest'} validation/{rule[0]}" if rule else "best value that it names"
     values = {key for setting in settings for run in setting.runs for key in run.values}

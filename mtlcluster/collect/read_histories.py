@@ -49,12 +49,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a history says about a task.
+    """A task, as a history describes it.
 
     Attributes:
         name: The task's name.
         kind: Such as "classification" or "binary".
-        metrics: By metric, which direction is better: "min" or "max".
+        metrics: The better direction of each metric: "min" or "max".
     """
 
     name: str

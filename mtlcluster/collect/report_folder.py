@@ -23,12 +23,12 @@ OF_A_REPORT = re.compile(r"index\.html|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tabl
 
 @dataclass(frozen=True)
 class Record:
-    """What a report was made of.
+    """The record of what a report was made from.
 
     Attributes:
         code: The hash of the code that made it, see `drawing_code`.
         runs: The runs of the sweep, as they were then.
-        lines: What the user was told.
+        lines: The lines that were printed for the user.
         files: The files that belong to the report, named from its folder.
     """
 
@@ -61,7 +61,7 @@ def write_record(report: Path, record: Record) -> None:
 
 
 def is_current(record: Record, sweep: Sweep, listed: list[ListedRun]) -> bool:
-    """Tells whether a new report would be the same: the runs, their states and histories, and the code that draws."""
+    """True if a new report would be the same: the runs, their states and histories, and the code that draws."""
 
     def deciding(runs: list[ListedRun]) -> list[object]:
         return [(entry.run.name, entry.state, entry.error, entry.history) for entry in runs]

@@ -20,7 +20,7 @@ def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
 
     Args:
         table: The results.
-        looks: Of its settings.
+        looks: The looks of its settings.
 
     Returns:
         The figure, and the sentences about what is left out. None where there is nothing to draw.
@@ -41,8 +41,8 @@ def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
     for axis in axes[: len(places) : across]:
         axis.set_yticks(rows, wrapped_apart([table.settings[row].label for row in rows], 34, 1))
     notes = (
-        style.first_shown(len(places), len(drawable), "panels"),
-        style.first_shown(len(rows), len(table.settings), "settings"),
+        style.first_shown_note(len(places), len(drawable), "panels"),
+        style.first_shown_note(len(rows), len(table.settings), "settings"),
     )
     return figure, " ".join(filter(None, notes))
 
@@ -57,7 +57,7 @@ def _draw_column(axis: Axes, table: Table, place: int, rows: list[int], looks: S
     for (row, found), colour in zip(numbers.items(), colours, strict=True):
         axis.scatter(found, [row] * len(found), 4, color=colour, alpha=0.6, linewidths=0)
     if not numbers:
-        style.empty(axis)
+        style.mark_empty(axis)
     lowest, highest = [min(n) for n in numbers.values()], [max(n) for n in numbers.values()]
     axis.hlines(list(numbers), lowest, highest, colours, alpha=0.6)
     axis.scatter([spread(n).mean for n in numbers.values()], list(numbers), 18, colours, linewidths=0, zorder=4)

@@ -23,7 +23,7 @@ class Strip:
     """The activity of one schedule.
 
     Attributes:
-        labels: Of the settings with this activity.
+        labels: The labels of the settings with this activity.
         activity: The share of the steps [T, BINS]; NaN after the end of the training and for a task that is missing.
     """
 
@@ -41,11 +41,11 @@ def draw_strips(settings: Sequence[Setting], tasks: Sequence[TaskInfo]) -> tuple
     height = (0.3 + 0.12 * len(names)) * len(shown) + 0.65
     figure, axes = style.new_figure(style.PAGE * 0.75, height, len(shown), 1, sharex=True)
     images = [_draw_strip(axis, strip, names, end) for axis, strip in zip(axes, shown, strict=True)]
-    style.horizontal(axes[-1], "step", end)
+    style.set_horizontal_axis(axes[-1], "step", end)
     bar = figure.colorbar(images[-1], ax=axes, location="bottom", shrink=0.45, aspect=28, pad=0.02)
     bar.set_label("share of the steps at which the task was active")
     more = f"{STRIPS_SHOWN} of {len(strips)} are shown. " if len(strips) > STRIPS_SHOWN else ""
-    return figure, more + style.first_shown(len(names), len(tasks), "tasks")
+    return figure, more + style.first_shown_note(len(names), len(tasks), "tasks")
 
 
 def _draw_strip(axis: Axes, strip: Strip, names: Sequence[str], end: float) -> AxesImage:

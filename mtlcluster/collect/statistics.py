@@ -22,9 +22,9 @@ class Spread:
     """The spread of a value over seeds.
 
     Attributes:
-        mean: Of the finite values; NaN where there are none.
+        mean: The mean of the finite values; NaN if there are none.
         std: Standard deviation of the finite values; NaN where there are fewer than two.
-        n: How many seeds have a finite value.
+        n: The number of seeds with a finite value.
         other: One of the values where none is finite, else None.
     """
 
@@ -41,8 +41,8 @@ class Band:
     Attributes:
         x: Places on the horizontal axis.
         mean, low, high: Over the seeds.
-        whole: Whether every seed still goes on at that place.
-        n: How many seeds there are.
+        whole: True if every seed still goes on at that place.
+        n: The number of seeds.
     """
 
     x: Array

@@ -26,10 +26,10 @@ from mtlcluster.terminal import breadth
 
 COLUMN, PAGE = 3.3, 6.9  # inches: one column of a paper and its whole width
 DPI = 250
-CHARACTER = 0.062  # inches, of a label
+CHARACTER = 0.062  # inches: the mean width of a character of a label
 EDGE = "#444444"
 SHARES = LinearSegmentedColormap.from_list("shares", ["#EEF1F4", "#6FAED6", "#08457E"])
-DECADES = 12  # of a logarithmic axis, at most
+DECADES = 12  # the most that a logarithmic axis shows
 PANELS_SHOWN = 24  # the layout of more panels takes minutes, and nobody looks at hundreds
 
 RC: Any = {
@@ -57,7 +57,7 @@ RC: Any = {
     "ytick.major.size": 2.5,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
-    "text.parse_math": False,  # a name with a dollar sign is no formula
+    "text.parse_math": False,  # a dollar sign in a name does not begin a formula
     "pdf.fonttype": 42,  # fonts as TrueType, as publishers ask
     "savefig.dpi": DPI,
 }
@@ -65,7 +65,7 @@ RC: Any = {
 
 @contextmanager
 def use_style(fonts: Sequence[str] = (FAMILY,)) -> Iterator[None]:
-    """Figures made in the `with` block have this style, whatever the user's own settings are."""
+    """Gives this style to the figures made in the `with` block. The user's own settings of matplotlib do not count."""
     standard: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
     with mpl.rc_context({**standard, **RC, "font.family": list(fonts)}):
         yield
@@ -79,7 +79,7 @@ def new_figure(width: float, height: float, rows: int, across: int, **options: A
 
 
 def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
-    """Makes a figure with an axis for each title, at most four in a row. A single one is as wide as a column.
+    """Makes a figure with an axis for each title, at most four in a row. A single axis is as wide as a column.
 
     Returns:
         The figure, its axes, and the number of axes in a row.
@@ -96,14 +96,14 @@ def grid_of_panels(titles: Sequence[str]) -> tuple[Figure, list[Axes], int]:
     return figure, axes[: len(titles)], across
 
 
-def logarithmic(axis: Axes, values: Array) -> bool:
+def make_logarithmic(axis: Axes, values: Array) -> bool:
     """Makes the vertical axis logarithmic if `values` span enough, with ticks such as 0.2, 0.5, 1, 2.
 
-    Some values may be 0, or so small that all others would look like one line. Then the axis is linear below a dotted
-    line and ends at 0. With negative values the axis stays linear.
+    If values are 0, or more than DECADES decades below the largest, the axis is linear below a dotted line and ends at
+    0. If a value is negative, the whole axis stays linear.
 
     Returns:
-        Whether the axis goes down to 0.
+        True if the axis goes down to 0.
     """
     positive = values[values > 0]
     if not len(positive) or values.min() < 0 or positive.max() <= 5 * positive.min():
@@ -128,15 +128,20 @@ def logarithmic(axis: Axes, values: Array) -> bool:
     return to_zero
 
 
-def empty(axis: Axes) -> None:
-    """Writes into an empty axis why nothing is there."""
+def mark_empty(axis: Axes) -> None:
+    """Writes "no finite value" into an axis without lines."""
     axis.text(0.5, 0.5, "no finite value", transform=axis.transAxes, ha="center", va="center", color=EDGE)
     axis.set_xticks([])
     axis.grid(False)
 
 
 def fit_to_late_values(axis: Axes, early: float) -> None:
-    """Fits the vertical axis to the values of the lines after the first share `early` of the horizontal axis."""
+    """Fits the vertical axis to the lines' later values, so that a steep beginning does not flatten the rest.
+
+    Args:
+        axis: The axis, with its lines.
+        early: The share of the horizontal axis, from 0 to 1, whose values are left out.
+    """
     start = early * axis.get_xlim()[1]
     behind = [lines for lines in axis.collections if isinstance(lines, LineCollection)]
     drawn = [np.asarray(line.get_xydata(), dtype=float) for line in axis.get_lines()]
@@ -146,8 +151,8 @@ def fit_to_late_values(axis: Axes, early: float) -> None:
         axis.set_ylim(late.min() - 0.06 * np.ptp(late), late.max() + 0.06 * np.ptp(late))
 
 
-def horizontal(axis: Axes, label: str, end: float) -> None:
-    """Makes the horizontal axis go from 0 to `end`, with whole numbers; thousands are written as 10k."""
+def set_horizontal_axis(axis: Axes, label: str, end: float) -> None:
+    """Makes the horizontal axis go from 0 to `end`, with whole numbers. From 10,000 on they are written as 10k."""
     axis.set_xlim(0, end)
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     thousands = end >= 10_000
@@ -155,7 +160,7 @@ def horizontal(axis: Axes, label: str, end: float) -> None:
     axis.set_xlabel(label)
 
 
-def legend(figure: Figure, settings: Sequence[Setting], looks: Sequence[Look], drawn: set[int]) -> None:
+def add_legend(figure: Figure, settings: Sequence[Setting], looks: Sequence[Look], drawn: set[int]) -> None:
     """Puts the legend below the panels: an entry for each setting in front, and one for all others.
 
     Args:
@@ -191,8 +196,8 @@ def save(figure: Figure, stem: Path) -> None:
     FigureCanvasPdf(figure).print_pdf(stem.with_suffix(".pdf"), metadata=nameless)  # type: ignore[no-untyped-call]
 
 
-def first_shown(shown: int, there: int, what: str) -> str:
-    """A sentence for the caption where a figure shows the first ones only; else empty."""
-    if shown >= there:
+def first_shown_note(shown: int, total: int, what: str) -> str:
+    """A sentence for the caption: how many of all panels (or settings, or tasks) are shown. Empty if all are."""
+    if shown >= total:
         return ""
-    return f"The first {shown} of {there} {what} are shown; the tables have every task and setting."
+    return f"The first {shown} of {total} {what} are shown; the tables have every task and setting."

@@ -34,10 +34,10 @@ class CellText:
     """A cell as it is shown.
 
     Attributes:
-        mean: The mean, or what there is in its place.
+        mean: The mean, or a sign in its place.
         spread: Such as `± 0.01`; empty where there is none.
-        note: Where fewer seeds have a value than the setting has seeds, else empty.
-        bold: Whether it is one of the best.
+        note: The number of seeds with a value, if it is smaller than the setting's number of seeds; else empty.
+        bold: True if it is one of the best.
     """
 
     mean: str

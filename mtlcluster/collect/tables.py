@@ -19,8 +19,8 @@ class Table:
     """One table.
 
     Attributes:
-        name: Of its files.
-        title: What the page says above it.
+        name: The name of its files.
+        title: Its title on the page.
         columns: Its columns [C].
         settings: Its rows [S].
         rows: The cells [S][C].

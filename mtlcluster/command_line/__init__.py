@@ -1,1 +1,1 @@
-"""What the verbs of cli.py share: options, exit codes, questions and printing. Nothing here is slow to import."""
+"""Shared by the commands of cli.py: options, exit codes, questions and printing. Nothing here is slow to import."""

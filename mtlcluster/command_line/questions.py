@@ -30,7 +30,7 @@ def confirm_code(sweep: Path | None, verb: str, yes: bool) -> None:
 
 
 def warn_of_stranger(sweep: Path, harm: str) -> str:
-    """A sentence that the sweep's folder may be somebody else's, and what it may do; "" if the user made it here."""
+    """A warning: somebody else may have made the sweep's folder, and what it can do. "" if the user made it here."""
     from mtlcluster.config import submitted_here
 
     if submitted_here.is_mine(sweep):

@@ -1,4 +1,4 @@
-"""What a verb reports after its work: what was done, what was found, and which command to run next."""
+"""Messages after a command's work: what was done, what was found, and which command to run next."""
 
 import shlex
 from contextlib import suppress

@@ -1,1 +1,1 @@
-"""What a user writes (run, grid and cluster files): reading, checking, expanding. Never imports torch or a job file."""
+"""Reads, checks and expands a user's files: run, grid and cluster files. Never imports torch or a job file."""

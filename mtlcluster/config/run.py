@@ -81,7 +81,7 @@ class Gpus(Checked):
 
 
 class Resources(Checked):
-    """What one run asks of each of its nodes. Not part of its identity."""
+    """The resources that one run needs on each of its nodes. They are not part of its identity."""
 
     nodes: int = Field(default=1, ge=1)
     gpus: Annotated[int, Field(ge=0)] | Gpus = 0  # a count, or a type and a count
@@ -226,7 +226,7 @@ def without_place(value: Any) -> Any:
 
 
 def is_path(value: Any) -> bool:
-    """Whether an option is a path: it begins with /, ~, ./, ../ or $."""
+    """True if an option is a path: it begins with /, ~, ./, ../ or $."""
     return isinstance(value, str) and value.startswith(("/", "~", "./", "../", "$"))
 
 

@@ -49,7 +49,7 @@ def forget(folder: Path) -> None:
 
 
 def is_mine(folder: Path) -> bool:
-    """Whether this user has made the sweep's folder from this machine."""
+    """True if this user has made the sweep's folder from this machine."""
     try:
         token = read_text(folder / MARK, 100)
     except (FileNotFoundError, Unreadable):
@@ -58,7 +58,7 @@ def is_mine(folder: Path) -> bool:
 
 
 def has_grids(folder: Path) -> bool:
-    """Whether the user has named a grid in the folder. The folder is not opened: its name may come from anybody."""
+    """True if the user has named a grid in the folder. The folder is not opened: its name may come from anybody."""
     return any(note.get("grids") == _whole(folder) for note in _notes())
 
 

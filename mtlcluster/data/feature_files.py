@@ -42,7 +42,7 @@ class Sequence(NamedTuple):
 
 @dataclass
 class Source:
-    """What is in a folder of features.
+    """The content of a folder of features.
 
     Attributes:
         folder: the folder.

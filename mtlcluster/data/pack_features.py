@@ -88,7 +88,7 @@ def pack(folder: Path, target: Path, force: bool, say: Say, sums: Sums = Mapping
 
 
 def _is_there(target: Path, source: Source) -> bool:
-    """Whether `target` is whole and made of these very files. Raises UserError where it is anything else."""
+    """True if `target` is complete and made of exactly these files. Raises UserError if it is something else."""
     if not target.exists():
         return False
     try:

@@ -6,6 +6,6 @@ run_status, status_table, live_status     the states of runs; their text; redraw
 select_runs, run_module                   from names to runs; `evaluate` and `replay` with a run's own code
 choose_cluster, packing, hand_over        where runs go; which of them share a job; giving them jobs
 sweep_file, run_folders, job_of_run       sweep.yaml; the runs' folders; which job a run has
-executors/                                what runs can be handed to: this machine, Slurm
+executors/                                where jobs are started: this machine, Slurm
 code/                                     code/<hash>/: the code that runs are trained with
 """

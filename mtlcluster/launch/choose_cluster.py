@@ -1,4 +1,4 @@
-"""Which cluster a grid is submitted to, and whether its runs can ever start there."""
+"""Chooses the cluster for a grid, and refuses runs that can never start there."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,10 +51,10 @@ def refuse_impossible_runs(
     A job of fewer of these runs asks for no more, so this also holds if only some of them need a job.
 
     Args:
-        cluster: Where they are to be submitted.
+        cluster: The cluster to submit them to.
         sweep: Their sweep.
         wanted: The resources of each run.
-        packing: How they share jobs.
+        packing: The numbers by which they share jobs.
         asked_in: The file that asks for these resources.
     """
     units = [Unit("", resources, "") for resources in wanted]

@@ -20,13 +20,13 @@ LISTED = 100  # files of the code that are named
 
 
 def preview(grid: Grid, runs_folder: Path, cluster: str | None) -> str:
-    """What `submit` of this grid would do: the runs, their code, and the very scripts that sbatch would get."""
+    """The text of `submit --dry-run`: the runs, their code, and the scripts that sbatch would get."""
     sweep = sweep_of(grid, runs_folder)
     return describe(sweep, grid, choose_cluster(cluster, grid), run_folders.sort(sweep, grid))
 
 
 def describe(sweep: Sweep, grid: Grid, cluster: Cluster, found: run_folders.Sorted) -> str:
-    """What a submission of these runs of the grid to this cluster would do. Raises UserError as `submit` would."""
+    """The text for these runs of the grid on this cluster. Raises UserError where `submit` would."""
     sweep_file.refuse_other_job(sweep, grid.job.reference)
     refuse_impossible(cluster, sweep, grid)
     code = snapshot.take(grid.job, grid.methods, grid.code)
@@ -43,7 +43,7 @@ def describe(sweep: Sweep, grid: Grid, cluster: Cluster, found: run_folders.Sort
 
 
 def _shown(code: snapshot.Snapshot) -> list[str]:
-    """Which files would be taken of the project, and what the user should know about them."""
+    """Lines with the files of the project that would be copied, and remarks about them."""
     library = f"{mtlcluster.__name__}/"
     names = sorted(name for name in code.files if not name.startswith(library))
     more = [f"  … and {len(names) - LISTED:,} more"] if len(names) > LISTED else []
@@ -65,6 +65,6 @@ def _jobs(sweep: Sweep, grid: Grid, cluster: Cluster, units: list[Unit]) -> list
 
 
 def _ranks(wanted: Resources) -> str:
-    """How many processes train one run; "" for a single one."""
+    """A sentence with the number of processes of one run; "" for a single process."""
     nodes = f", on {wanted.nodes} nodes" if wanted.nodes > 1 else ""
     return f"a run is trained by {wanted.ranks} processes (ranks){nodes}" if wanted.ranks > 1 else ""

@@ -27,7 +27,7 @@ INTERRUPTED = "submit was killed before it was completed"
 
 @dataclass
 class Submitted:
-    """What a submission did. Runs are named as their folders.
+    """The result of a submission. Runs are named as their folders.
 
     Attributes:
         sweep: The sweep.
@@ -37,7 +37,7 @@ class Submitted:
         submitted: Runs that got a job now: the new ones, and others that had none.
         left: Runs that were there and were left alone, by their state.
         job_ids: The jobs.
-        notes: What the user should know, a line each.
+        notes: Lines for the user.
         unreadable: Runs that were left out, and why; the reason names the file.
     """
 

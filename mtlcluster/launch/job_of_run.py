@@ -1,7 +1,6 @@
-"""Which job looks after a run.
+"""Finds the job that trains a run: the last one that submissions.jsonl names for it.
 
-It is the one that submissions.jsonl gave it last. If lines there were torn or lost, the run's own status.json may tell
-of a later one.
+If lines of submissions.jsonl are damaged or lost, the run's status.json may name a later job. Then that one counts.
 """
 
 from typing import NamedTuple
@@ -30,16 +29,24 @@ class Job(NamedTuple):
     time: float = 0.0
 
 
-def given(found: list[submissions.Submission]) -> dict[str, Job]:
-    """The job of each run, as submissions.jsonl says."""
+def jobs_in_submissions(found: list[submissions.Submission]) -> dict[str, Job]:
+    """The last job of each run, from the lines of submissions.jsonl."""
     last = submissions.latest(found)
-    return {run: Job(given.id, given.cluster, job, given.time) for run, (given, job) in last.items()}
+    return {run: Job(line.id, line.cluster, job, line.time) for run, (line, job) in last.items()}
 
 
-def told_by(status: Status, run: Run, sweep: Sweep, submission: str) -> Job | None:
-    """The job that the run's status tells of, if it came later than `submission`.
+def later_job_in_status(status: Status, run: Run, sweep: Sweep, submission: str) -> Job | None:
+    """The job that the run's status names, if that job was submitted after `submission`.
 
-    None if a worker on a remote cluster wrote the status: it was brought home, and its submissions are over there.
+    Args:
+        status: The run's status.
+        run: The run.
+        sweep: Its sweep.
+        submission: The id of the last submission known from submissions.jsonl; "" if there is none.
+
+    Returns:
+        The job. None if the status names no later one, or if it was copied from a remote cluster: that cluster has its
+        own submissions.jsonl.
     """
     if submissions.number(status.submission) <= submissions.number(submission) or not fits(JOB, status.job_id):
         return None

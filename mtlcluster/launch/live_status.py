@@ -31,7 +31,7 @@ def watch(look: Look, until_ended: bool, unreachable: Callable[[], dict[str, str
 
     Args:
         look: Returns the runs as they are now.
-        until_ended: Whether to return once all runs have ended; otherwise only Ctrl-C ends it.
+        until_ended: If true, returns when all runs have ended; otherwise only Ctrl-C ends it.
         unreachable: Returns the clusters that could not be asked at the last look, and why.
     """
     from rich.live import Live

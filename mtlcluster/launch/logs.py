@@ -80,7 +80,7 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
     Args:
         sweep: The sweep.
         name: The run.
-        position: Where to begin, in bytes.
+        position: The position to begin at, in bytes.
         write: Gets the text.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which runs share a job, and which jobs share an array."""
+"""Packs runs into jobs, and jobs into arrays."""
 
 import math
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ def megabytes(memory: str, times: int = 1) -> int:
 
 
 class Packing(NamedTuple):
-    """How runs share jobs.
+    """The numbers by which runs share jobs.
 
     Attributes:
-        runs_per_job: The runs that one job trains, the last job perhaps fewer.
-        at_once: How many of them it trains at the same time.
+        runs_per_job: The number of runs that one job trains. The last job may have fewer.
+        at_once: The number of them that it trains at the same time.
     """
 
     runs_per_job: int
@@ -47,8 +47,8 @@ class Array:
 
     Attributes:
         code: The hash of their code, as in code/<hash>/.
-        resources: What one run needs.
-        at_once: How many runs a job trains at the same time.
+        resources: The resources that one run needs.
+        at_once: The number of runs that a job trains at the same time.
         jobs: The names of the runs of each job.
     """
 
@@ -71,7 +71,7 @@ class Array:
 
     @property
     def rounds(self) -> int:
-        """How many runs a job trains one after another."""
+        """The number of rounds: so many runs a job trains one after another."""
         return math.ceil(max(map(len, self.jobs)) / self.at_once)
 
     @property
@@ -96,5 +96,5 @@ def pack(units: Iterable[Unit], packing: Packing, largest_array: int) -> list[Ar
 
 
 def packing_of(grid: Grid) -> Packing:
-    """How the runs of a grid share jobs."""
+    """The packing that a grid asks for."""
     return Packing(grid.file.runs_per_job, grid.file.at_once)

@@ -32,7 +32,7 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, say: Say) -> Submitt
     Args:
         sweep: Their sweep.
         names: The runs.
-        restart: Whether all of them begin anew, with the code as it is now.
+        restart: True if all of them begin anew, with the code as it is now.
         say: Gets lines for the user.
 
     Raises:
@@ -71,9 +71,9 @@ def resubmit_runs(
     Args:
         sweep: Their sweep.
         configs: Their configurations, by run.
-        clusters: Where each of them is submitted, by run.
+        clusters: The cluster of each of them, by run.
         code: The hash of the code for runs that begin anew; it is in code/<hash>/. "" if they keep what they have.
-        restart: Whether all runs begin anew. Otherwise only those begin anew that have saved nothing.
+        restart: True if all runs begin anew. Otherwise only those begin anew that have saved nothing.
 
     Raises:
         UserError: A run has a job, or its code is damaged and can't be mended.
@@ -112,7 +112,7 @@ def _clusters(sweep: Sweep, configs: Configs) -> dict[str, Cluster]:
 
 
 def _folder_of_cluster_file(sweep: Sweep, file: SweepFile) -> Path | None:
-    """Where the cluster file of a sweep lies.
+    """The folder of a sweep's cluster file.
 
     For a sweep that the user's other machine has sent here, that is the sweep's own folder. None if neither the sweep
     nor its grid was submitted from here.
@@ -153,7 +153,7 @@ def _notes_on_code(
         configs: Their configurations, by run.
         anew: The runs that have saved nothing.
         code: The hash of the code as it is now; "" if it is not here.
-        remarks: What the user should know about that code.
+        remarks: Lines for the user about that code.
     """
     taken = sum(configs[name].origin.code != code for name in anew) if code else 0
     notes = [f"{taken:,} of them with the code as it is now, because nothing had been saved", *remarks] if taken else []

@@ -9,7 +9,7 @@ from mtlcluster.config.run import Origin, Resources, RunConfig, SweepRunConfig, 
 from mtlcluster.config.yaml_file import dump
 from mtlcluster.errors import UserError
 from mtlcluster.launch.code.project import OWN_METHODS
-from mtlcluster.launch.job_of_run import told_by
+from mtlcluster.launch.job_of_run import later_job_in_status
 from mtlcluster.launch.packing import Unit
 from mtlcluster.methods.catalog import moved_method
 from mtlcluster.sweep import submissions
@@ -90,7 +90,7 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return True
     if status is None:
         return True
-    if told_by(status, run, sweep, last.id if last else ""):
+    if later_job_in_status(status, run, sweep, last.id if last else ""):
         return False
     # The job of a killed `submit` may have trained it all the same.
     return last is None or status.submission != last.id or status.state not in ENDED

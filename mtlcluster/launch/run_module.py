@@ -1,4 +1,4 @@
-"""Runs one of our programs on a run's folder in this terminal, with the code that the run began with."""
+"""Runs `evaluate` or `replay` on a run's folder in this terminal, with the code that the run began with."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ except KeyboardInterrupt:
 
 
 def sweep_of(folder: Path) -> Path | None:
-    """The folder of the run's sweep, whose code `run_module` runs. None for a run that `train` made, in no sweep."""
+    """The folder of the run's sweep, which has the code to run. None for a run made by `train`: it has no sweep."""
     in_sweep = Sweep(folder.parent).grid.exists() or isinstance(read_run_config(Run(folder).config), SweepRunConfig)
     return folder.parent if in_sweep else None
 
@@ -35,7 +35,7 @@ def run_module(name: str, folder: Path, *arguments: str) -> int:
     """Runs `evaluate` or `replay` on a run's folder, and waits for its end. A sweep's run has its code in code/<hash>/.
 
     Args:
-        name: As in _entry.MODULES.
+        name: A name in _entry.MODULES.
         folder: The run's.
         arguments: More of them, behind the folder.
 

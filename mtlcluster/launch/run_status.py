@@ -21,7 +21,7 @@ from mtlcluster import printable
 from mtlcluster.errors import tell_once
 from mtlcluster.launch import executors
 from mtlcluster.launch.executors.base import JobState, Traces
-from mtlcluster.launch.job_of_run import Job, given, told_by
+from mtlcluster.launch.job_of_run import Job, jobs_in_submissions, later_job_in_status
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.locks import is_locked
@@ -89,23 +89,23 @@ def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> li
 
     names: only the runs with these names, if given.
     """
-    looks = [look for sweep in sweeps for look in _first_look(sweep, names)]
-    unsettled = [look for look in looks if not look.settled]
-    answers = executors.states(_traces(unsettled), {look.owner for look in unsettled})
-    for look in unsettled:
-        look.answer = answers.get(look.job.id)
-        look.read()
-    return [look.conclude() for look in looks]
+    all_facts = [facts for sweep in sweeps for facts in _first_facts(sweep, names)]
+    unsettled = [facts for facts in all_facts if not facts.settled]
+    answers = executors.states(_traces(unsettled), {facts.owner for facts in unsettled})
+    for facts in unsettled:
+        facts.answer = answers.get(facts.job.id)
+        facts.read()
+    return [facts.conclude() for facts in all_facts]
 
 
-def _traces(looks: "list[_Look]") -> dict[str, Traces]:
+def _traces(all_facts: "list[_RunFacts]") -> dict[str, Traces]:
     """The traces of the runs' jobs, by job id. A job was heard of when it was submitted or any of its runs wrote."""
     found: dict[str, Traces] = {}
-    for look in looks:
-        if look.job.id:
-            heard = max(look.job.time, look.file.heartbeat if look.current else 0.0)
-            if (other := found.get(look.job.id)) is None or heard > other.heard:
-                found[look.job.id] = Traces(look.sweep.worker_log(look.job.submission), heard)
+    for facts in all_facts:
+        if facts.job.id:
+            heard = max(facts.job.time, facts.file.heartbeat if facts.current else 0.0)
+            if (other := found.get(facts.job.id)) is None or heard > other.heard:
+                found[facts.job.id] = Traces(facts.sweep.worker_log(facts.job.submission), heard)
     return found
 
 
@@ -114,8 +114,8 @@ def count(runs: Iterable[RunStatus]) -> Counter[State]:
 
 
 @dataclass
-class _Look:
-    """What is known so far about a run."""
+class _RunFacts:
+    """The facts about a run from which its state is derived."""
 
     sweep: Sweep
     run: Run
@@ -137,12 +137,12 @@ class _Look:
 
     @property
     def current(self) -> bool:
-        """Whether the worker of the last accepted submission wrote the file."""
+        """True if the worker of the last accepted submission wrote the file."""
         return bool(self.job.submission) and self.file.submission == self.job.submission
 
     @property
     def settled(self) -> bool:
-        """Whether the run has ended for good.
+        """True if the run has ended for good.
 
         If it has no submission, it was trained elsewhere and brought home, or by the job of a killed `submit`.
         """
@@ -163,7 +163,7 @@ class _Look:
         return ("running" if self.answer.state == said == "running" else "queued"), True
 
     def _without_job(self, answer: JobState | None) -> State:
-        """The state of a run whose job is gone, or that never had one. answer: about its job, if it had one."""
+        """The state of a run without a job. answer: the state of its job, which is gone; None if it never had one."""
         if is_locked(self.run.lock):
             return "running"
         if self.run.cancel.exists() or (answer and answer.said == "CANCELLED"):
@@ -205,7 +205,7 @@ class _Look:
         )
 
     def _silence(self) -> tuple[float, str]:
-        """How long the worker has not written, and what that may mean.
+        """The seconds since the worker last wrote, and a sentence about what that may mean.
 
         A heartbeat has the time of the worker's machine, the file's own time that of the file system. If they differ by
         much, a clock is wrong.
@@ -223,19 +223,19 @@ class _Look:
         return silent, f"no heartbeat for {silent:.0f} s: its worker or {host} hangs or sleeps, or the disk is full"
 
 
-def _first_look(sweep: Sweep, names: Collection[str] | None) -> list[_Look]:
+def _first_facts(sweep: Sweep, names: Collection[str] | None) -> list[_RunFacts]:
     runs = [run for run in sweep.runs() if names is None or run.name in names]
     try:
-        jobs = given(submissions.read(sweep.submissions))
+        jobs = jobs_in_submissions(submissions.read(sweep.submissions))
     except Unreadable as error:
-        tell_once(f"{error}; of runs that have not begun no job is known")
+        tell_once(f"{error}; the jobs of runs that have not begun are not known")
         jobs = {}
     owner = sweep.folder.stat().st_uid
-    looks = []
+    all_facts = []
     for run in runs:
-        look = _Look(sweep, run, jobs.get(run.name, Job()), owner)
-        look.read()
-        if not look.settled and not look.current:
-            look.job = told_by(look.file, run, sweep, look.job.submission) or look.job
-        looks.append(look)
-    return looks
+        facts = _RunFacts(sweep, run, jobs.get(run.name, Job()), owner)
+        facts.read()
+        if not facts.settled and not facts.current:
+            facts.job = later_job_in_status(facts.file, run, sweep, facts.job.submission) or facts.job
+        all_facts.append(facts)
+    return all_facts

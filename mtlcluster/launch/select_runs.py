@@ -17,7 +17,7 @@ def select(sweep: str, names: list[str], parts: Iterable[str]) -> list[str]:
     Args:
         sweep: The sweep's name, for messages.
         names: The names of its runs.
-        parts: What the user wrote: names, names without their hash, or parts that only one name has.
+        parts: The user's words: names, names without their hash, or parts that only one name has.
 
     Raises:
         UserError: No name has a part, or several have it.
@@ -50,7 +50,7 @@ def find_run(runs_folder: Path, text: str) -> Path:
     """The folder of one run.
 
     Args:
-        runs_folder: Where the sweeps are.
+        runs_folder: The folder of the sweeps.
         text: A path, SWEEP/RUN, a name with or without its hash, or a part that only one name has.
 
     Raises:
@@ -85,7 +85,7 @@ def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: b
         sweep: The sweep's name, for messages.
         runs: Its runs.
         parts: Which of them the user means; all if empty.
-        restart: Whether they begin from scratch. A run that is done may be named then, too.
+        restart: True if they begin from scratch. A run that is done may be named then, too.
 
     Raises:
         UserError: The user names a run that needs no retry.

@@ -90,8 +90,8 @@ def overview(
 
     Args:
         runs: The runs.
-        width: Of the terminal, in characters; None if there is no terminal.
-        everything: Whether to show every run, however many there are.
+        width: The width of the terminal, in characters; None if there is no terminal.
+        everything: If true, shows every run, however many there are.
         options: Options that the next commands need, such as ` --runs DIR`.
         unreachable: The clusters that could not be asked, and why.
     """
@@ -138,7 +138,7 @@ def shown(line: Line) -> Line:
 
 
 def is_active(run: RunStatus) -> bool:
-    """Whether this run is shown even if there is no room for every run."""
+    """True if this run is shown even if there is no room for every run."""
     return run.state in ("running", "failed", "lost") or run.cancelling
 
 
@@ -258,7 +258,7 @@ def _where(run: RunStatus, with_cluster: bool) -> str:
 
 
 def remark(run: RunStatus) -> str:
-    """What to say about a run beside its columns; for a failed run, why it failed."""
+    """The remark behind a run's columns; for a failed run, its error."""
     if run.state == "failed":
         return run.error or "failed without an error message; see its log"
     if run.error:

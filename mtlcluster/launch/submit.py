@@ -28,7 +28,7 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, say: Say) -> Subm
 
     Args:
         grid: The grid.
-        runs_folder: Where the sweep's folder is, or will be made.
+        runs_folder: The folder that holds, or will hold, the sweep's folder.
         cluster: The cluster's name; None for the usual one, see choose_cluster.
         say: Gets lines for the user.
 

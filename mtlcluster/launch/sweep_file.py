@@ -17,7 +17,7 @@ from mtlcluster.sweep.folder import Sweep
 
 
 class Source(pydantic.BaseModel, strict=True):
-    """Where a grid and its job come from.
+    """The files that a grid and its job come from.
 
     Attributes:
         grid: The grid file.
@@ -31,7 +31,7 @@ class Source(pydantic.BaseModel, strict=True):
 
 
 class SweepFile(pydantic.BaseModel, strict=True):
-    """What a `retry` needs of sweep.yaml. A newer version of mtlcluster may have written more."""
+    """The keys of sweep.yaml that `retry` needs. A newer version of mtlcluster may have written more."""
 
     job: str
     code: list[str] = []
@@ -63,7 +63,7 @@ def read_sweep_file(sweep: Sweep) -> SweepFile:
 
 
 def source_of(sweep: Sweep, file: SweepFile) -> Source:
-    """Where the grid and its job come from. Raises UserError if sweep.yaml does not say."""
+    """The files that the grid and its job come from. Raises UserError if sweep.yaml does not say."""
     if file.source is None:
         YamlFile(sweep.grid).refuse(("source",), "missing key 'source': where the grid and its job come from")
     return file.source

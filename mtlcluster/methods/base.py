@@ -22,7 +22,7 @@ else an index tensor on the device."""
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may know of its run.
+    """The run, as its method sees it.
 
     Args:
         tasks: the T tasks of the run.
@@ -97,7 +97,7 @@ class Schedule(Slot):
         raise NotImplementedError
 
     def trained(self) -> Sequence[int]:
-        """The tasks that ever train. The others are neither validated nor counted.
+        """The tasks that train at some step. The others are not validated, and do not count in means.
 
         Returns:
             The positions of the tasks, ascending; all, if not overridden.
@@ -141,11 +141,11 @@ class Weighting(Slot):
         context: what the method may know of its run.
 
     Attributes:
-        linear: whether F is linear in the losses, so that the weights are known before them. If not, `accumulate` takes
+        linear: true if F is linear in the losses, so that the weights are known before them. If not, `accumulate` takes
             another forward.
-        needs_gradient_norms: whether `observe_gradients` is called. It takes a backward from each head to the last
+        needs_gradient_norms: true if `observe_gradients` is called. It takes a backward from each head to the last
             shared layer.
-        needs_losses_after: whether `observe_losses_after` is called. It takes another forward.
+        needs_losses_after: true if `observe_losses_after` is called. It takes another forward.
 
     Example:
         >>> class Root(Weighting):

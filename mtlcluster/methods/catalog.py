@@ -1,6 +1,6 @@
-"""The methods that there are, and the check of what a configuration says of them. None is imported (see source.py).
+"""Lists the available methods, and checks a configuration's method. Imports none of them (see source.py).
 
-A method of one's own is named by its file and its class, `my_method.py:Halves`. The path is from the folder of the file
+A user's own method is named by its file and its class, `my_method.py:Halves`. The path is from the folder of the file
 that names it. A checked configuration has the full path; identities and labels have none.
 """
 
@@ -20,7 +20,7 @@ from mtlcluster.pydantic_errors import first_mistake
 FOLDER = Path(__file__).parent
 DEFAULTS = {"schedule": "all", "weighting": "equal", "gradient": "sum"}  # the plain sum of the losses
 SLOTS = tuple(DEFAULTS)
-OWN = ".py:"  # what the name of a method of one's own has in it
+OWN = ".py:"  # every name of a user's own method contains it
 
 
 @functools.cache
@@ -82,12 +82,12 @@ def own_file(name: str) -> Path:
 
 
 def own_files(full: dict[str, dict[str, Any]]) -> list[Path]:
-    """The files of the methods of one's own."""
+    """The files of the user's own methods."""
     return [own_file(chosen["name"]) for chosen in full.values() if OWN in chosen["name"]]
 
 
 def placed_method(value: Any, folder: Path) -> Any:
-    """A configuration's method, or a part of it, with full paths: files of one's own are from `folder`."""
+    """A configuration's method, or a part of it, with full paths: the user's own files are relative to `folder`."""
     if isinstance(value, dict):
         return {key: placed_method(inner, folder) for key, inner in value.items()}
     if isinstance(value, str) and OWN in value:
@@ -96,7 +96,7 @@ def placed_method(value: Any, folder: Path) -> Any:
 
 
 def moved_method(full: dict[str, dict[str, Any]], folder: str, only: Path | None = None) -> dict[str, dict[str, Any]]:
-    """`full` with the files of one's own (or only that file) moved to `folder`."""
+    """`full` with the user's own files (or only that file) moved to `folder`."""
     return {
         slot: {**chosen, "name": _moved(chosen["name"], folder)} if only in (None, own_file(chosen["name"])) else chosen
         for slot, chosen in full.items()
@@ -179,7 +179,7 @@ def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _in_lists(value: Any) -> list[Any]:
-    """What is in lists, on every level."""
+    """All values inside lists, on every level."""
     if isinstance(value, dict):
         return [inner for listed in value.values() for inner in _in_lists(listed)]
     if isinstance(value, list):
@@ -188,7 +188,7 @@ def _in_lists(value: Any) -> list[Any]:
 
 
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`full` without options and slots at their defaults, and without the folders of one's own files."""
+    """`full` without options and slots at their defaults, and without the folders of the user's own files."""
     usual = _defaults(full["gradient"]["name"])
     sparse = {}
     for slot, chosen in full.items():

@@ -1,12 +1,12 @@
-"""`@schedule`, `@weighting` and `@gradient`: an older form of the base classes, which files of users still have.
+"""`@schedule`, `@weighting` and `@gradient`: the older way to write a method. Files of users still have them.
 
     @gradient
     class Halves:
         def __init__(self, context, *, share: float = 0.5): ...
         def weights(self, gramian, active): ...
 
-The decorated class gets the base of its slot (see base.py). The base is set up before the class's own `__init__` runs:
-it can make buffers and parameters and use `self.context` at once.
+The decorated class gets the base class of its slot (see base.py). The `__init__` of the base runs first. So the class's
+own `__init__` can make buffers and parameters, and use `self.context`.
 """
 
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ def schedule(cls: Class) -> Class:
     Returns:
         The class with the base `Schedule`.
     """
-    return _filling(cls, Schedule)
+    return _with_base(cls, Schedule)
 
 
 def weighting(cls: Class) -> Class:
@@ -37,7 +37,7 @@ def weighting(cls: Class) -> Class:
     Returns:
         The class with the base `Weighting`.
     """
-    return _filling(cls, Weighting)
+    return _with_base(cls, Weighting)
 
 
 def gradient(cls: Class) -> Class:
@@ -50,10 +50,11 @@ def gradient(cls: Class) -> Class:
     Returns:
         The class with the base `Gradient`.
     """
-    return _filling(cls, Gradient)
+    return _with_base(cls, Gradient)
 
 
-def _filling(cls: Class, base: type[Slot]) -> Class:
+def _with_base(cls: Class, base: type[Slot]) -> Class:
+    """A class of the same name, with `base` as a further base class."""
     if issubclass(cls, base):
         return cls
 

@@ -1,4 +1,4 @@
-"""Describes the methods: all built-in ones in short, or one (also one's own) in full."""
+"""Describes the methods: all built-in ones in short, or a single one (built-in or the user's own) in full."""
 
 import json
 import textwrap
@@ -116,7 +116,7 @@ def one_method(name: str, width: int) -> Iterator[str]:
 
 
 def _needs_and_costs(method: Method) -> tuple[str, str]:
-    """What a method needs and costs, from what its class says."""
+    """Two sentences from the source of a method: its needs, and its cost."""
     constants = method.constants
     needs = [words for function, words in SEES.items() if function in method.functions]
     costs = []

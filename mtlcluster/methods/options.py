@@ -1,4 +1,4 @@
-"""Types of a method's options, beside Python's own. It imports nothing heavy."""
+"""Types of a method's options, in addition to Python's own. Imports nothing heavy."""
 
 from typing import Annotated, Any, Literal
 

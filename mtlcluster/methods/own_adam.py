@@ -1,4 +1,4 @@
-"""An Adam that a weighting has of its own, beside the optimizer of the run."""
+"""An Adam optimizer for a weighting's own parameters, separate from the optimizer of the run."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class OwnAdam:
 
     @property
     def is_new(self) -> bool:
-        """Whether it has made no step and holds no state."""
+        """True if it has made no step and holds no state."""
         return self.adam is None
 
     def step(self, values: Tensor, gradient: Tensor, active: Active) -> None:

@@ -44,10 +44,10 @@ ANNOTATIONS = {
 
 @dataclass(frozen=True)
 class Method:
-    """What the source of a method says.
+    """A method, as its source describes it.
 
     Attributes:
-        name: as a configuration has it; of one's own method the path and the class.
+        name: as a configuration has it; for a user's own method the path and the class.
         label: as figures have it.
         slot: "schedule", "weighting" or "gradient".
         file: the source.
@@ -200,7 +200,7 @@ def _type(argument: ast.arg, source: PythonFile) -> Any:
 
 
 def _kind(node: ast.expr) -> Any:
-    """The type that an annotation stands for. Raises an error where it is none that a configuration could have."""
+    """The type that an annotation means. Raises an error if a configuration can't have this type."""
     match node:
         case ast.Constant(None):
             return None

@@ -1,1 +1,1 @@
-"""How processes of mtlcluster are started: their environment and PYTHONPATH."""
+"""Starting processes: their environment, PYTHONPATH, exit statuses and ids."""

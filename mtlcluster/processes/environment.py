@@ -25,7 +25,7 @@ INSTEAD = {
     "MPLBACKEND": "Agg",  # a notebook's backend is a package that a run may not have
     "QT_QPA_PLATFORM": "offscreen",  # without a screen Qt aborts the process
     "SDL_VIDEODRIVER": "dummy",
-    "PYTHONBREAKPOINT": "0",  # a forgotten breakpoint() would wait for ever
+    "PYTHONBREAKPOINT": "0",  # a forgotten breakpoint() would wait forever
     "PYTHONIOENCODING": "utf-8:backslashreplace",  # a log is UTF-8, whatever the terminal is
 }
 # The same for a batch script. It stands before the cluster's own lines, which may set such variables on purpose.

@@ -1,4 +1,4 @@
-"""How a worker on this machine is named, as Slurm's jobs are by their number: `local:<boot>:<pid>:<start time>`."""
+"""Job ids of workers on this machine: `local:<boot>:<pid>:<start time>`. Slurm's jobs have a number instead."""
 
 import os
 from pathlib import Path

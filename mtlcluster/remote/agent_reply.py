@@ -45,7 +45,7 @@ def parse_runs(entries: Iterable[Any], cluster: str) -> list[RunStatus]:
 
     Args:
         entries: The runs, as in `status --json`.
-        cluster: The cluster's name here; over there it may have another one, or none.
+        cluster: The cluster's name here; on the cluster it may have another name, or none.
 
     Raises:
         ValueError: An entry is no run, or has a name that would lead out of the runs folder.
@@ -75,8 +75,8 @@ def file_sizes(reply: dict[str, Any], files: int) -> dict[str, OfRuns]:
     """The sizes and times of the files of every run, by sweep. What has another form is left out.
 
     Args:
-        reply: Of the agent.
-        files: How many files of each run were asked for.
+        reply: The agent's reply.
+        files: The number of files that were asked for, for each run.
     """
     given = reply.get("files")
     return {

@@ -33,11 +33,11 @@ class AllRuns:
         sweeps: The sweeps that have a folder here.
         clusters: The remote clusters that may have runs; None where there are none.
         cluster_names: Their names.
-        replies: By sweep and cluster, what the clusters replied last.
-        unreachable: By cluster, why it could not be asked the last time.
+        replies: The last replies, by sweep and cluster.
+        unreachable: For each cluster that could not be asked the last time, the reason.
         placements: The runs as they were observed last.
-        sizes_there: By cluster and sweep, sizes and times of `file_names` over there.
-        sizes_here: By sweep, the same here, of sweeps that clusters have, too.
+        sizes_there: Sizes and times of `file_names` on the clusters, by cluster and sweep.
+        sizes_here: The same on this machine, by sweep; only for sweeps that a cluster has, too.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class AllRuns:
             find_sweep(runs_folder, sweep)
 
     def _find_clusters(self, given: "RemoteClusters | None") -> "RemoteClusters | None":
-        """The clusters that may have runs. None where there are none, which is found out at no cost."""
+        """The clusters that may have runs. None if there are none; to find this out costs nothing."""
         cached = {cluster for s in self.sweeps for cluster in status_cache.cached_clusters(s)}
         folders = [Path(grid).parent for s in self.sweeps if (grid := grid_file_of(s))]
         folders = [folder for folder in folders if submitted_here.has_grids(folder)]
@@ -102,7 +102,7 @@ class AllRuns:
         """Asks all clusters, and returns the runs in the order of sweeps and names. For errors see `ask`.
 
         Args:
-            names: Of the runs to return; left out, all.
+            names: The names of the runs to return; None: all.
         """
         self.ask()
         here = [run for sweep in self.sweeps for run in self._observe_here(sweep, names)]
@@ -157,10 +157,10 @@ class AllRuns:
             self.sizes_here = {s.name: sizes_and_times(s, self.file_names) for s in self.sweeps if self.replies[s.name]}
 
     def take_in(self, replies: dict[str, Any]) -> list[dict[str, Any]]:
-        """Takes in the replies of clusters, or their errors, and returns the replies.
+        """Stores the replies of clusters, and returns them. A cluster may have an error in place of a reply.
 
         Raises:
-            ClusterError: Of the clusters that failed, once the others are taken in.
+            ClusterError: Some clusters failed. It is raised after the replies of the others are stored.
         """
         good = {cluster: reply for cluster, reply in replies.items() if not isinstance(reply, ClusterError)}
         for cluster, reply in good.items():
@@ -172,7 +172,7 @@ class AllRuns:
     def _take_in(self, cluster: str, reply: dict[str, Any]) -> None:
         """Takes in a reply about the runs of the sweep, or of all sweeps, and saves it here.
 
-        A sweep over there that has the same name, but another job, is another sweep: its runs are left out.
+        A sweep on the cluster with the same name, but another job, is another sweep: its runs are left out.
         """
         self.sizes_there[cluster] = file_sizes(reply, len(self.file_names))
         here, jobs = {s.name: s for s in self.sweeps}, reply.get("job_files")

@@ -47,12 +47,12 @@ class RemoteCluster:
         return self.cluster.root
 
     def sweep(self, name: str) -> str:
-        """The folder of a sweep over there."""
+        """The folder of a sweep on the cluster."""
         return f"{self.root}/runs/{name}"
 
     @property
     def environment(self) -> str:
-        """The virtual environment over there, as a word of the shell."""
+        """The virtual environment on the cluster, as a word of the shell."""
         return path_word(f"{self.cluster.environment}")
 
     @property
@@ -66,7 +66,7 @@ class RemoteCluster:
         return "".join(f"{{ {line}\n}} 1>&2; " for line in self.cluster.options.setup) + PLAIN_PYTHON
 
     def python_script(self, *arguments: str) -> str:
-        """A script that runs the environment's Python over there. Arguments that begin with ~ are paths."""
+        """A script that runs the environment's Python on the cluster. Arguments that begin with ~ are paths."""
         words = " ".join(path_word(a) if a.startswith("~") else shlex.quote(a) for a in arguments)
         missing = f"[ -x {self.python} ] || {{ echo {NO_PYTHON} 1>&2; exit 127; }}; "
         # -P: else Python would import ~/mtlcluster, a folder in the home where it starts, as the package.
@@ -94,7 +94,7 @@ class RemoteCluster:
         return check_reply(verb, reply, self.name)
 
     def _explained(self, error: ClusterError) -> ClusterError:
-        """The error in words for the user, where the shell or Python over there said it."""
+        """The error in words for the user, from what the shell or Python on the cluster printed."""
         update = f"mtlcluster setup --cluster {self.name}"
         if re.search(rf"No module named {re.escape(_entry.ENTRY)}", str(error)):
             return ClusterError(f"{self.name} has an older version of mtlcluster; {update} brings it up to date")
@@ -151,7 +151,7 @@ class RemoteClusters:
         """Calls `do` for each of the clusters, all at the same time.
 
         Args:
-            names: Of the clusters.
+            names: The names of the clusters.
             do: Called with a cluster, in a thread of its own.
             meanwhile: Called here while the clusters are busy.
 

@@ -1,4 +1,4 @@
-"""Where the data of a grid lie: on a cluster they may have other paths, which its cluster file gives."""
+"""Paths of a grid's data on a cluster. The cluster file may give other paths than the grid has."""
 
 import dataclasses
 

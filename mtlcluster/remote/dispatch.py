@@ -42,7 +42,7 @@ def submit_to(
 
     Args:
         grid: The grid.
-        runs_folder: Where the sweep's folder is, or will be made.
+        runs_folder: The folder that holds, or will hold, the sweep's folder.
         names: The clusters' names; None for the usual one, see choose_cluster.
         remote_clusters: The remote clusters, which may have runs of this sweep.
         say: Gets lines for the user.
@@ -68,7 +68,7 @@ def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submit
 
 
 def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
-    """What submit_to would do, a text for each target. The clusters are not asked: their last answers count."""
+    """The dry run of submit_to: a text for each target. The clusters are not asked; their last replies count."""
     sweep = sweep_of(grid, runs_folder)
     known = status_cache.last_replies(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}

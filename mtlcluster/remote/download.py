@@ -26,7 +26,7 @@ def download(
 
     Args:
         runs_folder: The runs folder here.
-        name: Of the sweep; None for all.
+        name: The name of the sweep; None: all sweeps.
         checkpoints: Which checkpoints to bring home; None for no checkpoints.
         say: Gets lines for the user.
 
@@ -55,7 +55,7 @@ def download(
 
 
 def _sweeps_of_clusters(all_runs: AllRuns, say: Say) -> dict[str, list[str]]:
-    """The clusters that can be asked, and the sweeps that each has."""
+    """The clusters that answer, and the sweeps of each."""
     all_runs.ask()
     for cluster, why in all_runs.unreachable.items():
         times = [replies[cluster].time for replies in all_runs.replies.values() if cluster in replies]
@@ -86,10 +86,10 @@ def _new_files(here: OfRuns, there: OfRuns | None) -> dict[str, int] | None:
 
     Args:
         here: Sizes and times of the files here.
-        there: The same over there; None where it is not known.
+        there: The same on the cluster; None where it is not known.
 
     Returns:
-        The sizes in bytes of the new files over there, by name. None where `there` is not known.
+        The sizes in bytes of the new files on the cluster, by name. None where `there` is not known.
     """
     if there is None:
         return None

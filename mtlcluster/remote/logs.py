@@ -10,7 +10,7 @@ def print_log(all_runs: AllRuns, run: RunStatus, lines: int, follow: bool) -> in
     Args:
         all_runs: The observed runs of the sweep.
         run: One of them.
-        lines: How many of the last lines.
+        lines: The number of last lines to show.
         follow: Goes on until the run ends.
 
     Returns:

@@ -70,7 +70,7 @@ def _retry_there(
         code, remarks = _keep_present_code(sweep, names, restart, is_here and has_configs)
         for remark in remarks:
             say(remark)
-        kept = set() if restart else _codes(sweep, names)  # sent, too: they may be damaged over there
+        kept = set() if restart else _codes(sweep, names)  # sent, too: they may be damaged on the cluster
         for reply in all_runs.take_in(all_runs.clusters.each(parts, ask)):
             result.submitted += reply["submitted"]
             result.job_ids += reply["jobs"]

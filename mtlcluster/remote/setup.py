@@ -32,7 +32,7 @@ Version = tuple[int, int]
 
 @dataclass
 class Found:
-    """What is installed over there.
+    """The software that was found on a cluster.
 
     Attributes:
         pythons: The versions of the system's Pythons by command, the preferred one first.
@@ -49,7 +49,7 @@ class Found:
 
 @dataclass
 class Step:
-    """One step of the setup. words: for the user; script: for the shell over there."""
+    """One step of the setup. words: for the user; script: for the shell on the cluster."""
 
     words: str
     script: str
@@ -59,7 +59,7 @@ def set_up(name: str, say: Say) -> None:
     """Tells the user what is to be done on the cluster, does it, and checks it.
 
     Args:
-        name: Of the cluster.
+        name: The name of the cluster.
         say: Gets lines for the user.
 
     Raises:
@@ -104,7 +104,7 @@ def _named(name: str) -> Cluster:
 
 
 def _look(remote: RemoteCluster) -> Found:
-    """Looks what is installed over there. Raises ClusterError, also for an environment whose Python is too old."""
+    """Looks what is installed on the cluster. Raises ClusterError, also for an environment whose Python is too old."""
     environment, python = remote.environment, remote.python
     # venv writes `activate` last: an environment without it was not finished.
     broken = f"[ -e {environment}/pyvenv.cfg ] && [ ! -e {environment}/bin/activate ]"
@@ -132,7 +132,7 @@ def _version(text: str) -> Version | None:
 
 
 def _steps(remote: RemoteCluster, found: Found, wheel: str) -> Iterator[Step]:
-    """The steps that are needed; none where all is up to date. wheel: its path over there, as a word of the shell."""
+    """The steps that are needed; none if all is up to date. wheel: its path on the cluster, quoted for the shell."""
     environment, install = remote.environment, remote.cluster.options.install
     if not found.environment:
         python = _preferred_python(remote, found)

@@ -22,14 +22,14 @@ def marked(script: str) -> str:
 
 
 def path_word(path: str) -> str:
-    """A path over there as a word of its shell. `~` is the home; nothing else is special."""
+    """A path on the cluster as a word of its shell. `~` is the home; nothing else is special."""
     if path == "~":
         return '"$HOME"'
     return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 
 
 def path_from_home(path: str) -> str:
-    """A path over there for rsync, which starts in the home and does not know `~`."""
+    """A path on the cluster for rsync, which starts in the home and does not know `~`."""
     if path == "~":
         return "."
     return f"./{path[2:]}" if path.startswith("~/") else path

@@ -26,7 +26,7 @@ from mtlcluster.remote.shell import MARK, UNTIL_INPUT_ENDS, marked, path_from_ho
 from mtlcluster.remote.ssh_messages import no_bash, no_connection, rsync_failed, user_can_help
 
 CONNECT_TIMEOUT = 15  # seconds
-ANSWER_TIMEOUT = 120.0  # seconds; a file system over there that hangs must not hang a command here
+ANSWER_TIMEOUT = 120.0  # seconds; a file system of the cluster that hangs must not hang a command here
 IDLE = 60  # seconds until a connection ends whose owner was killed
 INTERRUPTED = -2  # Ctrl-C
 LOST = rsync_shell.LOST
@@ -112,7 +112,7 @@ class Connection:
         self.options = self.folder = None
 
     def run(self, script: str, given: bytes = b"", timeout: float = ANSWER_TIMEOUT) -> bytes:
-        """Runs a script of bash over there.
+        """Runs a script of bash on the cluster.
 
         Args:
             script: The script.
@@ -141,7 +141,7 @@ class Connection:
         return printed
 
     def stream(self, script: str) -> int:
-        """Runs a script of bash over there, and prints here at once what it prints. It ends when this process ends.
+        """Runs a script of bash on the cluster, and prints here at once what it prints. It ends when this process ends.
 
         Returns:
             Its exit status.
@@ -175,8 +175,8 @@ class Connection:
 
         Args:
             source: A folder here.
-            names: Of files and folders in it.
-            target: A folder over there. It is made if it is missing and its parent is there.
+            names: The names of files and folders in it.
+            target: A folder on the cluster. It is made if it is missing and its parent is there.
 
         Raises:
             ClusterError: They could not be copied.
@@ -187,10 +187,10 @@ class Connection:
         """Copies what is new from the cluster.
 
         Args:
-            source: A folder over there.
+            source: A folder on the cluster.
             target: A folder here.
-            options: Of rsync.
-            names: Of the files to copy; left out, all.
+            options: Options of rsync.
+            names: The names of the files to copy; None: all.
 
         Returns:
             The names of the files that were copied.
@@ -198,7 +198,7 @@ class Connection:
         Raises:
             ClusterError: They could not be copied.
         """
-        exactly = re.sub(r"([\\*?\[])", r"\\\1", path_from_home(source))  # rsync expands patterns over there
+        exactly = re.sub(r"([\\*?\[])", r"\\\1", path_from_home(source))  # rsync expands patterns on the cluster
         plain = ["--no-links", "--info=nonreg0"]  # a link could lead anywhere on this machine; no file of ours is one
         said = self._rsync(names, f"cluster:{exactly}/", f"{target}/", "--out-format=%n", *plain, *options)
         return [name for name in said.splitlines() if not name.endswith("/")]

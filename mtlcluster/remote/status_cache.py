@@ -20,7 +20,7 @@ from mtlcluster.sweep.reading import LARGE, Unreadable, read_json
 
 @dataclasses.dataclass
 class LastReply:
-    """What a cluster last replied. time: when, in Unix seconds; 0 for never."""
+    """The last reply of a cluster. time: when it came, in Unix seconds; 0 if there was none."""
 
     time: float
     runs: list[RunStatus]

@@ -10,7 +10,7 @@ PRINT_VERSION = "from mtlcluster.launch.code.snapshot import library_hash; print
 
 
 def is_this_version(version: str) -> bool:
-    """Tells whether `version`, the hash of an installation elsewhere, is the same as that of this one."""
+    """True if `version`, the hash of an installation elsewhere, is the same as that of this one."""
     return version == library_hash()
 
 

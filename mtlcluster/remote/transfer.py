@@ -20,7 +20,7 @@ from mtlcluster.sweep.status import ENDED, read_status
 Checkpoints = Literal["best", "all"]
 
 ATTEMPTS = 3  # at a copy whose connection is lost, and at a file whose checksum is wrong
-SLOWEST = 10e6  # bytes per second: a checksum over there may be this slow
+SLOWEST = 10e6  # bytes per second: a checksum on the cluster may be this slow
 OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "status.json")
 CHECKED = ("history.pkl", ".pt")  # ends of names; other files are small, or still being written
 
@@ -67,7 +67,7 @@ class Transfer:
     def _copy_new(self) -> list[str]:
         """Copies what is new and returns its names.
 
-        If code arrives from over there, the folder no longer counts as the user's own. Then the user is asked before
+        If code arrives from the cluster, the folder no longer counts as the user's own. Then the user is asked before
         that code is run, as for any folder that somebody sent.
         """
         before = self._snapshots()
@@ -84,7 +84,7 @@ class Transfer:
     def _filters(self) -> list[str]:
         """The rules for rsync. The first that matches a name counts.
 
-        The grid and the code of this machine are never replaced by those from over there.
+        The grid and the code of this machine are never replaced by those from the cluster.
         """
         rules = [] if self.sweep.grid.exists() else ["+ /sweep.yaml"]
         if self.checkpoints and submitted_here.is_mine(self.sweep.folder):
@@ -113,11 +113,11 @@ class Transfer:
         """Compares the checksums of files here and there, and copies again those that differ.
 
         Args:
-            names: Of the files.
-            sums: The checksums over there that are known already.
+            names: The names of the files.
+            sums: The checksums on the cluster that are known already.
 
         Raises:
-            ClusterError: A file stays damaged. Files of runs that still train are excepted: they change all the time.
+            ClusterError: A file stays damaged. Files of runs that still train do not count: they change all the time.
         """
         for attempt in range(ATTEMPTS + 1):
             if attempt:
@@ -133,7 +133,7 @@ class Transfer:
             raise ClusterError(f"{self.remote.name}: arrived damaged: {listed}; run collect again")
 
     def _sums_there(self, sizes: dict[str, int]) -> dict[str, str]:
-        """The SHA-256 of files over there, by name. sizes: of the files, in bytes."""
+        """The SHA-256 of files on the cluster, by name. sizes: of the files, in bytes."""
         if not sizes:
             return {}
         script = f"cd {path_word(self.source)} && xargs -0 sha256sum -- ; true"  # true: a file may be gone by now
@@ -142,7 +142,7 @@ class Transfer:
         return {line[66:]: line[:64] for line in printed.splitlines()}
 
     def _has_ended(self, file: str) -> bool:
-        """Tells whether the run of a file has ended, as far as its status here says."""
+        """True if the run of a file has ended, as far as its status here says."""
         try:
             status = read_status(self.sweep.run(file.partition("/")[0]).status)
         except (OSError, ValueError):

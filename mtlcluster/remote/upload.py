@@ -22,7 +22,7 @@ def upload(remote: RemoteCluster, sweep: Sweep, names: list[str]) -> str:
     Args:
         remote: The cluster.
         sweep: The sweep here.
-        names: Of files and folders, from the sweep's folder.
+        names: The names of files and folders, relative to the sweep's folder.
 
     Returns:
         The name of the hidden folder.

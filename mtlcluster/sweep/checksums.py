@@ -23,7 +23,7 @@ def write_checksum(path: Path) -> None:
 
 
 def has_valid_checksum(path: Path) -> bool:
-    """Whether the file and its checksum are there and fit."""
+    """True if the file and its checksum are there and fit."""
     if not (path.is_file() and checksum_file(path).is_file()):  # opening a FIFO would wait
         return False
     try:

@@ -18,7 +18,7 @@ def unfollowed(path: str | os.PathLike[str], flags: int) -> int:
     """Opens a regular file for writing or locking, and follows no link. Use it as the `opener` of open.
 
     A folder that somebody sent may hold a link to one of the user's own files, or a FIFO, at which a process would wait
-    for ever. To read such a file, see reading.py.
+    forever. To read such a file, see reading.py.
 
     Raises:
         OSError: The file can't be opened, is a link or is no regular file.

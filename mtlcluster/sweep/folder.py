@@ -54,7 +54,7 @@ class Run:
 
     @property
     def has_saved(self) -> bool:
-        """Whether there is a checkpoint to continue from. Its checksum is written last."""
+        """True if there is a checkpoint to continue from. Its checksum is written last."""
         return any(self.checkpoints.glob("step-*.pt.sha256"))
 
 
@@ -126,7 +126,7 @@ class Sweep:
         return [self.run(name) for name in sorted(chosen, key=natural)]
 
     def _without_copies(self, names: list[str]) -> list[str]:
-        """One folder of each run. Of copies, the folder that was submitted is kept, else one that was trained."""
+        """One folder for each run. If there are copies: the one that was submitted, else one that was trained."""
         submitted, found = submissions.named_runs(self.submissions), dict[str, str]()
 
         def order(name: str) -> tuple[bool, bool, list[str | int]]:

@@ -7,8 +7,9 @@
 
 The names of the series are in series.py.
 
-A threshold that was chosen on the validation data makes the F1 on these data a little better than on new data, and
-every other value that depends on it. The test data use the thresholds of the best epoch: `info["best"]["thresholds"]`.
+If a threshold was chosen on the validation data, the F1 on these data is a little better than on new data. So is every
+other value that depends on the threshold. The test data use the thresholds of the best epoch:
+`info["best"]["thresholds"]`.
 """
 
 import pickle
@@ -27,7 +28,7 @@ LARGEST = 2**30  # bytes
 
 
 def write_history(path: Path, history: dict[str, Any]) -> None:
-    """Replaces the history atomically. `format` is added."""
+    """Writes the history, with `format` added. Replaces the old file atomically."""
     replace(path, lambda file: pickle.dump({"format": FORMAT, **history}, file, protocol=5))
 
 

@@ -22,7 +22,7 @@ def try_lock(file: int) -> bool:
 
 
 def is_replaced(path: Path, file: int) -> bool:
-    """Whether the open `file` was removed or replaced at `path`. False if it was only moved."""
+    """True if the open `file` was removed or replaced at `path`. False if it was only moved."""
     try:
         return not os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:
@@ -32,7 +32,7 @@ def is_replaced(path: Path, file: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a live process holds the lock on `path`. False if the file can't be opened.
+    """True if a live process holds the lock on `path`. False if the file can't be opened.
 
     Tries a shared lock: any number of processes may ask at once, and the right to read is enough.
     """

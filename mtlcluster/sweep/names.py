@@ -14,7 +14,7 @@ COPY = re.compile(r"(^|-)[0-9a-f]{10}[^0-9a-f]")  # of a copied folder, such as 
 
 
 def fits(pattern: re.Pattern[str], name: object) -> bool:
-    """Whether `name` is a text that the whole pattern matches."""
+    """True if `name` is a text that the whole pattern matches."""
     return isinstance(name, str) and pattern.fullmatch(name) is not None
 
 

@@ -14,7 +14,7 @@ def array(dtype: np.dtype[Any], shape: Any, content: bytes | bytearray, order: A
     """An array of the bytes `content`.
 
     Args:
-        dtype: Of the elements.
+        dtype: The dtype of the elements.
         shape: A tuple of lengths.
         content: The bytes of all elements.
         order: "F" for Fortran's order of dimensions, else C's.

@@ -134,5 +134,5 @@ def task_and_value(name: str) -> tuple[str, str]:
 
 
 def is_confusion(name: str) -> bool:
-    """Whether it is the series of a confusion matrix."""
+    """True if it is the series of a confusion matrix."""
     return kind(name) in EVALUATIONS and name.count("/") == 2 and value(name) == CONFUSION

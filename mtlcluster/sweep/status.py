@@ -73,7 +73,7 @@ def kinds(of: type) -> dict[str, tuple[type, ...]]:
 
 
 def misfit(values: dict[str, Any], admitted: dict[str, tuple[type, ...]]) -> str:
-    """What is wrong with a run's values out of JSON: an unknown state or a wrong type. "" if all fit."""
+    """The mistake in a run's values from JSON: an unknown state or a wrong type. "" if there is none."""
     for key, value in values.items():
         of_kind = isinstance(value, admitted[key]) and (type(value) is not bool or bool in admitted[key])
         if not of_kind or not _is_plain(value):
@@ -83,7 +83,7 @@ def misfit(values: dict[str, Any], admitted: dict[str, tuple[type, ...]]) -> str
 
 
 def _is_plain(value: Any, deepest: int = 3) -> bool:
-    """Whether it is a text, a number of sensible size, or lists and mappings of such, at most `deepest` levels."""
+    """True for a text, a number of sensible size, or lists and mappings of these, at most `deepest` levels deep."""
     if isinstance(value, str | float | bool | None):
         return True
     if isinstance(value, dict | list):

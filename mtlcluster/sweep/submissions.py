@@ -167,7 +167,7 @@ def number(submission: str) -> int:
 
 
 def next_number(path: Path) -> int:
-    """A number that no submission of the sweep has, not even one whose line can't be read."""
+    """A new number for a submission. It differs from all others, also from those whose lines can't be read."""
     if not path.exists():
         return 1
     had = [number(found.decode()) for line in _lines(path) for found in ID.findall(line)]

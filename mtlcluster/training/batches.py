@@ -45,13 +45,13 @@ def epoch_batches(
     """Draws the batches of an epoch, in random order.
 
     Args:
-        length: How many samples there are.
-        batch_size: How many samples a batch has.
+        length: The number of samples.
+        batch_size: The number of samples of a batch.
         seed: The run's seed.
         epoch: The epoch, from 0.
         lengths: The lengths [length] of the samples. If given, a batch holds samples of similar length: the shuffled
             samples are sorted inside pools of POOL batches, cut into batches, and the batches are shuffled.
-        drop: Whether to leave out the batch that would be smaller than the others. Its samples differ in each epoch.
+        drop: If true, leaves out the batch that would be smaller than the others. Its samples differ in each epoch.
 
     Returns:
         For each batch the indices of its samples.
@@ -119,7 +119,7 @@ def batches(
         start: The number of the first batch.
         seed: Seeds, with the number of the batch, worker processes and generators of the data's own.
         collate: Makes a batch of a list of samples; torch's own if None.
-        workers: How many processes load data.
+        workers: The number of processes that load data.
 
     Yields:
         What `collate` returns, on the CPU.

@@ -12,11 +12,11 @@ class BestValidation:
     """The best validation so far, and how many validations have passed without a real improvement.
 
     Attributes:
-        best: What history and status say of the best validation: `value` and `direction` as configured, the `number`,
-            how many epochs and steps were done (`epoch`, `step`), and the `thresholds` of binary tasks. None before the
-            first validation.
+        best: The best validation, as history and status have it: `value` and `direction` as configured, the `number`,
+            the numbers of finished epochs and steps (`epoch`, `step`), and the `thresholds` of binary tasks. None
+            before the first validation.
         to_beat: For early stopping, the last number that was better by `min_delta` than the one to beat before it.
-        bad_validations: How many validations have not beaten it.
+        bad_validations: The number of validations since then that have not beaten it.
     """
 
     def __init__(self, config: Best, stopping: EarlyStopping | None) -> None:
@@ -30,11 +30,11 @@ class BestValidation:
 
         Args:
             evaluation: The validation, whose losses are finite.
-            epoch: How many epochs are done.
-            step: How many steps are done.
+            epoch: The number of finished epochs.
+            step: The number of finished steps.
 
         Returns:
-            Whether it is the best so far.
+            True if it is the best so far.
 
         Raises:
             Undefined: The value that decides is not finite.
@@ -57,7 +57,7 @@ class BestValidation:
         return True
 
     def is_out_of_patience(self) -> bool:
-        """Whether early stopping ends the training."""
+        """True if early stopping ends the training."""
         return self.stopping is not None and self.bad_validations >= self.stopping.patience
 
     def state_dict(self) -> State:
@@ -68,6 +68,6 @@ class BestValidation:
         self.bad_validations = state["bad_validations"]
 
     def _is_better(self, number: float, other: float | None, margin: float = 0.0) -> bool:
-        """Whether `number` is better than `other` by more than `margin`; None is worse than any number."""
+        """True if `number` is better than `other` by more than `margin`; None is worse than any number."""
         sign = 1 if self.config.direction == "max" else -1
         return other is None or sign * (number - other) > margin

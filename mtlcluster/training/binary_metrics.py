@@ -36,14 +36,14 @@ UNDEFINED_OVER_ALL = {
 
 @dataclass
 class OfTask:
-    """What an evaluation found for one binary task.
+    """The result of an evaluation for one binary task.
 
     Attributes:
-        threshold: by which it was decided.
-        was_chosen: whether the threshold was chosen on these data.
+        threshold: the threshold of the decisions.
+        was_chosen: true if the threshold was chosen on these data.
         values: each metric's value, NaN where the labels allow none; and the reason for that, else "".
         confusion: counts [2, 2]; rows are the truth, columns the decision, no before yes.
-        is_finite: whether all probabilities are.
+        is_finite: true if all probabilities are.
         decided: decisions [N] of all samples. None for a dense task.
         truth: labels [N], NaN where there is none. None for a dense task.
     """
@@ -58,7 +58,7 @@ class OfTask:
 
 
 class BinaryTotal(ABC):
-    """What the batches so far have given one binary task."""
+    """Collects the batches of an evaluation for one binary task."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -167,12 +167,12 @@ class Counted(BinaryTotal):
 
 @dataclass
 class Judged:
-    """What an evaluation found for all binary tasks.
+    """The result of an evaluation for all binary tasks.
 
     Attributes:
-        values: of every task and over all of them.
-        confusion: of each task, see `OfTask`.
-        thresholds: of each task.
+        values: the values of every task and over all tasks.
+        confusion: the confusion matrix of each task, see `OfTask`.
+        thresholds: the threshold of each task.
         undefined: which values the labels do not allow, and why.
     """
 
@@ -248,7 +248,7 @@ def _values(
 
 
 def _is_curve(metric: "torchmetrics.Metric") -> bool:
-    """Whether a metric sees probabilities."""
+    """True if a metric sees probabilities."""
     from torchmetrics.classification import BinaryPrecisionRecallCurve
 
     return isinstance(metric, BinaryPrecisionRecallCurve)

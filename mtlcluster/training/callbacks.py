@@ -11,7 +11,7 @@ class Callbacks:
     """Callbacks that do nothing. Subclasses listen to the loop, or ask it to stop."""
 
     def should_stop(self) -> bool:
-        """Whether to stop. Called at every step boundary and between the batches of a validation: it must be quick."""
+        """True if the loop should stop. Called after every step and every batch of a validation: it must be quick."""
         return False
 
     def report(self, event: str, **values: Any) -> None:
@@ -19,5 +19,5 @@ class Callbacks:
 
         Args:
             event: "started", "progress", "epoch", "saving", "saved", "done" or "stopped".
-            values: What the event carries, see commands/child.py.
+            values: The values of the event, see commands/child.py.
         """

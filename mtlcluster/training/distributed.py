@@ -23,7 +23,7 @@ class Ranks:
 
     Attributes:
         rank: The number of this process, from 0. Rank 0 writes all files.
-        size: How many processes there are.
+        size: The number of processes.
     """
 
     rank = 0
@@ -38,7 +38,7 @@ class Ranks:
 
         Args:
             model: The wrapped model.
-            now: Whether the backward that follows sums the gradients over the ranks.
+            now: True if the backward that follows sums the gradients over the ranks.
         """
         return nullcontext()
 
@@ -92,7 +92,7 @@ class Ranks:
         return batch[self.part(len(batch))] if len(batch) >= self.size else batch[min(self.rank, len(batch) - 1)][None]
 
     def is_idle(self, size: int) -> bool:
-        """Whether a batch of `size` has no sample for this rank."""
+        """True if a batch of `size` has no sample for this rank."""
         return self.rank >= size
 
     def own(self, positions: Tensor, size: int) -> Tensor:
@@ -214,5 +214,5 @@ def local_rank() -> int:
 
 
 def local_size() -> int:
-    """How many processes on this machine train the run."""
+    """The number of processes on this machine that train the run."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

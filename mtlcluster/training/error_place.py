@@ -24,7 +24,7 @@ LONGEST = 300
 
 
 def sentence(error: BaseException, root: Path, build: Callable[..., Any] | None = None) -> str:
-    """What went wrong and where, such as `ValueError: too few (jobs/digits.py:12)`.
+    """An error and its place in one line, such as `ValueError: too few (jobs/digits.py:12)`.
 
     Args:
         error: the error.

@@ -33,7 +33,7 @@ class Evaluator:
             model: The model, on `device`.
             feed: Loads the batches.
             autocast: The context of every forward.
-            device: Where the model is.
+            device: The device of the model.
             callbacks: Asked after every batch whether to stop.
             ranks: The processes that train the run.
         """

@@ -1,4 +1,4 @@
-"""The `info` of a history: what it says of its run, beside what was computed."""
+"""The `info` of a history: a description of the run, apart from the values that it computed."""
 
 import platform
 import resource
@@ -25,7 +25,7 @@ def describe(
         run: The run's name.
         model: The run's model.
         tasks: The tasks that train.
-        device: Where the run trains.
+        device: The device on which the run trains.
     """
     given = config.model_dump()
     origin = given.pop("origin", {})

@@ -13,7 +13,7 @@ SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - multiprocessing makes a
 def fit_names() -> None:
     """Makes multiprocessing put its sockets into a short folder if the path of the temporary one is too long.
 
-    A loader that cannot make its socket has no way to report it, and training would wait for ever. Processes that are
+    A loader that cannot make its socket has no way to report it, and training would wait forever. Processes that are
     started later inherit the folder.
     """
     if len(os.fsencode(tempfile.gettempdir())) <= LONGEST or "tempdir" in _config():

@@ -30,7 +30,7 @@ class MetricError(Exception):
     """A metric failed for another reason than the labels. The message names the metric and its task.
 
     Attributes:
-        always: whether it would fail with other samples, too.
+        always: true if it would fail with other samples, too.
     """
 
     always = True

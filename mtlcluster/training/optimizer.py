@@ -73,7 +73,7 @@ class LearningRate:
         self.waited = 0  # validations without a better value since it was lowered last
 
     def factor(self, step: int) -> float:
-        """What the learning rates are multiplied by at step `step`, from 0."""
+        """The factor of the learning rates at step `step`; steps count from 0."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.total - self.warmup)

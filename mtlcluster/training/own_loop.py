@@ -1,4 +1,4 @@
-"""A method in a training loop of one's own, without a grid and without `train`."""
+"""A method for a user's own training loop, without a grid and without `train`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,25 +19,25 @@ from mtlcluster.training.seeding import mix_seed
 
 
 class MultiTaskMethod(nn.Module):
-    """A method that one calls oneself: it makes gradients of the tasks' losses, as a step of `train` does.
+    """A method to call in your own loop. It computes gradients of the tasks' losses, as a step of `train` does.
 
     It has parameters if its weighting learns some; give them to the optimizer, without weight decay. Its `state_dict`
     holds all that it needs to go on, the random generator included. It works in one process. Not available are the
     option `at: representation` and schedules that draw samples: they need the forwards, which your loop makes.
 
     Args:
-        method: as a run's file has it: a name, such as "pcgrad", or a mapping of slots, such as
+        method: as in a run's configuration: a name, such as "pcgrad", or a mapping of slots, such as
             `{"schedule": "dsg", "weighting": {"name": "gradnorm", "alpha": 0.5}, "gradient": "pcgrad"}`.
         model: the model, already on its device. The parameters outside its `heads` are the shared ones.
         tasks: the tasks, or their names; None: all heads of the model. Of a task only name, kind and metrics count, for
             the few methods that look at them (`uncertainty`: the kind; `dsg`: the direction of its score). A name
             stands for a classification.
-        total_steps: of the whole training, in optimizer steps; for schedules that plan ahead.
-        steps_per_epoch: likewise.
-        seed: of the method's own random generator.
+        total_steps: number of optimizer steps of the whole training; for schedules that plan ahead.
+        steps_per_epoch: number of optimizer steps of an epoch; also for them.
+        seed: seed of the method's own random generator.
 
     Attributes:
-        step_count: the steps so far.
+        step_count: number of steps so far.
 
     Raises:
         ValueError: the method is unknown, has a wrong option, does not fit the tasks or cannot work in such a loop; or
@@ -92,7 +92,7 @@ class MultiTaskMethod(nn.Module):
 
     @property
     def needs_losses_after(self) -> bool:
-        """Whether `after_step` is to be called (the weighting `famo`)."""
+        """True if `after_step` is to be called (the weighting `famo`)."""
         return self.weighting.needs_losses_after
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:

@@ -33,7 +33,7 @@ class StepRecord:
         weights: Their loss weights [A].
         total: The weighted sum of the losses, a scalar.
         gradient_norm: A scalar, or None where it was not computed.
-        aggregation: What the gradient method made of the tasks' gradients, or None where it was not asked.
+        aggregation: The result of the gradient method; None if it was not asked.
         rates: The learning rates of trunk and heads.
         shares: The shares [T] of a batch that were drawn for the tasks, on the CPU, or None.
     """
@@ -97,9 +97,9 @@ class Recorder:
         """
         Args:
             tasks: The run's T tasks.
-            total_steps: How many steps the run has.
+            total_steps: The number of steps of the run.
             needs: What the gradient method needs, see Gradient: decides which series there are.
-            with_shares: Whether the schedule draws samples for the tasks.
+            with_shares: True if the schedule draws samples for the tasks.
         """
         self.columns = Columns([task.name for task in tasks], needs, with_shares)
         self.window = max(1, math.ceil(total_steps / POINTS))
@@ -185,9 +185,9 @@ class Recorder:
         """Adds values of an epoch.
 
         Args:
-            epoch: How many epochs are done.
+            epoch: The number of finished epochs.
             values: Numbers, or matrices as lists of rows, by the name of the series.
-            measured: Whether they were measured (such as times), rather than computed by the training.
+            measured: True if they were measured (such as times), rather than computed by the training.
         """
         for name, value in values.items():
             epochs, numbers = (self.measured if measured else self.by_epoch).setdefault(name, ([], []))

@@ -1,4 +1,4 @@
-"""Reports of the training loop: its progress, and notes for the user."""
+"""Reports the progress of the training loop, and notes for the user."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ class Reporter:
     """Sends the reports to the callbacks.
 
     Attributes:
-        notes: Sentences for the user, in the order in which they came up.
+        notes: Sentences for the user, the oldest first.
     """
 
     def __init__(self, callbacks: Callbacks, total_steps: int) -> None:
@@ -23,16 +23,16 @@ class Reporter:
         self.begin(0)
 
     def begin(self, step: int) -> None:
-        """Starts the clock at the first step of an attempt, by which the time that is left is estimated."""
+        """Starts the clock at the first step of an attempt. The time that is left is estimated by it."""
         self.began_at, self.first_step = time.monotonic(), step
 
     def note(self, notes: list[str]) -> None:
-        """Adds the notes that are new. Of an undefined value there is one, even if its reason is worded differently."""
+        """Adds the notes that are new. An undefined value gets one note, even if a later reason has other words."""
         known = {note.partition(UNDEFINED)[0] for note in self.notes}
         self.notes += [note for note in notes if note.partition(UNDEFINED)[0] not in known]
 
     def is_progress_due(self) -> bool:
-        """Whether to report "progress" now; then the next one is due after PROGRESS_EVERY."""
+        """True if "progress" is due now. After that, the next report is due in PROGRESS_EVERY seconds."""
         now = time.monotonic()
         if now - self.reported_at < PROGRESS_EVERY:
             return False

@@ -1,4 +1,4 @@
-"""The random generators that everybody in a process shares: Python's, numpy's and torch's."""
+"""Seeds, saves and restores the global random generators of a process: Python's, numpy's and torch's."""
 
 import random
 from typing import Any
@@ -16,14 +16,14 @@ def mix_seed(purpose: str, *parts: int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds all of them."""
+    """Seeds the generators of Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)  # all devices
 
 
 def random_state() -> RandomState:
-    """The state of all of them, in types that `torch.load(weights_only=True)` admits."""
+    """The state of the generators, in types that `torch.load(weights_only=True)` accepts."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     assert isinstance(keys, np.ndarray)
     return {
@@ -35,7 +35,7 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
-    """Puts all of them into a state that `random_state` has returned."""
+    """Restores a state that `random_state` returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

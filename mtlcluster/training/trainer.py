@@ -67,9 +67,9 @@ class Trainer:
         """
         Args:
             config: The run's configuration.
-            problem: What the job's build returns.
+            problem: The problem that the job's `build` returns.
             folder: Gets the checkpoints and the history; where it has checkpoints, `run` goes on from there.
-            device: Where to train.
+            device: The device to train on.
             callbacks: Gets the reports, and says whether to stop.
             ranks: The processes that train the run.
         """

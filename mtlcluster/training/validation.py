@@ -24,7 +24,7 @@ AfterBatch = Callable[[dict[str, Tensor], dict[str, Tensor]], object]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     A loss is the mean over the labelled samples, of a dense task over the labelled elements. A task without any label
     has NaN and is left out of the means.
@@ -33,8 +33,8 @@ class Evaluation:
         values: `<task>/loss` and `<task>/<metric>` of every task; `mean_loss`, the plain mean of the losses. With
             binary tasks `mean_f1`, `exact_match` and `hamming_score` (see binary_metrics.py), and `<task>/threshold`
             where it was chosen on these data.
-        confusion: of each binary task the counts [2, 2]; rows are the truth, columns the decision, no before yes.
-        thresholds: of each binary task, by which it was decided.
+        confusion: the counts [2, 2] of each binary task; rows are the truth, columns the decision, no before yes.
+        thresholds: the threshold of each binary task's decisions.
         undefined: the values that the labels do not allow, and why.
     """
 
@@ -107,7 +107,7 @@ def evaluate(
 
 
 class Total:
-    """What the batches so far have given one task.
+    """Sums and metrics of one task over the batches so far.
 
     Attributes:
         count: the number of labelled rows: samples, or elements of a dense task.
@@ -212,7 +212,7 @@ def check_best(best: Best, tasks: Sequence[Task]) -> None:
 
 
 class Undefined(ValueError):
-    """The labels do not allow the value that decides which checkpoint is the best."""
+    """Raised if the labels leave the value undefined that chooses the best checkpoint."""
 
     def __init__(self, best: Best, reason: str) -> None:
         super().__init__(

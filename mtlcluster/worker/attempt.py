@@ -1,4 +1,4 @@
-"""One attempt at one run, from the start of its training processes to their end: what the worker makes of both."""
+"""One attempt at one run, from the start of its training processes to their end."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ from mtlcluster.worker.status_file import StatusFile, say
 
 STEP_TIMEOUT = 60.0  # seconds that a cancelled run may take to the end of a step, where it stops
 SAVE_TIMEOUT = 600.0  # and that it may then take to write a checkpoint
-LAST_REPORTS = 1.0  # seconds; a helper in a session of its own may hold the pipe of the reports open for ever
+LAST_REPORTS = 1.0  # seconds; a helper in a session of its own may hold the pipe of the reports open forever
 LAST_OUTPUT = 4096  # bytes of the log in which the last line is looked for
-MOST_STOPS = 5  # without progress, in a row; fewer would fail what is only preempted often
+MOST_STOPS = 5  # in a row, without progress; with fewer, a run that is only preempted often would fail
 HUNG = "it did not stop when it was cancelled, and was killed; what it had saved is there"
 STOPPED_AT_START = (
     f"stopped {MOST_STOPS} times in a row before anything new was saved: ask for more time (resources.time), "
@@ -33,7 +33,7 @@ STOPPED_AT_START = (
 
 @dataclass(frozen=True)
 class Failure:
-    """How a rank failed: its exit status, and a sentence."""
+    """The failure of a rank: its exit status, and a sentence."""
 
     code: int
     words: str
@@ -42,8 +42,7 @@ class Failure:
 class Attempt:
     """One attempt at a run: it follows what the ranks report, stops them, and decides how the run has ended.
 
-    If a rank fails, the others wait for it in vain. Those that have not failed by themselves after GRACE seconds are
-    killed.
+    If a rank fails, the others go on waiting for it. Those that still run after GRACE seconds are killed.
 
     Attributes:
         run: The run.
@@ -67,7 +66,7 @@ class Attempt:
             run: The run.
             code: The code that it is trained with, code/<hash>/.
             status: Its status so far.
-            resources: What its configuration asks for.
+            resources: The resources that its configuration asks for.
             allocation: The CPUs and GPUs that it got on this node. `conclude` gives them back.
             lock: The run's lock, open and held. `conclude` closes it.
             nodes: The other nodes of the job.
@@ -104,7 +103,7 @@ class Attempt:
 
     @property
     def sources(self) -> dict[Any, Callable[[], bool]]:
-        """What to read from, each with the function that reads it and returns whether more may come."""
+        """The connections to read from, each with the function that reads it. It returns true if more may come."""
         return {kept.connection: kept.read for kept in self.ranks.others} | {self.ranks.reports: self._read}
 
     def _begin_status(self) -> None:
@@ -136,7 +135,7 @@ class Attempt:
             log.write(f"[rank {rank}] {line}\n".encode())
 
     def _rank_ended(self, rank: int, code: int, last_line: str) -> None:
-        """A rank beside the first has ended."""
+        """Takes note that a rank other than rank 0 has ended."""
         if code in (DONE, STOPPED):
             return
         if self.ranks.first.poll() == -signal.SIGKILL:  # then rank 0 was first: no other's failure kills it
@@ -155,7 +154,7 @@ class Attempt:
             self.failure = self.failure or Failure(code, words)
 
     def check(self) -> bool:
-        """Returns whether all ranks have ended. Kills those that are waited for in vain."""
+        """True if all ranks have ended. Kills those that wait for a failed rank."""
         code = self.ranks.first.poll()
         if code is not None and not self.end:
             self._read()
@@ -171,7 +170,7 @@ class Attempt:
         return code is not None and self.ranks.are_over
 
     def _hangs(self) -> bool:
-        """Whether it was cancelled, and has neither ended nor begun to save in time."""
+        """True if the run was cancelled, and has neither ended nor begun to save in time."""
         if self.cancelled_at is None or self.ranks.killed:
             return False
         limit = SAVE_TIMEOUT if self.saving else STEP_TIMEOUT
@@ -269,7 +268,7 @@ class Attempt:
         return "failed", failure.words if failure else self._last_words(self.ranks.first.returncode)
 
     def _last_words(self, code: int) -> str:
-        """How rank 0 ended, with the last line that it printed."""
+        """A sentence about how rank 0 ended, with the last line that it printed."""
         lines = []
         with contextlib.suppress(OSError), open(self.run.log, "rb", opener=unfollowed) as log:
             log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - LAST_OUTPUT))

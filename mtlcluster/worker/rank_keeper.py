@@ -32,7 +32,7 @@ from typing import Any
 from mtlcluster.processes.exit_status import FAILED
 from mtlcluster.worker.rank_process import GRACE, command, ignore_signals, kill_group, without_ranks
 
-POLL = 0.5  # seconds; so soon is an end seen of a rank whose pipe a helper process still holds
+POLL = 0.5  # seconds until the end of a rank is noticed whose pipe another process still holds
 LONGEST_LINE = 2**16  # bytes of output that are kept back until their line is complete
 PR_SET_PDEATHSIG = 1
 

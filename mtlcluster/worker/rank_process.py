@@ -1,4 +1,4 @@
-"""How a training process (a rank) is started and ended, by the worker as by the keepers."""
+"""Starts and ends a training process (a rank). The worker and the keepers use it."""
 
 import contextlib
 import os

@@ -109,7 +109,7 @@ class Ranks:
     Attributes:
         first: The process of rank 0.
         others: The ranks 1 … N-1, by keeper.
-        killed: Whether they were killed.
+        killed: True if they were killed.
     """
 
     first: "subprocess.Popen[bytes]"
@@ -122,7 +122,7 @@ class Ranks:
         Args:
             run: The run.
             code: The code that it is trained with, code/<hash>/.
-            resources: What its configuration asks for.
+            resources: The resources that its configuration asks for.
             allocation: The CPUs and GPUs that it got on this node.
             lock: The run's lock, open and held.
             nodes: The other nodes of the job.
@@ -162,7 +162,7 @@ class Ranks:
             os.close(report_end)
 
     def start_others(self, on_line: Callable[[int, str], object], on_end: Callable[[int, int, str], object]) -> None:
-        """Starts the ranks beside the first. Those of a node have consecutive numbers. Raises OSError.
+        """Starts the ranks other than rank 0. Those of a node have consecutive numbers. Raises OSError.
 
         Args:
             on_line: See KeptRanks.
@@ -242,7 +242,7 @@ class Ranks:
             self.first.stdin.flush()
 
     def catch_up(self) -> None:
-        """Learns which of the ranks beside the first have ended by now."""
+        """Finds which of the ranks other than rank 0 have ended."""
         for kept in self.others:
             kept.catch_up()
 

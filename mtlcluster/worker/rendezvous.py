@@ -1,4 +1,4 @@
-"""How the nodes of a job meet: the worker on the first node, and on each of the others a keeper (see rank_keeper).
+"""Connects the nodes of a job: the worker on the first node, and a keeper on each other node (see rank_keeper).
 
 Slurm starts one task per node. The first is the worker. It writes a note into the submission's folder: its address, and
 a secret, without which nobody else on the cluster's network can speak for it. The others read the note, call the
@@ -57,8 +57,8 @@ def gather(folder: Path, count: int, told_to_stop: Callable[[], object]) -> Node
     """Waits until the other nodes have called.
 
     Args:
-        folder: The submission's.
-        count: How many there are.
+        folder: The submission's folder.
+        count: The number of the other nodes.
         told_to_stop: Returns whether the job was told to stop.
 
     Returns:
@@ -87,7 +87,7 @@ def gather(folder: Path, count: int, told_to_stop: Callable[[], object]) -> Node
 
 
 def keep_ranks(folder: Path) -> None:
-    """Calls the worker, and keeps ranks until the connection ends: the work of every node beside the first."""
+    """Calls the worker, and keeps ranks until the connection ends. Every node but the first runs this."""
     deadline = time.monotonic() + GATHERING_TIMEOUT
     while (connection := _call(note_of(folder))) is None:
         if time.monotonic() > deadline:

@@ -29,7 +29,7 @@ class Allocation:
     Attributes:
         gpus: The entries of CUDA_VISIBLE_DEVICES. None leaves the variable as it is.
         files: Open files whose locks hold the slots. The kernel frees a slot when all processes with its file are gone.
-        note: What the user should know, or ''.
+        note: A line for the user, or ''.
         free: Gives the allocation back.
     """
 
@@ -40,7 +40,7 @@ class Allocation:
 
 
 class Room(Protocol):
-    """What a worker takes CPUs and GPUs from."""
+    """The room of a worker: the CPUs and GPUs that it gives to runs."""
 
     def take(self, cpus: int, gpus: int) -> Allocation | None:
         """Takes CPUs and GPUs for one run. Returns None while there is no room; raises OSError if there never is."""
@@ -111,7 +111,7 @@ class Machine:
         Args:
             folder: The open folder of the slots.
             names: The slots to choose from.
-            count: How many are wanted.
+            count: The number that is wanted.
             unused: Closes the files again.
 
         Returns:

@@ -72,7 +72,7 @@ def requeue() -> bool:
 
 
 def _is_ending(job: str) -> bool:
-    """Whether Slurm is ending the job for another reason than its time limit.
+    """True if Slurm is ending the job for another reason than its time limit.
 
     (squeue can't be asked: the user's variables may filter its answers.)
     """
@@ -82,7 +82,7 @@ def _is_ending(job: str) -> bool:
 
 
 def _slurm(*command: str) -> str | None:
-    """What the command prints. None, and a line in the job's output, if it fails."""
+    """Runs a command of Slurm and returns its output. If it fails, prints the error and returns None."""
     try:
         return run_slurm(*command, timeout=SLURM_TIMEOUT)
     except SchedulerError as error:

@@ -33,9 +33,9 @@ class StatusFile:
     """The status.json of a run during one attempt: written at every change, and as a heartbeat.
 
     Attributes:
-        status: What is written. The attempt changes it.
+        status: The status to write. The attempt changes it.
         changed: Set by the attempt when status.json must be written soon.
-        trouble: What was in the way of the last write, or ''.
+        trouble: The error of the last write, or ''.
     """
 
     def __init__(self, run: Run, status: Status) -> None:
@@ -48,7 +48,7 @@ class StatusFile:
 
     @property
     def is_due(self) -> bool:
-        """Whether something happened, or a heartbeat is due."""
+        """True if something happened, or a heartbeat is due."""
         wait = RETRY_AFTER if self.trouble else 0.0 if self.changed else HEARTBEAT
         return time.monotonic() - self.last_try >= wait
 
@@ -84,7 +84,7 @@ class UnwrittenEnd:
         status.notes.append(f"how it ended could not be written at first: {trouble}")
 
     def is_settled(self, hurry: bool) -> bool:
-        """Whether it is written by now, or was given up.
+        """True if the status is written by now, or if writing it was given up.
 
         Args:
             hurry: The job is about to end.

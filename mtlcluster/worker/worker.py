@@ -31,7 +31,7 @@ from mtlcluster.worker.rendezvous import Nodes
 from mtlcluster.worker.slots import Room
 from mtlcluster.worker.status_file import UnwrittenEnd, say, try_write
 
-POLL = 0.5  # seconds; so soon is a cancel file or a free slot noticed
+POLL = 0.5  # seconds until a cancel file or a free slot is noticed
 ACCEPTANCE_TIMEOUT = 60.0  # seconds to wait until `submit` has noted that the job was accepted
 SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
@@ -58,8 +58,8 @@ class Worker:
     """Trains runs as there is room for them, until all have ended or a signal comes.
 
     Attributes:
-        failed: Whether a run has failed.
-        unfinished: Whether a run was stopped, or never begun.
+        failed: True if a run has failed.
+        unfinished: True if a run was stopped or was never started.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Worker:
             self.unwritten = [end for end in self.unwritten if not end.is_settled(hurry=bool(listener.heard))]
 
     def _leave_out_ended(self) -> None:
-        """In a requeued job: leaves out the runs that have ended, and those that a later submission has."""
+        """In a requeued job: leaves out runs that have ended, and runs that were submitted again later."""
         latest = submissions.latest(submissions.read(self.sweep.submissions))
         for run in list(self.waiting):
             status = self._status(run)
@@ -158,7 +158,7 @@ class Worker:
         """Starts a run unless another worker has it. Returns False if there is no room for it."""
         resources = resources_of(run)
         with suppress(FileNotFoundError):
-            open_regular(run.log).close()  # refuses a FIFO, which could block for ever
+            open_regular(run.log).close()  # refuses a FIFO, which could block forever
         if (wanted := resources.get("nodes", 1)) > (there := 1 + len(self.nodes.connections)):
             raise OSError(f"it asks for {wanted} nodes; {there} answered")
         allocation = self.room.take(resources["cpus"], resources["gpus"])

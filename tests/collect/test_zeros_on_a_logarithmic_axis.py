@@ -12,7 +12,7 @@ from mtlcluster.collect.read_histories import finished_run
 from mtlcluster.collect.settings import group_runs
 from mtlcluster.collect.tables import Table
 
-ZEROS = "Below the dotted line a logarithmic axis goes on, linearly, down to 0."
+ZEROS = "Below the dotted line, a logarithmic axis is linear down to 0."
 FALLING = 10.0 ** np.linspace(2, -4, 30)
 
 

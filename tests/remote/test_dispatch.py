@@ -201,7 +201,7 @@ def test_where_the_disk_is_full_nothing_is_lost(laptop, arnold, make_grid, small
     root = small_disk(arnold.login.home / "scratch", "300k")
     laptop.describe(arnold={"root": str(root)})
     make_grid(**FOUR)
-    assert "the disk over there is full" in laptop("submit", "sweep.yaml", "--cluster", "arnold", code=1)
+    assert "its disk is full" in laptop("submit", "sweep.yaml", "--cluster", "arnold", code=1)
     small_disk.grow(root, "20m")
     laptop("submit", "sweep.yaml", "--cluster", "arnold")
     assert_each_has_one_job(arnold, root="scratch")

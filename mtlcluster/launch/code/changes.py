@@ -31,7 +31,7 @@ class CurrentCode:
 
     @property
     def is_here(self) -> bool:
-        """Whether the project is on this machine."""
+        """True if the project is on this machine."""
         return (self.root / self.place).is_file()
 
     def take(self, names: list[str]) -> Snapshot:
@@ -99,8 +99,8 @@ def remark(sweep: Sweep, codes: Collection[str], unsaved: int, saved: int, optio
     Args:
         sweep: Their sweep.
         codes: The hashes of the code that they began with.
-        unsaved: How many of them have no checkpoint.
-        saved: How many of them have one.
+        unsaved: The number of them without a checkpoint.
+        saved: The number of them with one.
         options: More options for the command that the sentence gives.
     """
     now = CurrentCode(sweep)

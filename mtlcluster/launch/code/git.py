@@ -37,12 +37,12 @@ class GitFailed(Exception):
 
 @dataclass
 class Record:
-    """What git says about some code.
+    """The state of some code, as git describes it.
 
     Attributes:
         commits: The text of commit.txt.
         patches: The changes since the commits, by the name of the file for each.
-        failures: What git could not do, a line each.
+        failures: A line for each thing that git could not do.
     """
 
     commits: str = ""

@@ -56,7 +56,7 @@ def is_package(folder: Path) -> bool:
 
 
 class Imports:
-    """What files import, and what that imports in turn.
+    """The modules that files import, directly and indirectly.
 
     Attributes:
         places: The folders in which modules are looked for.
@@ -148,7 +148,7 @@ def _statements(file: Path) -> Iterator[Statement]:
 
 
 def is_called_as_installed(name: str, places: list[Path]) -> bool:
-    """Whether Python itself, or something installed beside the project, has a module with this name, too."""
+    """True if Python itself, or something installed beside the project, has a module with this name, too."""
     if name in sys.stdlib_module_names:
         return True
     here = {str(place) for place in places}
@@ -167,9 +167,9 @@ def _installed(name: str) -> Path | None:
 
 
 def _is_editable(file: Path) -> bool:
-    """Whether an installed module is used where it is written.
+    """True if an installed module is editable: it is used from the folder in which it is written.
 
-    That is neither where packages are installed, nor in a folder of PYTHONPATH, nor in the working folder.
+    Such a folder is none of these: where packages are installed, a folder of PYTHONPATH, the working folder.
     """
     if not file.is_file() or {"site-packages", "dist-packages"} & {*file.parts}:
         return False

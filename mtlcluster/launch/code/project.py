@@ -27,7 +27,7 @@ class Project:
         files: The contents of the files, by their path in the snapshot.
         unused: The paths of files in jobs/ that this job does not import.
         places: The files and folders that they come from.
-        remarks: What the user should know about them, a line each.
+        remarks: Lines for the user about them.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -146,9 +146,9 @@ def _size(file: Path) -> int:
 
 
 def _is_apart(job: JobFile, top: str, imports: Imports) -> bool:
-    """Whether a module or package in the root has the name of an installed one.
+    """True if a module or package in the root has the name of an installed one.
 
-    Then the worker must not find it instead of the installed one. The job must, as it does in the project.
+    Then the worker must find the installed one. The job must find the one in the root, as it does in the project.
     """
     path = job.root / top
     if top == job.file.parts[0] or not (path.suffix == ".py" or is_package(path)):

@@ -27,7 +27,7 @@ class Snapshot:
         hash: Identifies its content.
         files: The contents of its files, by their path inside code/<hash>/.
         places: The files and folders that they come from.
-        remarks: What the user should know about what is in it and what is not, a line each.
+        remarks: Lines for the user about what it holds and what it leaves out.
     """
 
     hash: str

@@ -1,4 +1,4 @@
-"""Executors: what runs can be handed to. This is the one place that chooses between them.
+"""Executors start the jobs of runs. This is the one place that chooses between them.
 
 base            the interface
 local           this machine: one worker process for each submission

@@ -1,8 +1,8 @@
-"""The interface of executors: what runs can be handed to.
+"""The interface of executors. An executor starts the jobs of runs, on Slurm or on this machine.
 
-A new executor is a file beside this one and a line in `EXECUTORS`, see __init__.py. What it starts is a worker, see
-mtlcluster/worker/. Whether a stopped job is put back into a queue is decided there, inside the job: `worker/slurm.py`
-asks for its requeue; a local worker has no queue to go back to.
+A new executor is a file beside this one and a line in `EXECUTORS`, see __init__.py. It starts workers, see
+mtlcluster/worker/. The worker itself puts a stopped job back into the queue: `worker/slurm.py` asks Slurm to requeue
+it. A local worker has no queue.
 """
 
 import functools
@@ -27,7 +27,7 @@ class Unsettled(SchedulerError):
 
 @dataclass(frozen=True)
 class JobState:
-    """What an executor says about a job.
+    """The state of a job, as its executor reports it.
 
     Attributes:
         state: The job waits, runs, or is gone; `unknown` if nobody could be asked.
@@ -40,7 +40,7 @@ class JobState:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a job leaves in the sweep's folder.
+    """Traces of a job in the sweep's folder.
 
     Attributes:
         log: The output of a local worker. It is locked as long as the worker lives.
@@ -51,14 +51,14 @@ class Traces:
     heard: float
 
     def copied_from(self, original: str) -> bool:
-        """Whether this sweep's folder is a copy of `original`: what becomes of a job of the original is not its own."""
+        """True if this sweep's folder is a copy of `original`. The jobs of the original are not the copy's."""
         here, there = _inode(str(self.log.parents[2])), _inode(original)
         return here is not None and there is not None and here != there
 
 
 @functools.cache
 def _inode(folder: str) -> int | None:
-    """Identifies a folder, however it is reached. None if it does not exist (any more)."""
+    """The number that identifies a folder, the same for every path to it. None if the folder does not exist."""
     try:
         return Path(folder).stat().st_ino if folder else None
     except (OSError, ValueError):
@@ -66,13 +66,13 @@ def _inode(folder: str) -> int | None:
 
 
 class Executor(ABC):
-    """Something that runs can be handed to. It has no state: what it has submitted stands in submissions.jsonl.
+    """Starts the jobs of runs. It has no state: submissions.jsonl says what it has submitted.
 
     Attributes:
         name: The name of the cluster on which it works without a cluster file. Its job ids begin with this name and a
             colon; only those of Slurm, which are numbers, do not.
-        has_queue: Whether a job can wait, before its worker starts, at a controller that others use too. Then a waiting
-            job is cancelled there, and the controller is asked less often.
+        has_queue: True if jobs wait in the queue of a controller that others use, too. Then a waiting job is cancelled
+            there, and the controller is asked less often.
     """
 
     name: ClassVar[str]
@@ -110,7 +110,7 @@ class Executor(ABC):
             submission: The id of the submission; sweep.submission_folder(submission) exists.
             array: The runs of each job, their code and what they need.
             cluster: The options of the cluster.
-            say: Gets a line about what is odd.
+            say: Called with a line for the user if something is odd.
 
         Returns:
             The id of each job, in the order of array.jobs.
@@ -132,10 +132,10 @@ class Executor(ABC):
         """Returns the state of each job. Does not raise: a state may be unknown.
 
         Args:
-            jobs: By id, what there is to see of each job.
-            owners: The ids of the users that may have submitted them, beside the caller.
+            jobs: The traces of each job, by its id.
+            owners: The ids of users, other than the caller, that may have submitted them.
         """
 
     @abstractmethod
     def cancel(self, job_ids: Iterable[str]) -> None:
-        """Ends jobs. One that has ended already is no error. Raises SchedulerError."""
+        """Ends jobs. It is no error if one has ended already. Raises SchedulerError."""

@@ -24,7 +24,7 @@ SETTLE = "submit again: if the job exists, it is cancelled first"
 
 
 class Slurm(Executor):
-    """The Slurm whose commands are found on this machine, or that of a remote cluster."""
+    """Slurm on this machine, or (for scripts only) on a remote cluster."""
 
     name = SLURM
     has_queue = True
@@ -82,12 +82,12 @@ class Slurm(Executor):
 
 
 def installed() -> bool:
-    """Whether this machine has Slurm's commands."""
+    """True if this machine has Slurm's commands."""
     return shutil.which("sbatch") is not None
 
 
 def answers() -> bool:
-    """Whether this machine has Slurm's commands, and a controller answers them."""
+    """True if this machine has Slurm's commands, and a controller answers them."""
     if not installed():
         return False
     try:
@@ -97,7 +97,7 @@ def answers() -> bool:
 
 
 def largest_array() -> int:
-    """How many jobs one array may have. Raises SchedulerError."""
+    """The largest number of jobs that one array may have. Raises SchedulerError."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", run_slurm("scontrol", "show", "config"))
     return max(1, int(found[1])) if found else 1
 

@@ -1,4 +1,4 @@
-"""What a cluster file rules out: GPU types that the cluster lacks, and jobs beyond its `limits`."""
+"""Refuses jobs that the cluster file rules out: unknown GPU types, and jobs beyond its `limits`."""
 
 from collections.abc import Iterator
 

@@ -15,7 +15,7 @@ RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_
 
 
 def mark(sweep: Sweep, submission: str) -> str:
-    """The comment of a submission's jobs, by which the jobs of a killed `submit` are found."""
+    """The comment of a submission's jobs. The jobs of a killed `submit` are found by it."""
     return f"{MARK}{submission} {sweep.folder}"
 
 
@@ -47,7 +47,7 @@ def _state(state: str, reason: str) -> JobState:
 
 
 def _ask_accounting(job_ids: set[str]) -> dict[str, JobState]:
-    """How jobs ended that are no longer in the queue. Empty where there is no accounting."""
+    """The ends of jobs that are no longer in the queue. Empty if Slurm has no accounting."""
     arrays = _joined(job.partition("_")[0] for job in job_ids)
     try:
         table = run_slurm(

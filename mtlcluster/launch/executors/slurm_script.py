@@ -1,4 +1,4 @@
-"""The batch script of Slurm jobs. submitit puts it into words."""
+"""Builds the batch script of Slurm jobs. submitit writes its text."""
 
 import os
 import shlex

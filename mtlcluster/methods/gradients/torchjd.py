@@ -89,7 +89,7 @@ def aggregators(aggregation: ModuleType) -> dict[str, type[nn.Module]]:
 
 
 def _state(module: nn.Module) -> dict[str, tuple[Any, bool]]:
-    """What a module of an aggregator has become: its buffers, and its own attributes of plain types."""
+    """The state of an aggregator's module: its buffers, and its own attributes of plain types."""
     own = {name: value for name, value in vars(module).items() if name not in PLAIN and isinstance(value, KEPT)}
     state = {**own, **dict(module.named_buffers(recurse=False))}
     return {name: (value, isinstance(value, Tensor) and not value.is_cpu) for name, value in state.items()}

@@ -10,20 +10,23 @@ from mtlcluster.methods.options import Count, Stages
 
 
 class Curriculum(Schedule):
-    """Trains the tasks in stages: by hand, or by how hard the tasks are.
+    """Trains the tasks in stages: given by hand, or found from how hard the tasks are.
 
-    By hand, `stages` says which tasks train from which epoch on; those that it does not name are neither validated nor
-    counted. Without `stages`, all tasks train for `assess` epochs. Then the first task in `order` trains, and with
-    every `every` epochs the next one as well.
+    By hand: `stages` says which tasks train from which epoch on. A task that it does not name is neither trained nor
+    validated.
 
-    A task is the easier, the smaller the ratio of its mean training losses in the second and the first half of the
-    assessment is, unweighted. A task without a finite ratio counts as 1. Ties keep the problem's order.
+    Without `stages`: all tasks train for `assess` epochs, the assessment. Then only the first task in `order` trains.
+    After each further `every` epochs, the next task joins.
+
+    How hard a task is: its mean unweighted training loss in the second half of the assessment, divided by that in the
+    first half. A smaller ratio means an easier task. A ratio that is not finite counts as 1. Ties keep the problem's
+    order.
 
     Args:
-        stages: the tasks by the epoch (from 0) from which on they train, such as {0: [a], 3: [a, b]}.
+        stages: for the first epoch of each stage (the first stage's is 0) its tasks, such as {0: [a], 3: [a, b]}.
         order: which tasks come first.
-        assess: the epochs of the assessment.
-        every: the epochs of a stage.
+        assess: the number of epochs of the assessment.
+        every: the number of epochs of a stage.
     """
 
     paper = "Bengio et al., Curriculum Learning, ICML 2009, here over tasks"
@@ -54,7 +57,7 @@ class Curriculum(Schedule):
                 raise ValueError(f"the stage from epoch {latest} on never comes: the run has {epochs} epochs")
         elif (needed := assess + every * (tasks - 1) + 1) > epochs:
             raise ValueError(f"{epochs} epochs are too few: the last of {tasks} tasks would come in epoch {needed}")
-        self.part = 0  # which half of the assessment the step at hand is in
+        self.part = 0  # the half of the assessment (0 or 1) that the current step is in
         self.register_buffer("sums", torch.zeros(2, tasks))
         self.register_buffer("counts", torch.zeros(2, tasks))
         self.register_buffer("found", torch.full((tasks,), -1))  # the order, once it is known
@@ -79,6 +82,7 @@ class Curriculum(Schedule):
 
     def observe_losses(self, losses: Tensor, active: Active) -> None:
         if self.by_hand is None and self.found[0] < 0:
-            self.sums, self.counts = self.sums.to(losses.device), self.counts.to(losses.device)  # nothing waits
+            # On the losses' device, so that the CPU does not wait for the losses.
+            self.sums, self.counts = self.sums.to(losses.device), self.counts.to(losses.device)
             self.sums[self.part, active] += losses
             self.counts[self.part, active] += 1

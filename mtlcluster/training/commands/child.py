@@ -103,7 +103,7 @@ def main(folder: Path, report_fd: int, held: list[int]) -> int:
 def _listen(stop: threading.Event) -> None:
     """Waits for the worker's lines, and for the end of standard input."""
     # Not through sys.stdin: reading from it holds its lock. A forked data loader closes sys.stdin first, and would wait
-    # for that lock for ever.
+    # for that lock forever.
     while os.read(0, 64):
         stop.set()
     stop.set()

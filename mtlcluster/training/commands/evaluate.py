@@ -87,7 +87,7 @@ def predict(
         trainer: Has the model.
         dataset: The data.
         thresholds: The thresholds of binary tasks.
-        description: What the progress bar says.
+        description: The text of the progress bar.
 
     Returns:
         The evaluation; and columns of texts, in the dataset's order. Each task has `<task>/label`, empty where there is

@@ -11,7 +11,7 @@ from mtlcluster.methods.base import Active, Gradient
 
 @dataclass
 class Aggregation:
-    """What a gradient method saw of the A tasks' gradients, and what it made of them.
+    """The A tasks' gradients in figures, and the factors that the gradient method computed.
 
     Attributes:
         cosines: [A, A], between the unweighted gradients; NaN for a gradient of zeros.
@@ -50,7 +50,7 @@ def aggregate(method: Gradient, gramian: Tensor, weights: Tensor, active: Active
 
 
 def cosines_and_norms(gramian: np.ndarray) -> Aggregation:
-    """What a Gramian [A, A] shows, without any factors."""
+    """The cosines and norms in a Gramian [A, A]. The factors are left open."""
     norms = np.sqrt(np.maximum(gramian.diagonal(), 0))
     with np.errstate(divide="ignore", invalid="ignore"):  # a gradient of zeros has no cosine
         return Aggregation(gramian / (norms[:, None] * norms), norms)

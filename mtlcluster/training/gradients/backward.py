@@ -74,10 +74,10 @@ class Backward:
             gradient: the gradient method.
             autocast: makes the context of a forward in the run's precision.
             device: where the model is.
-            linear_layers: whether gradients of linear layers may be left out (see linear_layers.py). Autocast and
+            linear_layers: true if gradients of linear layers may be left out (see linear_layers.py). Autocast and
                 compiling forbid it.
             ranks: the processes that train together.
-            forwards: what runs the model. In a loop of one's own it takes the losses from outside.
+            forwards: runs the model. In a user's own loop it takes the losses from outside.
 
         Raises:
             ValueError: heads share a parameter, or a task has nothing to train.
@@ -189,7 +189,7 @@ class Backward:
 
 
 def choose_source(gradient: Gradient, shared: Sequence[nn.Parameter]) -> type[Source]:
-    """Where the gradients come from, for a gradient method and a model with these trainable shared parameters."""
+    """The class of the source of gradients, for a gradient method and the trainable shared parameters of the model."""
     if gradient.needs == "nothing" or not shared:
         return PlainBackward
     if gradient.needs == "jacobian" or gradient.at == "shared":

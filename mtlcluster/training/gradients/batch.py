@@ -13,7 +13,7 @@ from mtlcluster.problem import Task
 
 @dataclass
 class Batch:
-    """A micro-batch on the device, for the A tasks at hand.
+    """A micro-batch on the device, for the A active tasks.
 
     Attributes:
         inputs: any nest of tensors.
@@ -40,7 +40,7 @@ def prepare(batch: Any, tasks: Sequence[Task], device: torch.device, drawn: Sequ
 
     Args:
         batch: a pair (inputs, targets) on the CPU.
-        tasks: the tasks at hand.
+        tasks: the active tasks.
         device: where the model is.
         drawn: for each task the positions of the samples that are for it and for no other. None: every sample is for
             every task.

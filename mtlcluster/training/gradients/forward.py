@@ -93,7 +93,7 @@ class Forwards:
             device: where the model is.
             generator: draws the samples of shares.
             ranks: the processes that train together.
-            reduces: whether one ordinary backward gives all gradients. The wrapped model then sums them over the ranks.
+            reduces: true if one ordinary backward gives all gradients. The wrapped model then sums them over the ranks.
         """
         self.model, self.tasks, self.autocast, self.device = model, tasks, autocast, device
         self.generator, self.ranks = generator, ranks

@@ -95,7 +95,7 @@ class Jacobian:
         Args:
             losses: A scalars with their graph.
             more: for each loss further parameters that only this loss reaches. Empty: there are none.
-            keep_graph: whether the graph is needed afterwards.
+            keep_graph: true if the graph is needed afterwards.
 
         Returns:
             For each loss its gradients of `more`.

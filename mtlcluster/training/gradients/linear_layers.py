@@ -43,7 +43,7 @@ class Layer:
         return list(self.module.parameters(recurse=False))
 
     def pays(self, tasks: int) -> bool:
-        """Whether the formula above is cheaper than computing the weight gradients of so many tasks."""
+        """True if the formula above is cheaper than computing the weight gradients of so many tasks."""
         n, (out, into) = len(self.inputs), self.module.weight.shape
         return n * into + tasks * n * out < tasks * into * out
 
@@ -156,7 +156,7 @@ class LinearLayers:
 
 
 def _uses(total: Tensor) -> Counter[int]:
-    """How often each parameter, by id, enters the graph of `total`. A use counts even if its gradient is 0."""
+    """The number of uses of each parameter, by id, in the graph of `total`. A use counts even if its gradient is 0."""
     uses: Counter[int] = Counter()
     waiting = [total.grad_fn]
     seen = set(waiting)

@@ -35,5 +35,5 @@ def without_trace(model: nn.Module, random: RandomState | None = None) -> Iterat
 
 
 def has_lazy_layers(model: nn.Module) -> bool:
-    """Whether the first forward will make some of the model. That forward must be the one of the first step."""
+    """True if the first forward will make some of the model. That forward must be the one of the first step."""
     return any(is_lazy(tensor) for tensors in (model.parameters(), model.buffers()) for tensor in tensors)

@@ -1,4 +1,4 @@
-"""What the three sources of gradients have in common."""
+"""The interface of the three sources of gradients, and their common parts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from mtlcluster.training.gradients.linear_layers import LinearLayers
 
 @dataclass
 class Parts:
-    """What a source works with, the same for all steps.
+    """The parts that a source works with. They are the same for all steps.
 
     Attributes:
         forwards: runs the model.
@@ -23,9 +23,9 @@ class Parts:
         heads: for each task of the run the trainable parameters of its head.
         linear_layers: the layers whose gradients SharedJacobian need not compute.
         last_layer: the last shared layer; None when the method does not look at it.
-        needs_norms: whether the weighting asks for the norms at the last shared layer.
-        needs_losses: whether the loss weights depend on the losses.
-        at_representation: whether ProxyGramian looks at the representation; else at the last shared layer.
+        needs_norms: true if the weighting asks for the norms at the last shared layer.
+        needs_losses: true if the loss weights depend on the losses.
+        at_representation: true if ProxyGramian looks at the representation; else at the last shared layer.
         memory: the memory of SharedJacobian's matrix.
     """
 

@@ -14,7 +14,7 @@ from mtlcluster.training.gradients.forward import ForwardResult
 def has_finite_gradient(
     backward: Backward, batches: Sequence[Any], task: int, scale: float = 1.0, shares: Tensor | None = None
 ) -> bool:
-    """Whether the gradient of one task's loss over a step is finite for all parameters."""
+    """True if the gradient of one task's loss over a step is finite for all parameters."""
     parameters = [*backward.parts.shared, *backward.parts.heads[task]]
     data = backward.forwards.prepare(list(batches), [task], scale, shares)
     for number in range(len(data.batches) if data else 0):

@@ -99,7 +99,7 @@ class Watcher(AbstractContextManager["Watcher"]):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in a step.
+    """The findings about a step that is not finite.
 
     Attributes:
         found: the result of the step.
@@ -131,7 +131,7 @@ class Diagnosis:
         return next((one for one in ranges if one.non_finite), None)
 
     def sentence(self) -> str:
-        """What went wrong and where it began, in one line."""
+        """One line: what went wrong, and where it began."""
         tasks = ", ".join(f"'{name}'" for name in self.blamed)
         name, gradient = self.largest_gradient
         losses = [float(loss) for loss in self.found.losses]
@@ -249,7 +249,7 @@ def diagnose(
 
 
 def largest(tensors: Iterable[tuple[str, Tensor]]) -> tuple[str, float]:
-    """The name of the tensor that holds the largest value, and that value; NaN for one that is not finite."""
+    """The name of the tensor with the largest absolute value, and that value. NaN for the first one not finite."""
     found = ("", 0.0)
     for name, tensor in tensors:
         value = float(tensor.detach().abs().max()) if tensor.numel() else 0.0

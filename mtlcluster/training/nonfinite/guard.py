@@ -1,4 +1,4 @@
-"""The check of every step: no value that is not finite reaches the optimizer."""
+"""Checks every step, so that no NaN and no infinity reaches the optimizer."""
 
 import math
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.backward import StepResult
 
-MOST_OVERFLOWS = 40  # halvings from the scaler's first scale, 2**16, to less than any gradient needs
+MOST_OVERFLOWS = 40  # in a row; so many halvings of the scaler's first scale, 2**16, are more than any gradient needs
 
 
 class NonFinite(Exception):
     """A loss, an output or a gradient is not finite. The message says where it began.
 
     Attributes:
-        kept: whether the step was kept for `mtlcluster replay`.
+        kept: true if the step was kept for `mtlcluster replay`.
     """
 
     def __init__(self, message: str, kept: bool = False) -> None:
@@ -24,28 +24,28 @@ class NonFinite(Exception):
 
 
 class Guard:
-    """Checks the values of every step. Waits for the device once a step.
+    """Checks the values of every step. The CPU waits for the device once a step.
 
     Attributes:
-        overflows: how many steps in a row had gradients that are not finite.
+        overflows: the number of steps in a row, up to now, whose gradients are not finite.
     """
 
     def __init__(self, model: nn.Module, expects_overflows: bool, ranks: Ranks = ALONE) -> None:
-        """Chooses the parameters whose gradients are looked at.
+        """Chooses the parameters whose gradients are checked.
 
         Args:
             model: the model.
-            expects_overflows: whether the run is in fp16. The gradient scaler then skips a step whose gradient
-                overflowed and halves its scale; the guard refuses only too many of them in a row.
+            expects_overflows: true for a run in fp16. Its gradient scaler skips a step whose gradient overflowed, and
+                halves its scale. So the guard refuses such steps only if there are too many in a row.
             ranks: the processes that train together.
         """
         self.ranks = ranks
         self.watched = watched_parameters(model)
         self.most_overflows = MOST_OVERFLOWS if expects_overflows else 0
-        self.overflows = 0  # in a row
+        self.overflows = 0
 
     def is_sound(self, found: StepResult, norm: Tensor | None) -> bool:
-        """Whether inputs, outputs, losses and gradients are finite, on all ranks.
+        """True if inputs, outputs, losses and gradients are finite on all ranks.
 
         Args:
             found: the result of the step.
@@ -67,12 +67,14 @@ class Guard:
 
 
 def watched_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters whose gradients are looked at: not all, for that costs several per cent of a small step.
+    """The parameters whose gradients are checked. To check all would cost several per cent of a small step.
 
-    For torch's own modules these are the vectors, or the matrices if there are no vectors. D is the gradient of a
-    layer's output and A its input: the gradient of the weight is DᵀA, that of the bias the sum of D. If D makes the one
-    non-finite, it makes the other so, too. (An infinite A shows in the outputs of the layers before, or in the inputs.)
-    For all other modules these are all parameters, since they may stand in any formula.
+    - Of torch's own modules: the vectors, such as a bias. If a module has no vectors: its matrices.
+    - Of all other modules: all parameters, because they may be used in any formula.
+
+    Why the bias is enough: let A be the input of a layer, and D the gradient of its output. The gradient of the weight
+    is DᵀA, and the gradient of the bias is the sum of D. If D is not finite, both gradients are not finite. If A is not
+    finite, the check of the outputs and inputs finds it.
     """
     watched = []
     for module in model.modules():

@@ -13,9 +13,9 @@ def refuse_step(moment: State, diagnosis: Diagnosis | None, ranks: Ranks, checkp
 
     Args:
         moment: All it takes to make this rank's part of the step again.
-        diagnosis: What this rank has found in its part; None where it had no labels.
+        diagnosis: The findings of this rank in its part; None if it had no labels.
         ranks: The processes that train the run.
-        checkpoints: Where the step is kept.
+        checkpoints: The checkpoints, which keep the step.
 
     Raises:
         NonFinite: Always. It says what went wrong, the same on every rank.

@@ -17,7 +17,7 @@ def check_validation(
 
     Args:
         evaluation: The validation.
-        epoch: How many epochs are done.
+        epoch: The number of finished epochs.
         problem: The problem, whose validation data are searched for broken samples if a loss is not finite.
         tasks: The tasks that train.
         batch_size: The size of the batches in which the data are searched.

@@ -1,1 +1,1 @@
-"""What exact resume needs: checkpoints, and the state that a model does not keep in its state_dict."""
+"""Exact resume: checkpoints, and the state that a model does not keep in its state_dict."""

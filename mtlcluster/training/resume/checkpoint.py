@@ -13,7 +13,7 @@ from mtlcluster.sweep.checksums import checksum_file, has_valid_checksum, write_
 from mtlcluster.sweep.files import replace
 from mtlcluster.training.resume import plain_pickle
 
-KEEP = 2  # of the checkpoints to go on from
+KEEP = 2  # the number of newest checkpoints that are kept
 FAILURE = "failure.pt"
 OWN = re.compile(r"(step|best)-([0-9]{9,})\.pt")  # other files in the folder belong to the user
 UNFINISHED = re.compile(r"\.(step-[0-9]+|best-[0-9]+|failure)\.pt(\.sha256)?\.[0-9]+\.new")
@@ -27,7 +27,7 @@ class Unreadable(ValueError):
 
 
 class Unfit(ValueError):
-    """The run cannot go on from its checkpoint: configuration, model or data are others than then."""
+    """The run cannot continue from its checkpoint: configuration, model or data have changed."""
 
 
 def save(path: Path, state: State) -> None:
@@ -179,7 +179,7 @@ class Checkpoints:
         return load(self._best(step))
 
     def save_failure(self, moment: State) -> None:
-        """Saves a step that was refused, with all it takes to make it again."""
+        """Saves a step that was refused, with all that is needed to repeat it."""
         save(self.folder / FAILURE, moment)
 
     def load_failure(self) -> State:

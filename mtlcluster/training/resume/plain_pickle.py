@@ -34,7 +34,7 @@ def _plain(dtype: str) -> "np.dtype[Any]":
 
 
 def _is_plain(dtype: str) -> bool:
-    """Whether values of a dtype are numbers, booleans, texts or dates. dtype: as numpy writes it, such as `<f4`."""
+    """True if values of a dtype are numbers, booleans, texts or dates. dtype: as numpy writes it, such as `<f4`."""
     code = dtype[1:]
     return dtype[:1] in "<>|" and bool(plain_arrays.CODE.fullmatch(code) or DATE.fullmatch(code))
 

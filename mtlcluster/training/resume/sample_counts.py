@@ -5,7 +5,7 @@ from mtlcluster.training.resume.checkpoint import Unfit
 
 
 def samples(problem: Problem) -> dict[str, int]:
-    """How many samples the training, validation and test data have."""
+    """The numbers of samples of the training, validation and test data."""
     data = {"training": problem.train, "validation": problem.validation, "test": problem.test}
     return {name: len(part) if part is not None else 0 for name, part in data.items()}  # type: ignore[arg-type]
 
