@@ -81,7 +81,7 @@ def _file(module: str) -> str:
 
 
 def main() -> None:
-    name = sys.argv.pop(1)
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name not in MODULES:
         print(f"mtlcluster: the code of this run is too old for '{name}'", file=sys.stderr)
         sys.exit(2)

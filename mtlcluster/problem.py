@@ -1,7 +1,7 @@
 """The problem that a job defines: a model with a shared trunk and one head per task, data, and tasks."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,11 +28,18 @@ def as_they_are(outputs: Tensor) -> Tensor:
 
 def refuse_bad_name(name: str) -> None:
     """Raises ValueError for what can't be the name of a task: it stands in file names, state dicts and tables."""
-    if not name or name != name.strip() or NOT_IN_A_NAME.search(name):
+    if not isinstance(name, str) or not name or name != name.strip() or NOT_IN_A_NAME.search(name):
         raise ValueError(
             "a task's name should be a text without dots, slashes, quotes and control characters, and without blanks "
             f"at its ends, found {name!r}"
         )
+
+
+def refuse_missing_outputs(outputs: Mapping[str, Tensor], tasks: Iterable[str]) -> None:
+    """Raises ValueError if the model's forward has left out a task that it was asked for."""
+    for task in tasks:
+        if task not in outputs:
+            raise ValueError(f"the model's forward gave no output for task '{task}'{nearest(task, outputs)}")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def plain_task(name):
         "\x1b[31m",
         "\x9b",
         "half \ud800",
+        5,
     ],
 )
 def test_a_name_that_could_not_stand_everywhere_is_refused_in_a_sentence(name):
@@ -138,3 +139,17 @@ def test_what_is_no_trainable_shared_layer_is_refused_in_a_sentence(tmp_path, na
     model.trunk.first.requires_grad_(False)
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         trainer_for(model, torch.randn(12, 5), tmp_path, method)
+
+
+class Forgetful(MultiTaskModel):
+    def forward(self, inputs, tasks):
+        return super().forward(inputs, [task for task in tasks if task != "b"])
+
+
+def test_a_forward_that_leaves_out_a_task_is_refused_in_a_sentence(tmp_path):
+    x = torch.randn(8, 3)
+    data = TensorData(x, {name: x.sum(1) for name in "ab"})
+    model = Forgetful(nn.Linear(3, 4), {name: nn.Linear(4, 1) for name in "ab"})
+    problem = Problem(model, [plain_task("a"), plain_task("b")], data, data)
+    with pytest.raises(ValueError, match="the model's forward gave no output for task 'b'"):
+        train(lambda: problem, {"epochs": 1}, tmp_path)

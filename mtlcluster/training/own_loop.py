@@ -105,7 +105,8 @@ class MultiTaskMethod(nn.Module):
                 has none. Losses of tasks that are not active are passed over. Without any loss there are no gradients.
 
         Raises:
-            ValueError: a loss is of an unknown task or no scalar; or `after_step` has not been called.
+            ValueError: a loss is of an unknown task or no scalar, no loss has a graph, or `after_step` has not been
+                called.
         """
         names = [task.name for task in self.tasks]
         for name, loss in losses.items():
@@ -113,6 +114,8 @@ class MultiTaskMethod(nn.Module):
                 raise ValueError(f"there is no task '{name}'{nearest(name, names)}")
             if loss.ndim:
                 raise ValueError(f"the loss of task '{name}' should be a scalar, found {list(loss.shape)}")
+        if losses and not any(loss.requires_grad for loss in losses.values()):
+            raise ValueError("no loss has a graph: compute them from the model's outputs, without detaching them")
         if self.losses_before is not None:
             raise ValueError("the method needs the losses after each step: call after_step before the next backward")
         for parameter in self.model[0].parameters():

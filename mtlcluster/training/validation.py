@@ -10,7 +10,7 @@ from torch import Tensor
 from mtlcluster.config.run import Best
 from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.errors import nearest
-from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.problem import MultiTaskModel, Task, refuse_missing_outputs
 from mtlcluster.sweep.series import CONFUSION, LOSS, MEAN_LOSS, evaluated, task_and_value, task_value
 from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
@@ -97,6 +97,7 @@ def evaluate(
         for inputs, targets in batches:
             with autocast():
                 found = model(map_tensors(inputs, lambda t: t.to(device, non_blocking=True)), names)
+            refuse_missing_outputs(found, names)
             outputs = {name: found[name].float() for name in names}
             for total in totals:
                 total.add(outputs[total.task.name], targets[total.task.name])

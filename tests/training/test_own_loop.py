@@ -174,3 +174,10 @@ def test_the_readmes_loop_trains():
     before = total()
     exec(code, {"model": model, "torch": torch, "loader": [batch] * 50, "loss": loss})
     assert total() < before
+
+
+def test_losses_without_a_graph_are_refused_in_a_sentence():
+    model = make_model()
+    method = MultiTaskMethod("pcgrad", model)
+    with pytest.raises(ValueError, match="no loss has a graph"):
+        method.backward({name: torch.zeros(()) for name in NAMES})

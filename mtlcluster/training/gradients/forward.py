@@ -20,7 +20,7 @@ from torch._utils import _flatten_dense_tensors
 
 from mtlcluster.data.tensor_data import tensors_in
 from mtlcluster.methods.base import Active
-from mtlcluster.problem import MultiTaskModel, Task
+from mtlcluster.problem import MultiTaskModel, Task, refuse_missing_outputs
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.batch import Batch, partition, prepare
 from mtlcluster.training.gradients.rehearsal import without_trace
@@ -181,6 +181,7 @@ class Forwards:
         tasks = [self.tasks[i] for i in data.active]
         with self.ranks.reducing(self.called, is_last), self.autocast():
             outputs = self.called(batch.inputs, [task.name for task in tasks])
+        refuse_missing_outputs(outputs, (task.name for task in tasks))
         result.extremes.append(_extremes(batch.inputs, [outputs[task.name] for task in tasks]))
         losses: list[Tensor] = []
         for task, positions, count in zip(tasks, batch.labelled, batch.counts, strict=True):
