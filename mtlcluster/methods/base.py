@@ -59,7 +59,7 @@ class Slot(nn.Module):
     """Base of all methods. The keyword-only parameters of a method's `__init__` are its options.
 
     Args:
-        context: what the method may know of its run.
+        context: the run, as the method sees it.
 
     Attributes:
         context: the same.
@@ -77,7 +77,7 @@ class Schedule(Slot):
     """Decides which tasks train at a step, and on which samples. Subclass it and define `active`.
 
     Args:
-        context: what the method may know of its run.
+        context: the run, as the method sees it.
 
     Example:
         >>> class EveryOther(Schedule):
@@ -138,7 +138,7 @@ class Weighting(Slot):
     weight decay.
 
     Args:
-        context: what the method may know of its run.
+        context: the run, as the method sees it.
 
     Attributes:
         linear: true if F is linear in the losses, so that the weights are known before them. If not, `accumulate` takes
@@ -206,7 +206,7 @@ class Gradient(Slot):
     Subclass it and define `weights`, or set `needs = "jacobian"` and define `direction`.
 
     Args:
-        context: what the method may know of its run.
+        context: the run, as the method sees it.
 
     Attributes:
         needs: "gramian" calls `weights`, "jacobian" calls `direction`; "nothing" is one plain backward of the sum.

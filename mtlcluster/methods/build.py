@@ -20,7 +20,7 @@ def build_method(
 
     Args:
         config: the full form, as catalog.check_method gives it.
-        context: what the method may know of its run.
+        context: the run, as the method sees it.
         device: where the state of weighting and gradient method goes. Schedules stay on the CPU.
 
     Returns:

@@ -1,4 +1,6 @@
-"""Updates and computes metrics: a number, or NaN with the reason why the labels allow none.
+"""Updates and computes the metrics of a Task: a number, or NaN with the reason why the labels allow none.
+
+The metrics that a task has are chosen in mtlcluster/problem.py.
 
 A value is undefined if `compute` raises ValueError or ZeroDivisionError or gives NaN, or if torchmetrics warns that
 there are no positive or no negative samples and gives some number. Every other error of a metric, in `compute` or in

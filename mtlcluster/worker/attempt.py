@@ -47,7 +47,7 @@ class Attempt:
     Attributes:
         run: The run.
         status: Its status, which the attempt updates.
-        status_file: Writes it.
+        status_file: The writer of status.json.
         ranks: The training processes.
     """
 
@@ -119,7 +119,7 @@ class Attempt:
             status.notes.append(self.allocation.note)
 
     def _write_log_header(self) -> int:
-        """Writes the line that begins this attempt's part of log.txt. Returns where that part begins."""
+        """Writes the first line of this attempt into log.txt. Returns its position there, in bytes."""
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         with open(self.run.log, "ab", opener=unfollowed) as log:
             start = log.tell()
@@ -143,18 +143,18 @@ class Attempt:
         self._fail(code, f"rank {rank}: {self._describe(code, last_line)}")
 
     def _first_failed(self, code: int, words: str) -> None:
-        """Rank 0 has failed; perhaps because another one had failed before."""
+        """Notes that rank 0 has failed, unless another rank failed before it and caused that."""
         if code != -signal.SIGKILL:
             self.ranks.catch_up()
         self._fail(code, words)
 
     def _fail(self, code: int, words: str) -> None:
-        """Notes how the first rank failed that did. The others miss it, or were killed: they do not count."""
+        """Notes the failure of a rank. Only the first one counts: later ranks fail because of it, or are killed."""
         if not self.ranks.killed:
             self.failure = self.failure or Failure(code, words)
 
     def check(self) -> bool:
-        """True if all ranks have ended. Kills those that wait for a failed rank."""
+        """Kills ranks that wait too long for a failed one. Returns true if all ranks have ended."""
         code = self.ranks.first.poll()
         if code is not None and not self.end:
             self._read()

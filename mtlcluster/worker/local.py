@@ -10,11 +10,11 @@ from pathlib import Path
 from mtlcluster.processes.local_job_id import local_job_id
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.worker.slots import Machine
-from mtlcluster.worker.worker import Listener, Worker, accepted
+from mtlcluster.worker.worker import SignalListener, Worker, accepted
 
 
 def main() -> None:
-    listener = Listener()
+    listener = SignalListener()
     sweep, submission = Sweep(Path(sys.argv[1])), sys.argv[2]
     found = accepted(sweep, submission)
     if found is None:

@@ -16,7 +16,7 @@ from mtlcluster.sweep.folder import Sweep
 from mtlcluster.worker.rendezvous import gather, keep_ranks
 from mtlcluster.worker.slots import JobRoom
 from mtlcluster.worker.status_file import say
-from mtlcluster.worker.worker import Listener, Worker, accepted
+from mtlcluster.worker.worker import SignalListener, Worker, accepted
 
 SLURM_TIMEOUT = 60.0  # seconds that Slurm may take to answer
 PAUSES = (0, 2, 5)  # seconds before each attempt to be requeued
@@ -24,7 +24,7 @@ PAUSES = (0, 2, 5)  # seconds before each attempt to be requeued
 
 def main() -> None:
     """Ends with 0 if all runs are done, or if some are unfinished and the job is requeued; else with 1."""
-    listener = Listener()
+    listener = SignalListener()
     sweep, submission, at_once = Sweep(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
     folder = sweep.submission_folder(submission)
     if int(os.environ["SLURM_PROCID"]) > 0:

@@ -36,7 +36,7 @@ ACCEPTANCE_TIMEOUT = 60.0  # seconds to wait until `submit` has noted that the j
 SIGNALS = {signal.SIGUSR2, signal.SIGTERM}
 
 
-class Listener:
+class SignalListener:
     """Installs the signal handlers, and keeps the first signal that comes.
 
     Signals that _entry.sh has held back come as soon as the handlers are there.
@@ -85,7 +85,7 @@ class Worker:
         self.failed = False
         self.unfinished = False
 
-    def work(self, listener: Listener) -> None:
+    def work(self, listener: SignalListener) -> None:
         self._leave_out_ended()
         while self.waiting or self.active or self.unwritten:
             self._look_for_cancels()

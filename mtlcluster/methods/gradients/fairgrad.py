@@ -17,7 +17,7 @@ class FairGrad(Gradient):
     for.
 
     Args:
-        alpha: α; the larger it is, the more the smallest gain counts.
+        alpha: α; with a larger one, the smallest gain counts more.
     """
 
     paper = "Ban and Ji, Fair Resource Allocation in Multi-Task Learning, ICML 2024"

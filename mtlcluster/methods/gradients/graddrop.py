@@ -10,7 +10,7 @@ COLUMNS = 2**16  # at a time, so that there are no further copies of the Jacobia
 
 
 class GradDrop(Gradient):
-    """Keeps in each coordinate only the gradients of one sign, drawn by how much they agree.
+    """Keeps in each coordinate only the gradients of one sign. The sign is drawn; the gradients' sum favours one.
 
     The positive ones are kept with probability P = ½(1 + Σ g_i / Σ|g_i|), else the negative ones. Where all gradients
     are zero, the direction is 0.

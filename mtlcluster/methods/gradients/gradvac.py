@@ -11,11 +11,12 @@ ALMOST_PARALLEL = 1 - 1e-6  # cosines are kept within ±: at ±1 the law of sine
 
 
 class GradVac(Gradient):
-    """Adds to each gradient so much of another one that the two are as similar as usual.
+    """Adds a part of another task's gradient to each gradient, so that the two are as similar as on average.
 
-    Each g_i is compared with the other tasks' original g_j, in fresh random order. If their cosine is below ρ_ij, so
-    much of g_j is added that it is ρ_ij. Then ρ_ij moves toward the cosine that was found; it begins at 0, and there is
-    one for each ordered pair of active tasks. The results are summed.
+    Each g_i is compared with the other tasks' original g_j, in a new random order at each step. If their cosine is
+    below ρ_ij, the multiple of g_j is added to g_i that makes the cosine ρ_ij. Then ρ_ij, a running mean, moves toward
+    the cosine before the addition. Each ordered pair of active tasks has a ρ, which begins at 0. The direction is the
+    sum of the results.
 
     The direction scales as the gradients. A task whose gradient is zero is left out and keeps its ρ.
 

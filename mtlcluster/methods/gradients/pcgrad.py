@@ -5,10 +5,10 @@ from mtlcluster.methods.base import Active, Gradient
 
 
 class PCGrad(Gradient):
-    """Takes out of each gradient its part against another task's gradient, where the two conflict.
+    """Removes from each gradient the part that conflicts with another task's gradient.
 
-    Each g_i is compared with the other tasks' original g_j, in fresh random order. If their inner product is negative,
-    the projection of g_i on g_j is taken out. The results are summed.
+    Each g_i is compared with the other tasks' original g_j, in a new random order at each step. If g_i·g_j < 0, then
+    g_i ← g_i − (g_i·g_j / ‖g_j‖²) g_j. The direction is the sum of the results.
     """
 
     paper = "Yu et al., Gradient Surgery for Multi-Task Learning, NeurIPS 2020, algorithm 1"

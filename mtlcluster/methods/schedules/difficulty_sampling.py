@@ -19,7 +19,7 @@ class DifficultySampling(Schedule):
     every whole batch; else it may have none for long.
 
     Args:
-        every: the steps between two computations of the shares.
+        every: the number of steps between two computations of the shares.
         smoothing: the decay of the running means.
         floor: the smallest share.
     """

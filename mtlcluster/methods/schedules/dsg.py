@@ -10,16 +10,16 @@ class DynamicStopAndGo(Schedule):
     """Stops a task that no longer improves, and starts it again once it gets worse (dynamic stop and go).
 
     After each validation, a task stops if its score improved by less than `tolerance` over its best in `patience`
-    validations in a row. Stopped, it trains every `every`-th step only, until its score is worse than its best by
-    `worse`. Tolerance and worse are relative to |best|, absolute if best = 0. The best may still improve while the task
-    is stopped. A step at which all tasks have stopped and none is due trains nothing.
+    validations in a row. While it is stopped, it trains only at every `every`-th step, until its score is worse than
+    its best by `worse`. Tolerance and worse are relative to |best|, absolute if best = 0. The best may still improve
+    while the task is stopped. A step at which all tasks have stopped and none is due trains nothing.
 
     Args:
         score: "loss" or the name of a metric that all tasks have.
         tolerance: the smallest improvement that counts.
-        patience: validations without it until a task stops.
-        worse: the loss of score at which a task starts again.
-        every: a stopped task trains at each so many steps.
+        patience: the number of validations without such an improvement until a task stops.
+        worse: the worsening of the score, from its best, at which a task starts again.
+        every: the number of steps between two steps of a stopped task.
     """
 
     paper = "Lu et al., 12-in-1: Multi-Task Vision and Language Representation Learning, CVPR 2020"

@@ -12,7 +12,7 @@ class DynamicWeightAverage(Weighting):
     one of the two epochs, or a mean of 0 in the earlier one.
 
     Args:
-        temperature: the larger it is, the more alike the weights are.
+        temperature: a larger one makes the weights more alike.
     """
 
     paper = "Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019, equation 7"

@@ -17,8 +17,8 @@ class SmoothTchebycheff(Weighting):
     takes the nadir from the epoch after them. Losses must be positive, see `safe_log` in scale_invariant.py.
 
     Args:
-        mu: μ; the smaller it is, the more the largest relative loss counts alone.
-        warmup: the epochs that the nadir is of.
+        mu: μ; with a smaller one, the largest relative loss counts more.
+        warmup: the number of epochs from which the nadir is computed.
     """
 
     paper = "Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, ICML 2024"

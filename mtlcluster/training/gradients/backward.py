@@ -32,10 +32,10 @@ class StepResult:
         index: index that selects the A tasks from a per-task tensor.
         losses: [A], unweighted.
         weights: [A], the loss weights, without the emphasis of shares.
-        total: F, what the weighting makes of the losses.
-        extremes: for each micro-batch the least and the greatest value of each input tensor and of all outputs.
+        total: F, the scalar that the weighting makes of the losses.
+        extremes: for each micro-batch, the smallest and the largest value of each input tensor and of all outputs.
         norms: [A], norms of the unweighted gradients at the last shared layer, for a weighting that asks for them.
-        aggregation: what the gradient method saw and chose. None when it was not asked.
+        aggregation: the result of the gradient method. None when it was not asked.
         losses_again: computes the losses [A] of the same samples once more, for a weighting that asks for them.
     """
 
@@ -65,7 +65,7 @@ class Backward:
         ranks: Ranks = ALONE,
         forwards: type[Forwards] = Forwards,
     ) -> None:
-        """Chooses where the gradients come from.
+        """Chooses the source of the gradients.
 
         Args:
             model: the model, on the device.
@@ -73,7 +73,7 @@ class Backward:
             weighting: the weighting method.
             gradient: the gradient method.
             autocast: makes the context of a forward in the run's precision.
-            device: where the model is.
+            device: the device of the model.
             linear_layers: true if gradients of linear layers may be left out (see linear_layers.py). Autocast and
                 compiling forbid it.
             ranks: the processes that train together.
