@@ -57,7 +57,7 @@ def read_sweep_file(sweep: Sweep) -> SweepFile:
     file = YamlFile(sweep.grid)
     try:
         return SweepFile(**file.data)
-    except (pydantic.ValidationError, TypeError) as error:  # TypeError: a key that is no text
+    except (pydantic.ValidationError, TypeError) as error:  # TypeError: a key that is not text
         place, words = first_mistake(error, SweepFile) if isinstance(error, pydantic.ValidationError) else ((), error)
         file.refuse(place, f"{words}; to mend it, submit the grid again")
 

@@ -48,7 +48,7 @@ def parse_runs(entries: Iterable[Any], cluster: str) -> list[RunStatus]:
         cluster: The cluster's name here; on the cluster it may have another name, or none.
 
     Raises:
-        ValueError: An entry is no run, or has a name that would lead out of the runs folder.
+        ValueError: An entry is not a run, or has a name that would lead out of the runs folder.
     """
     return [_parse_run(entry, cluster) for entry in entries]
 

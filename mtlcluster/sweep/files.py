@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from mtlcluster.sweep.disk import naming_the_disk, open_to_write
 
-NO_FILE = "is no regular file"
+NO_FILE = "is not a regular file"
 
 
 def unfollowed(path: str | os.PathLike[str], flags: int) -> int:
@@ -21,7 +21,7 @@ def unfollowed(path: str | os.PathLike[str], flags: int) -> int:
     forever. To read such a file, see reading.py.
 
     Raises:
-        OSError: The file can't be opened, is a link or is no regular file.
+        OSError: The file can't be opened, is a link or is not a regular file.
     """
     try:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

@@ -161,7 +161,7 @@ def sweeps(runs_folder: Path) -> list[Sweep]:
     if not runs_folder.exists():
         return []
     if not runs_folder.is_dir():
-        raise UserError(f"{runs_folder} is no folder")
+        raise UserError(f"{runs_folder} is not a folder")
     found = sorted(runs_folder.glob("*/sweep.yaml"))
     return [Sweep(path.parent) for path in found if not path.parent.name.startswith(".")]
 

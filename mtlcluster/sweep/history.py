@@ -38,7 +38,7 @@ def read_history(path: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: The file is missing.
         UnsafePickle: It holds something other than plain containers and arrays. The message names it.
-        ValueError: It is incomplete, of another format, or no regular file.
+        ValueError: It is incomplete, of another format, or not a regular file.
     """
     content = read_bytes(path, LARGEST)
     try:

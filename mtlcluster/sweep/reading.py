@@ -35,7 +35,7 @@ def open_regular(path: Path, links: bool = False) -> BinaryIO:
 
     Raises:
         FileNotFoundError: The file is missing.
-        Unreadable: It can't be opened, is a link or is no regular file.
+        Unreadable: It can't be opened, is a link or is not a regular file.
     """
     return open(_opened(path, None, links)[0], "rb", buffering=0)
 

@@ -112,7 +112,7 @@ def _add(entry: Any, found: list[Submission]) -> None:
 
 def _checked_name(pattern: re.Pattern[str], name: Any) -> str:
     if not fits(pattern, name):
-        raise ValueError(f"{name!r} is no name")
+        raise ValueError(f"{name!r} is not a valid name")
     return str(name)
 
 

@@ -159,7 +159,7 @@ def test_the_readmes_table_names_every_method():
         ("sum", ["Costs: one plain backward, nothing more"]),
         ("gradnorm", ["the norm of each task's gradient at the last shared layer", "Minimises Σ"]),
         ("famo", ["the losses of the same samples after the step", "Costs: one forward more; with accumulate another"]),
-        ("dsg", ["Needs: what validations find", "Stopped, it trains every"]),
+        ("dsg", ["Needs: what validations find", "While it is stopped, it trains only at every"]),
     ],
 )
 def test_one_method_in_words_says_what_it_does_needs_costs_and_cites(name, lines):

@@ -56,7 +56,7 @@ def test_why_there_is_no_connection(start_node, client, traces, monkeypatch, tmp
         assert known.read_text() == ""
     known.write_text(trusted)
     node.new_host_key()
-    with refused(f"the host key of plain has changed: {known}:1 has another. That may be an attack"):
+    with refused(f"the host key of plain has changed: {known}:1 has another key. This may be an attack"):
         assert known.read_text() == trusted
     client.reach(node)
     new_key(tmp_path / "another")

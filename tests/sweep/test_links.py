@@ -49,7 +49,7 @@ def test_submit_names_a_link_and_writes_nothing_through_it(
 def test_nobody_waits_for_a_lock_file_that_is_a_fifo(make_grid, project: Path) -> None:
     (project / "runs/sweep").mkdir(parents=True)
     os.mkfifo(project / "runs/sweep/.lock")
-    with pytest.raises(UserError, match=r"\.lock: is no regular file"):
+    with pytest.raises(UserError, match=r"\.lock: is not a regular file"):
         submit(make_grid(grid={"seed": [0]}), project / "runs", "local", print)
 
 

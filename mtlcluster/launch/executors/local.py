@@ -105,7 +105,7 @@ def _state(job_id: str, traces: Traces) -> JobState:
     try:
         _, boot, pid, start_time = job_id.split(":")
     except ValueError:
-        return JobState("unknown", f"'{job_id}' is no job id")
+        return JobState("unknown", f"'{job_id}' is not a job id")
     if boot not in (this_boot(), os.uname().nodename):  # older versions noted the host's name
         if time.time() - traces.heard < SILENT_SINCE:
             return JobState("unknown", "its worker is on another machine, or on this one before it was started anew")

@@ -44,7 +44,7 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
         ValueError: The checkpoint cannot be read, or the job does not fit it.
     """
     if not out.parent.is_dir():
-        raise UserError(f"{out.parent} is no folder to write predictions into")
+        raise UserError(f"{out.parent} is not a folder to write predictions into")
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"{out.parent} can't be written to; name another file with --out, such as --out {out.name}")
     best = _best(folder)

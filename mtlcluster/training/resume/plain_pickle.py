@@ -29,7 +29,7 @@ def numpy_array(dtype: str, shape: tuple[int, ...], data: Tensor) -> np.ndarray:
 
 def _plain(dtype: str) -> "np.dtype[Any]":
     if not _is_plain(dtype):
-        raise pickle.UnpicklingError(f"an array of {dtype} is no plain one")
+        raise pickle.UnpicklingError(f"an array of {dtype} is not plain")
     return np.dtype(dtype)
 
 

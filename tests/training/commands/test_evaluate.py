@@ -99,7 +99,7 @@ def test_from_the_command_line_on_validation_data(run):
 
 
 def test_what_cannot_be_evaluated_is_said(run, tmp_path):
-    with pytest.raises(UserError, match="is no folder to write"):
+    with pytest.raises(UserError, match="is not a folder to write"):
         main(run, "test", tmp_path / "nowhere" / "test.csv")
     early = run.parent / "early"
     early.mkdir()
