@@ -303,7 +303,7 @@ class Task:
 
 
 def _column(outputs: Tensor) -> Tensor:
-    """[N, 1] as [N]; several columns as they are."""
+    """Turns [N, 1] into [N], and leaves several columns as they are."""
     return outputs if outputs.ndim == 2 and outputs.shape[1] > 1 else outputs.flatten()
 
 

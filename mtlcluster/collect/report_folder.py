@@ -1,4 +1,4 @@
-"""The folder `report/`: which files belong to it, what it was made of (`.made.json`), and how a new one replaces it."""
+"""The folder `report/`: its files, the record of its sources (`.made.json`), and its replacement by a new report."""
 
 import hashlib
 import json

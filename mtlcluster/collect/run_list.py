@@ -1,4 +1,4 @@
-"""The runs of a sweep with their states, found without opening a history. `collect` sees from them what is new."""
+"""The runs of a sweep with their states, without opening a history. `collect` finds by them which runs are new."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

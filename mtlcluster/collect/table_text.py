@@ -114,7 +114,7 @@ def _in_csv(cell: Spread) -> list[object]:
 
 
 def runs_csv(settings: list[Setting]) -> str:
-    """One row a run at full precision: what it is, its best epoch, and every validation, test and measured value."""
+    """One row for each run at full precision: its setting and seed, its best epoch, and all its values."""
     runs: list[tuple[Setting, FinishedRun]] = [(setting, run) for setting in settings for run in setting.runs]
     varied = sorted({key for _, run in runs for key in run.varied} - {"seed", "method"})
     by_size = sorted((run for _, run in runs), key=lambda run: -len(run.values))

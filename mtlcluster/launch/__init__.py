@@ -1,4 +1,4 @@
-"""From a grid to jobs, and what the user's side does with the runs afterwards.
+"""From a grid to jobs, and the commands for the runs afterwards.
 
 submit, dry_run, preflight                `submit`, its --dry-run and its --check
 retry, cancel, logs                       the commands with these names

@@ -1,4 +1,4 @@
-"""`logs`: the end of what a run printed, and with --follow what it prints from now on."""
+"""`logs`: the end of a run's output, and with --follow also its further output."""
 
 import codecs
 import os
@@ -75,7 +75,7 @@ def no_log(sweep: Sweep, run: RunStatus) -> str:
 
 
 def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object]) -> RunStatus:
-    """Writes what is added to a run's log until the run has ended.
+    """Writes new lines of a run's log until the run has ended.
 
     Args:
         sweep: The sweep.

@@ -85,7 +85,7 @@ def _one_step_each(configs: list[str], code: Path, root: Path, errors: Path) -> 
 
 
 def _verdicts(process: "subprocess.Popen[str]") -> Iterator[str]:
-    """Yields the verdict on each configuration: a line of the process's output. The user's code may print, too."""
+    """Yields the result of each configuration, a line of the process's output. The user's code may print, too."""
     assert process.stdout is not None
     lines = (line.rstrip("\n") for line in process.stdout)
     return (line for line in lines if line == "ok" or line.startswith("failed: "))

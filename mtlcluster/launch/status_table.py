@@ -172,7 +172,7 @@ def _next(what: str, command: str) -> Line:
 
 
 def table(runs: list[RunStatus], width: int | None) -> Iterator[Line]:
-    """One line for each run, and one below it if there is more to say: why it failed, or what it noted.
+    """One line for each run. A second line below it has its error or its notes, if any.
 
     A narrow terminal shows fewer columns. If the names leave no room for the rest, they have lines of their own.
     """

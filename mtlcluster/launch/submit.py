@@ -43,7 +43,7 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, say: Say) -> Subm
 
 
 def submit_grid(sweep: Sweep, grid: Grid, cluster: Cluster, say: Say) -> Submitted:
-    """Writes what is new of a grid into its sweep, which is locked, and submits every run that has no job."""
+    """Writes the new runs of a grid into its locked sweep, and submits every run that has no job."""
     sweep_file.refuse_other_job(sweep, grid.job.reference)
     submitted_here.remember(sweep.folder, grid.path.parent)
     close_interrupted(sweep)

@@ -53,7 +53,7 @@ class SweepFile(pydantic.BaseModel, strict=True):
 
 
 def read_sweep_file(sweep: Sweep) -> SweepFile:
-    """Reads sweep.yaml, and checks what a `retry` needs. Raises UserError."""
+    """Reads sweep.yaml, and checks the keys that `retry` needs. Raises UserError."""
     file = YamlFile(sweep.grid)
     try:
         return SweepFile(**file.data)

@@ -1,4 +1,4 @@
-"""PYTHONPATH of a process that runs with a code/<hash>/: first that code, then what the user has set.
+"""PYTHONPATH of a process that runs with a code/<hash>/: first that code, then the user's own PYTHONPATH.
 
 Imported by the worker: nothing heavy here.
 """

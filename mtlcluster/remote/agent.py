@@ -1,4 +1,4 @@
-"""The agent: carries out on a login node what a command on the user's machine asks of that cluster.
+"""The agent: a program on a login node. It does what commands on the user's machine ask of that cluster.
 
 `python -m mtlcluster.remote.agent ROOT VERB` reads one JSON object and prints one. It works on the runs in ROOT/runs
 with the same functions as the verbs on that machine.
@@ -116,7 +116,7 @@ def retry(runs_folder: Path, request: Request) -> Reply:
 
 
 def _move_in(sweep: Sweep, request: Request, names: list[str]) -> None:
-    """Moves what was copied here into the sweep, and removes the rest of the hidden folder.
+    """Moves the copied files into the sweep, and removes the rest of the hidden folder.
 
     Code and runs are moved unless they are there; damaged code is repaired. The grid replaces the former one. The
     configuration of a run without a job is replaced: its resources or its code may have changed since.

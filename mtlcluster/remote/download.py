@@ -1,4 +1,4 @@
-"""Brings home what runs on remote clusters have left: histories, logs, configurations; checkpoints if asked for."""
+"""Copies results of runs from remote clusters: histories, logs, configurations; checkpoints if asked for."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ ABSENT = (None,) * len(OF_A_RUN)
 def download(
     runs_folder: Path, name: str | None, checkpoints: Checkpoints | None, say: Say
 ) -> tuple[list[Sweep], ClusterError | None]:
-    """Brings home what is new of a sweep, or of all sweeps.
+    """Copies new files of a sweep, or of all sweeps, to this machine.
 
     The user is told which clusters can't be reached, and how old the files from there are.
 

@@ -104,7 +104,7 @@ def _named(name: str) -> Cluster:
 
 
 def _look(remote: RemoteCluster) -> Found:
-    """Looks what is installed on the cluster. Raises ClusterError, also for an environment whose Python is too old."""
+    """Finds the software on the cluster. Raises ClusterError, also if the environment's Python is too old."""
     environment, python = remote.environment, remote.python
     # venv writes `activate` last: an environment without it was not finished.
     broken = f"[ -e {environment}/pyvenv.cfg ] && [ ! -e {environment}/bin/activate ]"

@@ -141,7 +141,7 @@ class Connection:
         return printed
 
     def stream(self, script: str) -> int:
-        """Runs a script of bash on the cluster, and prints here at once what it prints. It ends when this process ends.
+        """Runs a script of bash on the cluster, and prints its output here immediately. It ends when this process ends.
 
         Returns:
             Its exit status.
@@ -184,7 +184,7 @@ class Connection:
         self._rsync(names, f"{source}/", f"cluster:{path_from_home(target)}/")
 
     def pull(self, source: str, target: Path, *options: str, names: Iterable[str] | None = None) -> list[str]:
-        """Copies what is new from the cluster.
+        """Copies new files from the cluster.
 
         Args:
             source: A folder on the cluster.

@@ -46,7 +46,7 @@ class Transfer:
         return self.remote.sweep(self.sweep.name)
 
     def run(self, new: dict[str, int]) -> None:
-        """Copies what is new, checks it, and tells how much it was.
+        """Copies new files, checks them, and reports the amount.
 
         Args:
             new: Sizes of the changed files, as far as they are known; their checksums are computed during the transfer.

@@ -92,7 +92,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _add(entry: Any, found: list[Submission]) -> None:
-    """Adds what a line says to the submissions. Raises ValueError, KeyError or TypeError for an invalid line."""
+    """Adds the content of a line to the submissions. Raises ValueError, KeyError or TypeError for an invalid line."""
     name = _checked_name(SWEEP, entry["submission"])
     if entry["event"] == "begin":
         jobs = [[_checked_name(RUN, run) for run in job] for job in entry["jobs"]]

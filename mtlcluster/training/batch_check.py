@@ -142,7 +142,7 @@ def broken_batches(
     collate: Callable[[list[Any]], Any] | None,
     workers: int,
 ) -> Iterator[BatchError | None]:
-    """Yields for each batch of a dataset what is wrong with it, or None."""
+    """Yields for each batch of a dataset its mistake, or None."""
     parts = ordered_batches(len(dataset), batch_size)  # type: ignore[arg-type]
     for part, batch in zip(parts, batches(dataset, parts, collate=collate, workers=workers), strict=True):
         try:

@@ -26,7 +26,7 @@ class BestValidation:
         self.bad_validations = 0
 
     def observe(self, evaluation: Evaluation, epoch: int, step: int) -> bool:
-        """Learns what a validation found.
+        """Takes note of the result of a validation.
 
         Args:
             evaluation: The validation, whose losses are finite.

@@ -75,7 +75,7 @@ class BinaryTotal(ABC):
 
     @abstractmethod
     def gather(self, ranks: Ranks) -> None:
-        """Adds what the other ranks have."""
+        """Adds the totals of the other ranks."""
 
     @abstractmethod
     def found(self, thresholds: Mapping[str, float] | None) -> OfTask:

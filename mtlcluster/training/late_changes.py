@@ -1,4 +1,4 @@
-"""Changes of a model by its first step that neither the optimizer nor a checkpoint knows."""
+"""Finds changes of a model by its first step that neither the optimizer nor a checkpoint knows of."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from mtlcluster.training.resume.number_attributes import notes_on_changes, numbe
 
 
 class LateChanges:
-    """Compares a model after a step with what it was before the training."""
+    """Compares a model after a step with the model before the training."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""Short names for the sockets by which loader processes hand tensors over. The system admits 107 bytes."""
+"""Short names for the sockets by which loader processes pass tensors on. The system allows 107 bytes."""
 
 import multiprocessing.util
 import os

@@ -96,7 +96,7 @@ class MultiTaskMethod(nn.Module):
         return self.weighting.needs_losses_after
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
-        """Fills the `.grad` of all trainable parameters of the model and of the method; what they hold is replaced.
+        """Fills the `.grad` of all trainable parameters of the model and of the method, and replaces older values.
 
         It counts as one step; call `optimizer.step()` afterwards.
 

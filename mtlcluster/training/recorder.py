@@ -56,7 +56,7 @@ def empty_record(step: int, device: torch.device) -> StepRecord:
 
 
 class Columns:
-    """The columns of the table of steps, by what they hold.
+    """The columns of the table of steps, by their content.
 
     Attributes:
         names: The names of the series, column by column.

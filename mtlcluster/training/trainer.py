@@ -113,7 +113,7 @@ class Trainer:
         check_best(config.best, self.trained)
 
     def _build_optimization(self) -> None:
-        """The optimization step and all that it takes."""
+        """The optimization step and its parts."""
         config, model, device = self.config, self.model, self.device
         self.optimizer = make_optimizer(config.optimizer, model, self.weighting)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -287,7 +287,7 @@ class Trainer:
             self._report("progress")
 
     def _end_epoch(self) -> None:
-        """Validates if it is time to, and shows everyone who needs it what was found."""
+        """Validates if a validation is due, and passes the result on to all parts that use it."""
         due = (self.epoch + 1) % self.config.validate_every == 0 or self.step >= self.total_steps
         found = self._validate() if due else None
         self.weighting.observe_epoch(torch.from_numpy(self.recorder.end_epoch()))
@@ -349,7 +349,7 @@ class Trainer:
         self.reporter.note(self.late_changes.notes())
 
     def _refuse_step(self, moment: State, step_batches: list[Any]) -> NoReturn:
-        """Adds to `moment` what it takes to make this step again, and raises NonFinite."""
+        """Adds to `moment` all that is needed to repeat this step, and raises NonFinite."""
         own = [self.ranks.take(batch) for batch in self._next_indices(len(step_batches))]
         moment |= {
             "step": self.step, "batches": step_batches, "scale": self.scaler.get_scale(),

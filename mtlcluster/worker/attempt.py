@@ -237,7 +237,7 @@ class Attempt:
             self.ranks.kill()
 
     def conclude(self) -> None:
-        """After all ranks have ended: writes how the run has ended, and gives back what the attempt held."""
+        """After all ranks have ended: writes the run's end into its status; frees the lock, CPUs and GPUs."""
         kill_group(self.ranks.first)  # its helpers may still be there
         deadline = time.monotonic() + LAST_REPORTS
         while self._read() and time.monotonic() < deadline:

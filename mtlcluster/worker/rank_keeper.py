@@ -1,4 +1,4 @@
-"""The keeper: a process on each node that starts ranks of a run, passes on what they print, and ends them.
+"""The keeper: a process on each node. It starts ranks of a run, passes on their output, and ends them.
 
 `python -m mtlcluster._entry rank FD` is the keeper on the worker's own node; FD is its end of a connection to the
 worker. On the other nodes of a job, slurm.py becomes the keeper. When the connection ends, so do the ranks.

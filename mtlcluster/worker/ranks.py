@@ -73,7 +73,7 @@ class KeptRanks:
                     return
 
     def read(self) -> bool:
-        """Reads what the keeper has sent. Returns False if nothing more will come."""
+        """Reads the keeper's messages. Returns False if nothing more will come."""
         try:
             while self.connection.poll():
                 self._handle(json.loads(self.connection.recv_bytes()))

@@ -1,4 +1,4 @@
-"""Room for runs: how many a worker may start at once, and with which CPUs and GPUs.
+"""Room for runs: the CPUs and GPUs that a worker may give them, and the number that it may start at once.
 
 In a Slurm job, these are the job's own. On this machine, they are the cores and GPUs that no other run of this user
 holds, whichever worker started it.

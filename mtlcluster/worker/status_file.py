@@ -21,7 +21,7 @@ def say(line: str) -> None:
 
 
 def try_write(run: Run, status: Status) -> str:
-    """Writes status.json. Returns what was in the way, or ''."""
+    """Writes status.json. Returns the error, or ''."""
     try:
         write_status(run.status, status)
     except OSError as error:

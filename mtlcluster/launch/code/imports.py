@@ -148,7 +148,7 @@ def _statements(file: Path) -> Iterator[Statement]:
 
 
 def is_called_as_installed(name: str, places: list[Path]) -> bool:
-    """True if Python itself, or something installed beside the project, has a module with this name, too."""
+    """True if Python itself, or a package outside the project, also has a module with this name."""
     if name in sys.stdlib_module_names:
         return True
     here = {str(place) for place in places}

@@ -18,9 +18,9 @@ def ruled_out(array: Array, cluster: Cluster) -> str:
 
 
 def _excesses(array: Array, limits: Limits) -> Iterator[str]:
-    """Yields, for each limit that a job of `array` exceeds, what it would ask for and what to change."""
+    """Yields a sentence for each limit that a job of `array` exceeds: the request, and the key to change."""
     run, at_once = array.resources, array.at_once
-    # What one run takes, how often a job asks for that, what it comes to, and the limit in the same unit.
+    # The key; the request of one run; how many of these a job needs; their total; the limit in the same unit.
     rows: list[tuple[str, object, int, int, int | None]] = [
         ("time", run.time, array.rounds, array.minutes, minutes(limits.time) if limits.time else None),
         ("cpus", run.cpus, at_once, array.cpus, limits.cpus),

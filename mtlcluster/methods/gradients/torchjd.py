@@ -50,7 +50,7 @@ class TorchJD(Gradient):
         return found
 
     def _build(self, like: Tensor) -> nn.Module:
-        """The aggregator, its vectors where `like` is. Raises ValueError with what is wrong with name or options."""
+        """The aggregator, with its vectors on the device of `like`. Raises ValueError for a wrong name or option."""
         try:
             from torchjd import aggregation
         except ImportError as error:

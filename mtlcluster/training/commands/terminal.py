@@ -76,7 +76,7 @@ def train_file(config_path: Path, folder: Path) -> int:
 
 
 def _failed_to_begin(error: Exception, config_path: Path, job: JobFile, build: Callable[..., Any] | None) -> int:
-    """Tells the user what a job has raised before the training.
+    """Tells the user about an error that a job raised before the training.
 
     Returns:
         The exit status.

@@ -19,9 +19,9 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Memory:
-    """Memory of a matrix that is filled anew at every step.
+    """Memory of a matrix that is filled at every step.
 
-    On the CPU it is kept from step to step: page faults cost more than the copy. A GPU's allocator keeps its own.
+    On the CPU it is allocated once and kept: page faults cost more than the copy. For a GPU, torch's allocator keeps it.
     """
 
     def __init__(self) -> None:

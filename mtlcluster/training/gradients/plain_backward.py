@@ -1,4 +1,4 @@
-"""One backward of the weighted sum of the losses: the way of `sum`, and of factors that are known."""
+"""One backward of the weighted sum of the losses. `sum` uses it, and every method whose factors are known."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Gradients at a point behind the trunk in place of those of all shared parameters: a cheap approximation."""
+"""A cheap approximation: gradients at one point behind the trunk instead of those of all shared parameters."""
 
 from contextlib import nullcontext
 

@@ -41,7 +41,7 @@ class Parts:
 
 
 class Source(ABC):
-    """The gradients of the A active tasks of one step: made anew for each step, used in this order.
+    """The gradients of the A active tasks of one step. Make a new one for each step; call its methods in this order.
 
     1. `forward`. Afterwards `losses` are known.
     2. `gramian`, if the gradient method needs it.
@@ -65,7 +65,7 @@ class Source(ABC):
 
     @abstractmethod
     def forward(self) -> None:
-        """Runs the model, as far as it is needed to know the losses."""
+        """Runs the model far enough to compute the losses."""
 
     def gramian(self) -> Tensor:
         """Inner products [A, A] of the tasks' unweighted gradients, each times the scale; float64, on the device."""

@@ -1,1 +1,1 @@
-"""Losses and gradients that are not finite: the check of every step, and who is to blame."""
+"""Losses and gradients that are not finite: the check of every step, and the search for the cause."""

@@ -1,4 +1,4 @@
-"""Makes a failed step once more and finds where it stopped being finite, module by module, and why."""
+"""Repeats a failed step, and finds where it stopped being finite, module by module, and why."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager

@@ -131,7 +131,7 @@ def _load(source: Path | io.BytesIO, mmap: bool = False) -> State:
 
 
 def _named_tuples(source: Any) -> Iterator[type]:
-    """The named tuples in a file that are imported already: the batches of a failed step may be made of them."""
+    """The classes of named tuples in a file that are imported already: the batches of a failed step may have them."""
     for name in torch.serialization.get_unsafe_globals_in_checkpoint(source):
         module, _, attribute = name.rpartition(".")
         found = getattr(sys.modules.get(module), attribute, None)
