@@ -21,7 +21,7 @@ HALF = (torch.float16, torch.bfloat16)
 class Memory:
     """Memory of a matrix that is filled at every step.
 
-    On the CPU it is allocated once and kept: page faults cost more than the copy. For a GPU, torch's allocator keeps it.
+    On the CPU it is allocated once and kept: page faults cost more than the copy. On a GPU, torch keeps it.
     """
 
     def __init__(self) -> None:
