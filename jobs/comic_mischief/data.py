@@ -94,7 +94,7 @@ def with_features(
         clips: The annotated clips.
         features: The packed features.
         modalities: Those that need features.
-        missing: What to do with clips that lack features: "drop" leaves them out and prints how many.
+        missing: The treatment of clips that lack features: "drop" leaves them out and prints their number.
 
     Raises:
         ValueError: Clips lack features, and `missing` is "refuse"; or features have the wrong width or unequal lengths.

@@ -98,7 +98,7 @@ class Recorder:
         Args:
             tasks: The run's T tasks.
             total_steps: The number of steps of the run.
-            needs: What the gradient method needs, see Gradient: decides which series there are.
+            needs: The gradient method's `needs`, see Gradient. The series depend on it.
             with_shares: True if the schedule draws samples for the tasks.
         """
         self.columns = Columns([task.name for task in tasks], needs, with_shares)

@@ -23,7 +23,7 @@ def own_generators(*roots: Any) -> list[Generator]:
     """Finds the generators that objects own.
 
     Args:
-        roots: Where to begin. Searched are attributes, containers, closures, and the globals of the modules that
+        roots: The objects to begin with. Searched are attributes, containers, closures, and the globals of the modules that
             define their classes and functions.
 
     Returns:
