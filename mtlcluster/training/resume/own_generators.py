@@ -23,11 +23,11 @@ def own_generators(*roots: Any) -> list[Generator]:
     """Finds the generators that objects own.
 
     Args:
-        roots: The objects to begin with. Searched are attributes, containers, closures, and the globals of the modules that
-            define their classes and functions.
+        roots: The objects to begin with. Their attributes, containers and closures are searched, and the globals of the
+            modules that define their classes and functions.
 
     Returns:
-        The generators, in an order that is the same in every process; without those that everybody shares.
+        The generators, in the same order in every process, without the global generators.
     """
     found: list[Generator] = []
     seen: dict[int, Any] = {id(one): one for one in GLOBAL}  # values are kept alive, or an id might be used again
