@@ -26,9 +26,9 @@ toy: $(INSTALLED)
 	$(VENV)/bin/mtlcluster collect toy
 	$(VENV)/bin/python -m jobs.toy.figure runs/toy
 
-# In two processes: much of the time goes into waiting for Slurm, sshd and torch's import.
+# Three processes even on two cores: half of the time goes into waiting for Slurm, sshd and processes that start.
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
 
 # With the lowest versions that setup.cfg promises, and today's torch; what needs no torchjd, transformers or mypy.
 LOWEST := .venv-lowest
