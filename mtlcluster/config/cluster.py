@@ -74,6 +74,8 @@ class Cluster:
     machine.
 
     Attributes:
+        name: Its name, as in grids and cluster files.
+        options: Its entry in the cluster file.
         file: The cluster file that describes it.
     """
 
@@ -97,7 +99,7 @@ class Cluster:
 
 
 def read_clusters(files: Iterable[Path]) -> dict[str, Cluster]:
-    """Every cluster of `files` by name; a later file wins. Raises UserError that names file and line."""
+    """Reads the clusters of `files`, by name. A later file wins. Raises UserError that names file and line."""
     clusters: dict[str, Cluster] = {}
     for path in files:
         file = YamlFile(path)
@@ -127,12 +129,12 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:
-    """The cluster `name` of the files that count, see cluster_files. Raises UserError with the nearest name."""
+    """Finds the cluster `name` in the files that `cluster_files` lists. Raises UserError with the nearest name."""
     return cluster_among(name, cluster_files(grid_folder))
 
 
 def cluster_among(name: str, files: list[Path]) -> Cluster:
-    """The cluster `name`, out of `files`. Raises UserError with the nearest name."""
+    """Finds the cluster `name` in `files`. Raises UserError with the nearest name."""
     if name == LOCAL:
         return Cluster(LOCAL)
     clusters = read_clusters(files)

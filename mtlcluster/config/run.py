@@ -98,7 +98,7 @@ class Resources(Checked):
     def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | Gpus:
         try:
             gpus: int | Gpus = check(value)
-        except pydantic.ValidationError:  # it would name a mistake of each form
+        except pydantic.ValidationError:  # its message would list the mistakes of both forms
             forms = "a count, such as 2, or a type and a count, such as {type: a100, count: 2}"
             raise ValueError(f"should be {forms}, found {shown(value)}") from None
         return gpus
@@ -205,8 +205,8 @@ PLACED = {"data", "model"}  # their options may be paths
 def run_hash(config: RunConfig) -> str:
     """The identity of a run: a hash of ten hexadecimal digits over what decides its result.
 
-    Options at their default are left out, so that a new option with a neutral default keeps every identity. Of a path
-    only the last part counts: the same file in another folder is the same data.
+    Options at their default are left out, so that a new option with a neutral default keeps every identity. Only the
+    last part of a path counts: the same file in another folder is the same data.
     """
     decisive = config.model_dump(exclude=NOT_IDENTITY, exclude_defaults=True)
     decisive["method"] = sparse_method(config.method)
@@ -249,7 +249,7 @@ def placed(value: Any, folder: Path) -> Any:
 def read_run_config(path: Path) -> RunConfig:
     """Reads the configuration of one run: a file of the user's, or config.yaml in a sweep folder.
 
-    Methods of the user's own are looked for beside the user's file; those of a sweep's run in its code/<hash>/.
+    The user's own methods are searched beside the user's file. For a run of a sweep, they are searched in code/<hash>/.
 
     Raises:
         UserError: The file is missing, is a grid, or has a mistake. The message names file and line.

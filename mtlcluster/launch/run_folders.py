@@ -86,13 +86,13 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):  # a new job begins it anew
+    except (OSError, ValueError):  # a new job starts the run from the beginning
         return True
     if status is None:
         return True
     if later_job_in_status(status, run, sweep, last.id if last else ""):
         return False
-    # The job of a killed `submit` may have trained it all the same.
+    # `submit` may have been killed before it noted the job. The job may still have trained the run.
     return last is None or status.submission != last.id or status.state not in ENDED
 
 
@@ -136,7 +136,7 @@ def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces:
 
 
 def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConfig], dict[str, str]]:
-    """The configurations of these runs, by run; and for those that can't be read, why."""
+    """Reads the configurations of these runs. Returns them by run, and by run the reason why one can't be read."""
     found, unreadable = {}, {}
     for name in names:
         try:

@@ -18,13 +18,13 @@ from rig.slurm_cluster import SlurmCluster
 from rig.ssh_client import SshClient
 
 
-class RemoteCluster(NamedTuple):
+class StartedCluster(NamedTuple):
     slurm: SlurmCluster
     login: LoginNode
 
 
 @contextmanager
-def started(name: str) -> Iterator[RemoteCluster]:
+def started(name: str) -> Iterator[StartedCluster]:
     if reason := login_node.missing():
         pytest.skip(reason)
     with slurm_cluster.started() as slurm:
@@ -32,13 +32,13 @@ def started(name: str) -> Iterator[RemoteCluster]:
         environment = {"SLURM_CONF": str(slurm.conf), "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin"}
         login = LoginNode(slurm.folder / "login", name, environment)
         try:
-            yield RemoteCluster(slurm, login)
+            yield StartedCluster(slurm, login)
         finally:
             login.stop()
 
 
 @contextmanager
-def lent(cluster: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
+def lent(cluster: StartedCluster, client: SshClient) -> Iterator[StartedCluster]:
     """Lends a cluster to one test, and cleans it for the next one."""
     client.reach(cluster.login)
     yield cluster
@@ -48,13 +48,13 @@ def lent(cluster: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
 
 
 @pytest.fixture(scope="session")
-def arnold_session() -> Iterator[RemoteCluster]:
+def arnold_session() -> Iterator[StartedCluster]:
     with started("arnold") as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def uh_session() -> Iterator[RemoteCluster]:
+def uh_session() -> Iterator[StartedCluster]:
     with started("uh") as cluster:
         yield cluster
 
@@ -74,13 +74,13 @@ def laptop(project: Path, client: SshClient) -> Laptop:
 
 
 @pytest.fixture
-def arnold(arnold_session: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
+def arnold(arnold_session: StartedCluster, client: SshClient) -> Iterator[StartedCluster]:
     with lent(arnold_session, client) as cluster:
         yield cluster
 
 
 @pytest.fixture
-def uh(uh_session: RemoteCluster, client: SshClient) -> Iterator[RemoteCluster]:
+def uh(uh_session: StartedCluster, client: SshClient) -> Iterator[StartedCluster]:
     with lent(uh_session, client) as cluster:
         yield cluster
 
@@ -102,7 +102,7 @@ class SmallDisk:
 
 
 @pytest.fixture
-def small_disk(arnold: RemoteCluster) -> Iterator[SmallDisk]:
+def small_disk(arnold: StartedCluster) -> Iterator[SmallDisk]:
     disk = SmallDisk()
     yield disk
     arnold.login.stop()

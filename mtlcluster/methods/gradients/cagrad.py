@@ -11,10 +11,10 @@ class CAGrad(Gradient):
     """The direction near the mean gradient that helps the worst task most.
 
     It is g₀ + c ‖g₀‖ g_w / ‖g_w‖, where g₀ is the mean gradient, g_w = Σ w_i g_i, and w is the point of the simplex
-    where g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ is least. It is g₀ for c = 0, and where g_w is zero (Pareto-stationary).
+    where g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ is least. It is g₀ for c = 0, and if g_w is zero (Pareto-stationary).
 
-    g₀ is the mean, not the sum, and the result is not divided by 1 + c², as some codes do: one task alone gets (1 +
-    c)g. The direction scales as the gradients.
+    g₀ is the mean, not the sum. Some implementations divide the result by 1 + c²; this one does not. A single task
+    thus gets (1 + c)g. The direction scales with the gradients.
 
     Args:
         c: the radius around g₀, in multiples of its length.
