@@ -1,8 +1,8 @@
 """`mtlcluster submit` to remote clusters: each run of a grid goes to exactly one cluster, once.
 
 First all clusters are asked which runs of the sweep they have. New runs are dealt out to the targets, written into the
-sweep's folder here, copied to their cluster, and submitted there. If this breaks off anywhere, the next submit finds
-what has arrived, and goes on.
+sweep's folder here, copied to their cluster, and submitted there. If this is interrupted, the next submit finds what
+has arrived, and continues.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iter
 def submit(
     grid: Grid, runs_folder: Path, targets: Sequence[Cluster], remote_clusters: RemoteClusters, say: Say
 ) -> Submitted:
-    """Gives each run of the grid that no cluster has to one of `targets`.
+    """Gives the runs of the grid that are on no cluster yet to `targets`, each run to one of them.
 
     Raises:
         UserError: Grid, folder or data are wrong. Nothing was written or sent.
@@ -132,7 +132,7 @@ def _ask(
     remote_clusters: RemoteClusters,
     adapted: dict[str, dict[str, PlannedRun]],
 ) -> tuple[dict[str, list[RunStatus]], dict[str, str]]:
-    """The runs of the sweep on each cluster, by its name; and why some clusters could not be asked."""
+    """Asks the clusters. Returns the sweep's runs by cluster, and by cluster the reason why it could not be asked."""
     paths = {t.name: paths_of(adapted[t.name]) for t in targets if t.is_remote}
 
     def ask(remote: RemoteCluster) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _write(
         unsent = {run.name: run for run in share.wanted if run.hash in folders}
         run_folders.write_runs(sweep, new, code.hash, share.cluster.name)
         run_folders.rewrite_runs(sweep, unsent, code.hash, share.cluster.name)
-        for name in unsent:  # a `cancel` while it had no job
+        for name in unsent:  # it may have been cancelled while it had no job
             sweep.run(name).cancel.unlink(missing_ok=True)
         result.new += new
         result.there += unsent

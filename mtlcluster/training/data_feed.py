@@ -12,7 +12,7 @@ from mtlcluster.training.batches import batches, epoch_batches, lengths_of, orde
 from mtlcluster.training.distributed import Ranks
 from mtlcluster.training.seeding import mix_seed
 
-CHECKED = 3  # batches, the first of every epoch and validation
+CHECKED = 3  # the first batches of every epoch and validation are checked
 
 
 class DataFeed:
@@ -29,7 +29,7 @@ class DataFeed:
         self.problem, self.config, self.tasks, self.ranks = problem, config, tasks, ranks
 
     def epoch_indices(self, epoch: int) -> list[Tensor]:
-        """The indices of the samples of every batch of an epoch, of all ranks together."""
+        """The sample indices of every batch of an epoch, for all ranks together."""
         data, config = self.problem.train, self.config
         length: int = len(data)  # type: ignore[arg-type]
         drop = config.last_batch == "drop"
@@ -41,7 +41,7 @@ class DataFeed:
         return self.load(self.problem.train, own, start, mix_seed("loading", self.config.seed, epoch))
 
     def evaluation_indices(self, dataset: Any) -> list[Tensor]:
-        """The indices of the samples of those batches of an evaluation that are this rank's."""
+        """The sample indices of this rank's batches of an evaluation."""
         every = ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset))
         return every[self.ranks.rank :: self.ranks.size]
 

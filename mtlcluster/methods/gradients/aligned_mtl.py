@@ -10,7 +10,7 @@ class AlignedMTL(Gradient):
     With the eigenvalues and eigenvectors G = VΛVᵀ of the Gramian, a = √λ_min · V Λ^(−½) Vᵀ 𝟙. Only eigenvalues above
     A·ε·λ_max count, ε that of float32: smaller ones are rounding. λ_min is the smallest that counts.
 
-    The paper's mean is a sum here, so one task alone is plain training. The direction scales as the gradients.
+    The paper's mean is a sum here, so one task alone is plain training. The direction scales with the gradients.
     Orthogonal gradients all count alike. In general a conflict is made smaller, but not excluded. If all gradients are
     zero, so are the weights.
     """

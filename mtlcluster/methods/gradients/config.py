@@ -13,7 +13,7 @@ class ConFIG(Gradient):
 
     A task whose gradient is zero is left out. The direction is zero where the gradients have no common direction, such
     as opposite ones. If they are linearly dependent, the cosines are equal in the sense of least squares. The direction
-    scales as the gradients.
+    scales with the gradients.
     """
 
     paper = "Liu et al., ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks, ICLR 2025"

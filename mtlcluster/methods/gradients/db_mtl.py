@@ -16,7 +16,7 @@ class DBMTL(Gradient):
 
     The paper takes the gradients of log L_i. That is the weighting `scale_invariant`, which is taken if none is given.
     A task whose y is zero is left out; a task that is not active keeps its y. The method keeps T gradients; none for
-    beta = 0, where one task alone is plain training. The direction scales as the gradients so far, and it may conflict
+    beta = 0, where one task alone is plain training. The direction scales with the gradients so far. It can conflict
     with a task.
 
     Args:

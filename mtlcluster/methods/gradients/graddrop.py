@@ -16,7 +16,7 @@ class GradDrop(Gradient):
     are zero, the direction is 0.
 
     The signs are those of the parameters' gradients, and all tasks have the same leak. One task alone is plain
-    training. The direction scales as the gradients, and it may conflict with a task.
+    training. The direction scales with the gradients, and it may conflict with a task.
 
     Args:
         leak: how much the other gradients count: 0 drops them, 1 is the plain sum.

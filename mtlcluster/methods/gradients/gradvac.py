@@ -18,7 +18,7 @@ class GradVac(Gradient):
     the cosine before the addition. Each ordered pair of active tasks has a ρ, which begins at 0. The direction is the
     sum of the results.
 
-    The direction scales as the gradients. A task whose gradient is zero is left out and keeps its ρ.
+    The direction scales with the gradients. A task whose gradient is zero is left out and keeps its ρ.
 
     Args:
         beta: the weight of the newest cosine in the running mean ρ.

@@ -9,7 +9,7 @@ class IMTLG(Gradient):
     """The affine combination of the gradients that has the same projection on each: a ∝ G⁺√diag G, Σa = 1.
 
     The pseudo-inverse G⁺ is taken over the unit gradients, so that no task's scale decides what counts as rank. A task
-    whose gradient is zero is left out. The direction scales as the gradients.
+    whose gradient is zero is left out. The direction scales with the gradients.
 
     Weights may be negative. If their sum before scaling is negative, the direction points away from all tasks, as in
     the paper. If that sum is near 0, Σ|a| is held at 1000 instead. If the gradients have no common direction, such as

@@ -11,7 +11,7 @@ class UPGrad(Gradient):
     Each gradient is projected onto the dual cone {d: g_j·d ≥ 0 for all j}. The paper's mean of the projections is a sum
     here, so one task alone, or tasks without conflict, get the plain sum.
 
-    No conflict. The direction scales as the gradients, each task's share with its own scale. Opposite gradients give
+    No conflict. The direction scales with the gradients, each task's share with its own scale. Opposite gradients give
     zero.
     """
 

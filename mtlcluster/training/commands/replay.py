@@ -1,4 +1,4 @@
-"""`mtlcluster replay RUN`: makes the step that stopped a run again, and prints the output of every module.
+"""`mtlcluster replay RUN`: repeats the step that stopped a run, and prints the output of every module.
 
 Started as `python -m mtlcluster._entry replay RUN_FOLDER`.
 """
