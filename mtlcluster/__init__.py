@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from mtlcluster.problem import MultiTaskModel as MultiTaskModel
     from mtlcluster.problem import Problem as Problem
     from mtlcluster.problem import Task as Task
+    from mtlcluster.training.callbacks import Callbacks as Callbacks
+    from mtlcluster.training.callbacks import StopRequested as StopRequested
     from mtlcluster.training.own_loop import MultiTaskMethod as MultiTaskMethod
     from mtlcluster.training.train import train as train
 
 PUBLIC = {
     "Active": "mtlcluster.methods.base",
+    "Callbacks": "mtlcluster.training.callbacks",
     "Context": "mtlcluster.methods.base",
     "Gradient": "mtlcluster.methods.base",
     "MultiTaskMethod": "mtlcluster.training.own_loop",
@@ -37,6 +40,7 @@ PUBLIC = {
     "Padded": "mtlcluster.data.sequences",
     "Problem": "mtlcluster.problem",
     "Schedule": "mtlcluster.methods.base",
+    "StopRequested": "mtlcluster.training.callbacks",
     "Task": "mtlcluster.problem",
     "TensorData": "mtlcluster.data.tensor_data",
     "Weighting": "mtlcluster.methods.base",
@@ -47,8 +51,9 @@ PUBLIC = {
     "weighting": "mtlcluster.methods.decorators",
 }
 __all__ = [
-    "Active", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded", "Problem",
-    "Schedule", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
+    "Active", "Callbacks", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded",
+    "Problem", "Schedule", "StopRequested", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train",
+    "weighting",
 ]  # fmt: skip
 
 

@@ -46,8 +46,9 @@ MAY_IMPORT = {
     "__main__": "cli",
 }
 EXPORTED = [
-    "Active", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded", "Problem",
-    "Schedule", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train", "weighting",
+    "Active", "Callbacks", "Context", "Gradient", "MultiTaskMethod", "MultiTaskModel", "PackedFeatures", "Padded",
+    "Problem", "Schedule", "StopRequested", "Task", "TensorData", "Weighting", "gradient", "pad", "schedule", "train",
+    "weighting",
 ]  # fmt: skip
 
 
