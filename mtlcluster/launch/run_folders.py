@@ -86,13 +86,13 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):  # a new job starts the run from the beginning
+    except (OSError, ValueError):  # how far it is is not known: a new job finds out
         return True
     if status is None:
         return True
     if later_job_in_status(status, run, sweep, last.id if last else ""):
         return False
-    # `submit` may have been killed before it noted the job. The job may still have trained the run.
+    # A `submit` was killed before it noted its job. That job may have trained the run all the same.
     return last is None or status.submission != last.id or status.state not in ENDED
 
 
