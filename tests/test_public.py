@@ -30,7 +30,9 @@ def public():
 
 
 def parameters(item, name):
-    """The parameters that a user gives."""
+    """The parameters that a user gives. An exception takes its message."""
+    if inspect.isclass(item) and issubclass(item, Exception):
+        return []
     bound = {"self", "cls"} if "." in name or inspect.isclass(item) else set()
     function = item.__init__ if inspect.isclass(item) and "__init__" in vars(item) else item
     found = inspect.signature(function).parameters.values()

@@ -11,7 +11,11 @@ class Callbacks:
     """Callbacks that do nothing. Subclasses listen to the loop, or ask it to stop."""
 
     def should_stop(self) -> bool:
-        """True if the loop should stop. Called after every step and every batch of a validation: it must be quick."""
+        """Says whether to stop. It is called after every step and every batch of a validation, so it must be quick.
+
+        Returns:
+            True: the loop saves a checkpoint and ends with StopRequested.
+        """
         return False
 
     def report(self, event: str, **values: Any) -> None:
