@@ -15,7 +15,7 @@ from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.pydantic_errors import Checked, first_mistake
 
-# The host in ssh's command: never an option of ssh (`-oProxyCommand=…`), never two words.
+# The host in ssh's command. It must not look like an option of ssh (`-oProxyCommand=…`), and it must be one word.
 HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:\[\]-]*")
 FOLDER = re.compile(r"(~|~?/[^\x00-\x1f]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -24,7 +24,7 @@ REMOTE_ONLY = ("root", "install", "data")  # options that have no effect without
 
 
 class Limits(Checked):
-    """The most that one job may ask of a node, in the units of a run's resources. None: no limit."""
+    """Limits of one job on each of its nodes, in the units of a run's resources. None: no limit."""
 
     time: Duration | None = None
     cpus: int | None = Field(default=None, gt=0)
@@ -39,17 +39,17 @@ class ClusterOptions(Checked):
     host: str | None = None  # as in ~/.ssh/config; None: this machine
     root: Line = "~/mtlcluster"  # mtlcluster's folder on the cluster
     install: list[Line] = []  # shell lines that `setup` runs in a new environment, for example to install torch
-    data: dict[str, dict[str, Any]] = {}  # by job: options of its data that differ on the cluster
+    data: dict[str, dict[str, Any]] = {}  # by job: options of its `data` that have other values on the cluster
     partition: Line | None = None
     account: Line | None = None
     qos: Line | None = None
     constraint: Line | None = None
     gpus_as: Literal["per_node", "gres"] = "per_node"  # --gpus-per-node=a100:2 or --gres=gpu:a100:2
-    gpu_types: dict[GpuType, GpuType] = {}  # Slurm's name of a type, by the name in grids; empty: names are the same
+    gpu_types: dict[GpuType, GpuType] = {}  # from names in grids to Slurm's names; empty: the names are the same
     limits: Limits = Limits()
     mail: Line | None = None  # Slurm writes to this address when an array has ended or failed
     setup: list[Line] = []  # shell lines that a job runs first
-    environment: Line | None = None  # a virtual environment; None: the present one, or the one that `setup` makes
+    environment: Line | None = None  # a virtual environment; None: see Cluster.environment
 
     @pydantic.field_validator("host")
     @classmethod
@@ -70,13 +70,13 @@ class ClusterOptions(Checked):
 class Cluster:
     """A place where runs are trained.
 
-    `local` is this machine without Slurm. A cluster with a host is reached by ssh. Any other is the Slurm of this
-    machine.
+    `local` is this machine without Slurm. A cluster with a host is reached by ssh. Every other cluster is the Slurm of
+    this machine.
 
     Attributes:
         name: Its name, as in grids and cluster files.
         options: Its entry in the cluster file.
-        file: The cluster file that describes it.
+        file: The cluster file that describes it. None: no file does.
     """
 
     name: str
@@ -94,12 +94,19 @@ class Cluster:
 
     @property
     def environment(self) -> str | None:
-        """The virtual environment of the runs. None: the one of the process that submits."""
+        """The virtual environment of the runs. On a remote cluster the default is the one that `setup` makes.
+
+        None: the environment of the process that submits.
+        """
         return self.options.environment or (f"{self.root}/environment" if self.is_remote else None)
 
 
 def read_clusters(files: Iterable[Path]) -> dict[str, Cluster]:
-    """Reads the clusters of `files`, by name. A later file wins. Raises UserError that names file and line."""
+    """Reads all clusters of `files`, by name. If two files describe the same cluster, the later file counts.
+
+    Raises:
+        UserError: A file has a mistake. The message names file and line.
+    """
     clusters: dict[str, Cluster] = {}
     for path in files:
         file = YamlFile(path)
@@ -124,22 +131,26 @@ def _options(file: YamlFile, name: str, options: Any) -> ClusterOptions:
         file.refuse((name, "host"), "'slurm' is the Slurm of this machine; give a cluster with a host another name")
     for key in REMOTE_ONLY:
         if key in options and not found.host:
-            file.refuse((name, key), f"{key} is for clusters with a host; without one, '{name}' is this machine")
+            file.refuse((name, key), f"{key} is for clusters with a host; '{name}' has none, so it is this machine")
     return found
 
 
 def find_cluster(name: str, grid_folder: Path | None) -> Cluster:
-    """Finds the cluster `name` in the files that `cluster_files` lists. Raises UserError with the nearest name."""
+    """Finds the cluster `name` in the cluster files that count; see `cluster_files`.
+
+    Raises:
+        UserError: There is no such cluster. The message says the most similar name.
+    """
     return cluster_among(name, cluster_files(grid_folder))
 
 
 def cluster_among(name: str, files: list[Path]) -> Cluster:
-    """Finds the cluster `name` in `files`. Raises UserError with the nearest name."""
+    """Finds the cluster `name` in `files`. Raises UserError as `find_cluster`."""
     if name == LOCAL:
         return Cluster(LOCAL)
     clusters = read_clusters(files)
     if name not in clusters and name != SLURM:
         where = f" in {', '.join(map(str, files))}" if files else f": no {FILE_NAME} names it"
-        hint = f"; {words}" if (words := passed_over()) else ""
+        hint = f"; {ignored}" if (ignored := passed_over()) else ""
         raise UserError(f"no cluster '{name}'{where}{nearest(name, [LOCAL, SLURM, *clusters])}{hint}")
     return clusters.get(name, Cluster(SLURM))

@@ -35,7 +35,7 @@ class Groups(Checked):
 
 
 class Optimizer(Checked):
-    """The optimizer. A comment names the optimizers that take an option."""
+    """The optimizer. The comment after an option names the optimizers that use it."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
@@ -50,7 +50,7 @@ class Scheduler(Checked):
 
     name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    every: float = Field(default=0.33, gt=0, le=1)  # step: multiplies by `factor` after each such share
+    every: float = Field(default=0.33, gt=0, le=1)  # step: after each such share, `factor` multiplies the rate
     factor: float = Field(default=0.1, gt=0, lt=1)  # step, plateau
     patience: int = Field(default=3, ge=1)  # plateau: validations without a better `best` value
 
@@ -58,8 +58,8 @@ class Scheduler(Checked):
 class Best(Checked):
     """The validation value that decides which checkpoint is the best.
 
-    `mean_loss`, `<task>/loss` or `<task>/<metric>`; with binary tasks also `mean_f1`, `exact_match` or `hamming_score`,
-    for which direction should be max.
+    `value` is `mean_loss`, `<task>/loss` or `<task>/<metric>`. If there are binary tasks, it may also be `mean_f1`,
+    `exact_match` or `hamming_score`; for these, `direction` should be max.
     """
 
     value: str = "mean_loss"
@@ -67,10 +67,10 @@ class Best(Checked):
 
 
 class EarlyStopping(Checked):
-    """When a run ends before its last epoch."""
+    """Ends a run before its last epoch, when the `best` value does not get better any more."""
 
     patience: int = Field(ge=1)  # validations without a better `best` value
-    min_delta: float = Field(default=0.0, ge=0)
+    min_delta: float = Field(default=0.0, ge=0)  # a value that is better by no more than this does not count as better
 
 
 class Gpus(Checked):
@@ -98,7 +98,7 @@ class Resources(Checked):
     def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | Gpus:
         try:
             gpus: int | Gpus = check(value)
-        except pydantic.ValidationError:  # its message would list the mistakes of both forms
+        except pydantic.ValidationError:  # its message would tell one mistake for each form
             forms = "a count, such as 2, or a type and a count, such as {type: a100, count: 2}"
             raise ValueError(f"should be {forms}, found {shown(value)}") from None
         return gpus
@@ -119,7 +119,7 @@ class Resources(Checked):
 
 
 class RunConfig(Checked):
-    """One run, with every default filled in. `method` is in its full form: three slots, each a name and options."""
+    """One run, with every default filled in. `method` has its full form: three slots, each with name and options."""
 
     job: str = Field(min_length=1)
     data: dict[str, Any] = {}
@@ -129,8 +129,8 @@ class RunConfig(Checked):
     seed: int = Field(default=0, ge=0, lt=2**63)
     epochs: int | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)  # instead of epochs
-    batch_size: int = Field(default=64, gt=0)  # of one forward pass; an optimizer step takes `accumulate` of them
-    last_batch: Literal["keep", "drop"] = "keep"  # of an epoch, if it is smaller than the others
+    batch_size: int = Field(default=64, gt=0)  # of one forward pass; an optimizer step takes `accumulate` batches
+    last_batch: Literal["keep", "drop"] = "keep"  # the last batch of an epoch, if it is smaller than the others
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     gradient_clip: float | None = Field(default=1.0, gt=0)
@@ -170,9 +170,9 @@ class RunConfig(Checked):
     @pydantic.model_validator(mode="after")
     def _agree(self) -> "RunConfig":
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("either epochs or steps, not both")
+            raise ValueError("give either epochs or steps, not both")
         if self.tasks is not None and len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks names one twice: {', '.join(self.tasks)}")
+            raise ValueError(f"tasks names the same task twice: {', '.join(self.tasks)}")
         return self
 
 
@@ -180,7 +180,7 @@ class Origin(Checked):
     """The sweep, the code and the cluster of a run."""
 
     sweep: str
-    code: str  # the <hash> of its code/<hash>/
+    code: str  # the hash in the name of its folder code/<hash>/
     cluster: str
     varied: dict[str, Any]  # the values that the grid varied, by dotted key
 
@@ -203,9 +203,9 @@ PLACED = {"data", "model"}  # their options may be paths
 
 
 def run_hash(config: RunConfig) -> str:
-    """The identity of a run: a hash of ten hexadecimal digits over what decides its result.
+    """The identity of a run: a hash of all options that decide its result, as ten hexadecimal digits.
 
-    Options at their default are left out, so that a new option with a neutral default keeps every identity. Only the
+    Options that have their default are left out. So a new option with a neutral default changes no identity. Only the
     last part of a path counts: the same file in another folder is the same data.
     """
     decisive = config.model_dump(exclude=NOT_IDENTITY, exclude_defaults=True)
@@ -219,7 +219,7 @@ def run_hash(config: RunConfig) -> str:
 
 
 def without_place(value: Any) -> Any:
-    """An option, or a list of them, with only the last part of every path."""
+    """Keeps only the last part of every path in an option or in a list of options."""
     if isinstance(value, list):
         return [without_place(inner) for inner in value]
     return Path(value).name if is_path(value) else value
@@ -231,11 +231,14 @@ def is_path(value: Any) -> bool:
 
 
 def placed(value: Any, folder: Path) -> Any:
-    """An option, a list of them or a section, with absolute paths instead of ./ and ../: jobs run in another folder.
+    """Makes paths absolute that begin with ./ or ../, because jobs run in another folder.
 
     Args:
-        value: The option or options.
-        folder: The folder of the file that holds them; the paths are relative to it.
+        value: An option, a list of options, or a section.
+        folder: The folder of the file that holds `value`. The paths are relative to it.
+
+    Returns:
+        The same with absolute paths.
     """
     if isinstance(value, list):
         return [placed(inner, folder) for inner in value]
@@ -247,9 +250,10 @@ def placed(value: Any, folder: Path) -> Any:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """Reads the configuration of one run: a file of the user's, or config.yaml in a sweep folder.
+    """Reads the configuration of one run: a user's file, or config.yaml in a sweep folder.
 
-    The user's own methods are searched beside the user's file. For a run of a sweep, they are searched in code/<hash>/.
+    The paths of the user's own methods are relative to the folder of the user's file. In a sweep they are relative to
+    the run's folder code/<hash>/.
 
     Raises:
         UserError: The file is missing, is a grid, or has a mistake. The message names file and line.
@@ -258,10 +262,14 @@ def read_run_config(path: Path) -> RunConfig:
 
 
 def read_sweep_run_config(path: Path) -> SweepRunConfig:
-    """Reads config.yaml of a sweep's run. Raises UserError as `read_run_config`, and if the run is of no sweep."""
+    """Reads config.yaml of a sweep's run.
+
+    Raises:
+        UserError: See `read_run_config`; also if the run belongs to no sweep.
+    """
     config = read_run_config(path)
     if not isinstance(config, SweepRunConfig):
-        raise UserError(f"{path}: no key 'origin': not a run of a sweep")
+        raise UserError(f"{path}: there is no key 'origin', so this is not a run of a sweep")
     return config
 
 
@@ -269,7 +277,7 @@ def read_run_and_job(path: Path) -> tuple[RunConfig, JobFile]:
     """Reads the configuration of one run and finds its job.
 
     Raises:
-        UserError: As `read_run_config`. Or the job is missing, or does not know an option of `data` or `model`.
+        UserError: See `read_run_config`; also if the job is missing, or does not know an option of `data` or `model`.
     """
     file = YamlFile(path)
     config = _checked(file)

@@ -1,4 +1,4 @@
-"""The folders of a sweep's runs: which exist, which still need a job, and writing their config.yaml."""
+"""The folders of a sweep's runs: finds which exist and which still need a job, and writes their config.yaml."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ from mtlcluster.sweep.status import ENDED, read_status
 
 @dataclass
 class Sorted:
-    """The runs of a grid by what must be done with them. The keys are the names of their folders.
+    """The runs of a grid, sorted by what must be done with them. The keys are the names of their folders.
 
     Attributes:
-        new: They have no folder yet.
-        unsent: They have a folder, but never had a job.
-        interrupted: They were trained before, and their last submission failed.
-        left: They have or had their job, and are left alone.
+        new: Runs that have no folder yet.
+        unsent: Runs that have a folder, but never had a job.
+        interrupted: Runs that were trained before, and whose last submission failed.
+        left: Runs that have or had a job. Nothing is done with them.
     """
 
     new: dict[str, PlannedRun] = field(default_factory=dict)
@@ -36,14 +36,14 @@ class Sorted:
     left: dict[str, PlannedRun] = field(default_factory=dict)
 
     def leave(self, hashes: Collection[str]) -> None:
-        """Moves the runs with these hashes to those that are left alone."""
+        """Moves the runs with these hashes to `left`."""
         for group in (self.new, self.unsent, self.interrupted):
             for name in [name for name, run in group.items() if run.hash in hashes]:
                 self.left[name] = group.pop(name)
 
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
-    """Compares a grid with the folders. The hash at the end of a folder's name identifies the run."""
+    """Sorts the runs of a grid by their folders. The hash at the end of a folder's name identifies the run."""
     folders = {hash_of(run.name): run for run in sweep.runs()}
     history = submissions.read(sweep.submissions)
     taken = submissions.latest(history).keys()
@@ -67,16 +67,18 @@ def units(found: Sorted, code: str, before: dict[str, SweepRunConfig]) -> list[U
 
     Args:
         found: The runs of a grid.
-        code: The hash of the code of those that have not been trained.
-        before: The configurations of the interrupted runs, which keep their code. An interrupted run that is missing
-            here is left out.
+        code: The hash of the code for the new and the unsent runs.
+        before: The configurations of the interrupted runs, by run. These runs keep their code. An interrupted run that
+            is missing here gets no job.
     """
     fresh = [Unit(name, run.config.resources, code) for name, run in (found.unsent | found.new).items()]
-    return fresh + [Unit(name, found.interrupted[name].config.resources, c.origin.code) for name, c in before.items()]
+    return fresh + [
+        Unit(name, found.interrupted[name].config.resources, config.origin.code) for name, config in before.items()
+    ]
 
 
 def without_job(sweep: Sweep, history: list[submissions.Submission]) -> set[str]:
-    """The runs that no accepted submission has given a job."""
+    """The names of the runs that need a job: no accepted submission has given them one."""
     last = {run: submission for submission in history for job in submission.jobs for run in job}
     return {run.name for run in sweep.runs() if _needs_job(sweep, run, last.get(run.name))}
 
@@ -86,31 +88,31 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):  # how far it is is not known: a new job finds out
+    except (OSError, ValueError):  # status.json can't be read: a new job replaces it
         return True
     if status is None:
         return True
     if later_job_in_status(status, run, sweep, last.id if last else ""):
         return False
-    # A `submit` was killed before it noted its job. That job may have trained the run all the same.
+    # A `submit` that was killed may have started a job, and that job may have trained the run.
     return last is None or status.submission != last.id or status.state not in ENDED
 
 
 def write_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
     """Makes the folders of new runs.
 
-    Each appears whole: they are written in a hidden folder, flushed to disk together, and renamed.
+    All are written in a hidden folder, flushed to disk together, and then renamed. So no half-written folder appears.
     """
     if not planned:
         return
     pieces: dict[str, str] = {}
-    with new_folder(sweep.folder) as beside:
+    with new_folder(sweep.folder) as hidden:
         for name, run in planned.items():
-            (beside / name).mkdir()
-            (beside / name / "config.yaml").write_text(_config_text(sweep, run, code, cluster, pieces), "utf-8")
-        flush(beside / name / "config.yaml" for name in planned)
+            (hidden / name).mkdir()
+            (hidden / name / "config.yaml").write_text(_config_text(sweep, run, code, cluster, pieces), "utf-8")
+        flush(hidden / name / "config.yaml" for name in planned)
         for name in planned:
-            (beside / name).rename(sweep.folder / name)
+            (hidden / name).rename(sweep.folder / name)
 
 
 def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluster: str) -> None:
@@ -122,7 +124,12 @@ def rewrite_runs(sweep: Sweep, planned: dict[str, PlannedRun], code: str, cluste
 def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces: dict[str, str]) -> str:
     """The text of config.yaml.
 
-    pieces: the texts of keys with their values so far. Most runs of a grid have most values in common.
+    Args:
+        sweep: The sweep.
+        run: The run.
+        code: The hash of its code.
+        cluster: The name of its cluster.
+        pieces: A cache: the YAML text of each key with its value. Most runs of a grid have most values in common.
     """
     origin = Origin(sweep=sweep.name, code=code, cluster=cluster, varied=run.varied)
     values: dict[str, Any] = {**_values(run.config), "origin": origin.model_dump()}
@@ -136,34 +143,38 @@ def _config_text(sweep: Sweep, run: PlannedRun, code: str, cluster: str, pieces:
 
 
 def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConfig], dict[str, str]]:
-    """Reads the configurations of these runs. Returns them by run, and by run the reason why one can't be read."""
+    """Reads the configurations of runs.
+
+    Returns:
+        The configurations, by run; and for each run whose configuration can't be read, the reason.
+    """
     found, unreadable = {}, {}
     for name in names:
         try:
             found[name] = read_sweep_run_config(sweep.run(name).config)
         except UserError as error:
-            unreadable[name] = f"{error}; remove the run's folder, and submit the grid again, for it to begin anew"
+            unreadable[name] = f"{error}; to train the run from scratch, remove its folder and submit the grid again"
     return found, unreadable
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
-    """The values for config.yaml. The user's own methods are those in the code snapshot."""
+    """The values for config.yaml. The paths of the user's own methods lead into the code snapshot."""
     return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
 
 
 def update_config(
     run: Run, config: SweepRunConfig, code: str = "", resources: Resources | None = None
 ) -> SweepRunConfig:
-    """Gives a run that has ended other code or resources, and writes config.yaml if that changes it.
+    """Gives other code or resources to a run that has ended. Writes config.yaml only if it changes.
 
     Args:
         run: The run.
         config: Its configuration, as it is in config.yaml.
-        code: The hash of other code; "" to keep its own.
-        resources: Other resources; None to keep its own.
+        code: The hash of other code. "": the run keeps its code.
+        resources: Other resources. None: the run keeps its resources.
 
     Returns:
-        The configuration as it is now.
+        The new configuration.
     """
     origin = config.origin.model_copy(update={"code": code or config.origin.code})
     updated = config.model_copy(update={"origin": origin, "resources": resources or config.resources})

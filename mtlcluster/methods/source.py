@@ -28,11 +28,12 @@ CONSTANTS: dict[str, Any] = {
     "needs_gradient_norms": False,
     "needs_losses_after": False,
 }
-# The function that each kind of method has to define; gradient methods by what they need.
+# The function that a method must define, by its slot. For gradient methods it depends on what they need.
 DEFINED = {"schedule": "active", "weighting": "forward", "nothing": "", "gramian": "weights", "jacobian": "direction"}
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):\n")
 ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 NEEDS = ("nothing", "gramian", "jacobian")
+# The options that every gradient method with needs = "gramian" has: type and default.
 OF_GRAMIANS = {"at": (option_types.At, "shared"), "every": (option_types.Count, 1)}
 ANNOTATIONS = {
     **{name: kind for name, kind in vars(option_types).items() if not name.startswith("_")},
@@ -47,16 +48,16 @@ class Method:
     """A method, as its source describes it.
 
     Attributes:
-        name: as a configuration has it; for a user's own method the path and the class.
-        label: as figures have it.
+        name: the name in a configuration; for a user's own method, the path and the class.
+        label: the name in figures.
         slot: "schedule", "weighting" or "gradient".
         file: the source.
         class_name: the class in it.
-        text: the docstring of the class without its section `Args`.
-        option_texts: what that section says of each option.
-        constants: the class constants, those of CONSTANTS.
+        text: the docstring of the class without its sections.
+        option_texts: what the section `Args` says of each option.
+        constants: the values of the class constants that CONSTANTS lists.
         functions: the functions that the class defines.
-        options: checks the options and holds their defaults.
+        options: a pydantic model, which checks the options and holds their defaults.
     """
 
     name: str
@@ -97,7 +98,7 @@ def read_own(name: str) -> Method:
         name: the file and the class, such as `/path/my_method.py:Halves`.
 
     Raises:
-        UserError: it cannot be a method; the message names file and line.
+        UserError: the file or the class is missing, or the class is no valid method.
     """
     place, _, class_name = name.rpartition(":")
     file = Path(place)
@@ -107,9 +108,9 @@ def read_own(name: str) -> Method:
     node = source.class_(class_name)
     slot = _slot(node)
     if slot is None:
-        source.refuse(node, f"class {class_name} should have one of the bases {', '.join(BASES)}: which slot it fills")
-    if unread := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
-        source.refuse(node, f"class {class_name} has the base {', '.join(unread)}: one class says all of a method")
+        source.refuse(node, f"class {class_name} should have one of the bases {', '.join(BASES)}; it tells the slot")
+    if other_bases := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
+        source.refuse(node, f"class {class_name} has the base {', '.join(other_bases)}; a method has no other base")
     found = _read(node, source, slot, name, class_name)
     needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
     if needed and needed not in found.functions:
@@ -137,7 +138,7 @@ def _read(node: ast.ClassDef, source: PythonFile, slot: str, name: str, label: s
     common: dict[str, Any] = OF_GRAMIANS if slot == "gradient" and constants["needs"] == "gramian" else {}
     fields = _options(node, source)
     if taken := sorted(fields.keys() & {"name", *common}):
-        source.refuse(node, f"option '{taken[0]}' has a meaning in every {slot} already: call it otherwise")
+        source.refuse(node, f"option '{taken[0]}' has a meaning in every {slot} already; choose another name")
     options = pydantic.create_model(node.name, __base__=Checked, **fields, **common)
     text, option_texts = _docstring(node)
     return Method(name, label, slot, source.path, node.name, text, option_texts, constants, functions, options)

@@ -1,8 +1,8 @@
 """`mtlcluster submit` to remote clusters: each run of a grid goes to exactly one cluster, once.
 
-First all clusters are asked which runs of the sweep they have. New runs are dealt out to the targets, written into the
-sweep's folder here, copied to their cluster, and submitted there. If this is interrupted, the next submit finds what
-has arrived, and continues.
+First, `submit` asks all clusters which runs of the sweep they have. Then it distributes the new runs over the targets,
+writes them into the sweep's folder here, copies them to their cluster, and submits them there. If it is interrupted at
+any point, the next submit finds what has arrived, and continues.
 """
 
 import dataclasses
@@ -47,19 +47,26 @@ def submit_to(
         remote_clusters: The remote clusters, which may have runs of this sweep.
         say: Gets lines for the user.
 
+    Returns:
+        What was submitted, and which runs were left alone.
+
     Raises:
         UserError, ClusterError, SchedulerError: See `submit`, and launch.submit.
     """
     targets = [choose_cluster(name, grid) for name in names]
     sweep = sweep_of(grid, runs_folder)
-    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # it was submitted before, to no remote cluster
+    only_here = sweep.grid.exists() and not sweep.clusters.is_dir()  # submitted before, but never to a remote cluster
     if len(targets) == 1 and not targets[0].is_remote and (only_here or not remote_clusters.by_name):
         return _submit_here(grid, sweep, targets[0], say)
     return submit(grid, runs_folder, targets, remote_clusters, say)
 
 
 def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submitted:
-    """Submits to this machine or its Slurm alone. Raises UserError if another submit uses remote clusters by now."""
+    """Submits to this machine or its Slurm alone.
+
+    Raises:
+        UserError: Another submit has begun to use remote clusters in the meantime.
+    """
     refuse_impossible(cluster, sweep, grid)
     with writing(sweep, say):
         if sweep.clusters.is_dir():
@@ -68,7 +75,7 @@ def _submit_here(grid: Grid, sweep: Sweep, cluster: Cluster, say: Say) -> Submit
 
 
 def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iterator[str]:
-    """The dry run of submit_to: a text for each target. The clusters are not asked; their last replies count."""
+    """The dry run of `submit_to`: yields a text for each target. It uses the last replies of the clusters."""
     sweep = sweep_of(grid, runs_folder)
     known = status_cache.last_replies(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
@@ -83,12 +90,12 @@ def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iter
 def submit(
     grid: Grid, runs_folder: Path, targets: Sequence[Cluster], remote_clusters: RemoteClusters, say: Say
 ) -> Submitted:
-    """Gives the runs of the grid that are on no cluster yet to `targets`, each run to one of them.
+    """Distributes the new runs of a grid over `targets`. A run is new if no cluster has it.
 
     Raises:
         UserError: Grid, folder or data are wrong. Nothing was written or sent.
-        ClusterError: A target can't be reached; nothing was written or sent. Or a target failed later; then the other
-            targets have got their runs.
+        ClusterError: A target can't be reached, and nothing was written or sent. Or a target failed later, and the
+            other targets have got their runs.
     """
     sweep = sweep_of(grid, runs_folder)
     sweep_file.refuse_other_job(sweep, grid.job.reference)
@@ -98,10 +105,10 @@ def submit(
     before = _grid_time(sweep)
     found, unheard = _ask(grid, sweep, targets, remote_clusters, adapted)
     for name, why in unheard.items():
-        last = "its runs are assumed to be as they were last" if found[name] else "nothing is known about its runs"
+        last = "its runs are assumed to be as in its last reply" if found[name] else "nothing is known about its runs"
         say(f"{why}; {last}")
     with writing(sweep, say):
-        if _grid_time(sweep) != before:  # the answers may be out of date
+        if _grid_time(sweep) != before:  # the replies may be out of date
             raise UserError(f"another submit of {sweep.name} has finished in the meantime; run the command again")
         submitted_here.remember(sweep.folder, grid.path.parent)
         result = Submitted(sweep, ", ".join(target.name for target in targets))
@@ -121,7 +128,7 @@ def submit(
 
 
 def _grid_time(sweep: Sweep) -> int:
-    """When the last submit wrote the grid; 0 before the first."""
+    """The time at which the last submit wrote the grid [ns]; 0 before the first submit."""
     return sweep.grid.stat().st_mtime_ns if sweep.grid.exists() else 0
 
 
@@ -132,7 +139,11 @@ def _ask(
     remote_clusters: RemoteClusters,
     adapted: dict[str, dict[str, PlannedRun]],
 ) -> tuple[dict[str, list[RunStatus]], dict[str, str]]:
-    """Asks the clusters. Returns the sweep's runs by cluster, and by cluster the reason why it could not be asked."""
+    """Asks all clusters for their runs of the sweep.
+
+    Returns:
+        The runs on each cluster, by its name; and for each cluster that could not be asked, the reason.
+    """
     paths = {t.name: paths_of(adapted[t.name]) for t in targets if t.is_remote}
 
     def ask(remote: RemoteCluster) -> dict[str, Any]:
@@ -157,18 +168,26 @@ def _ask(
 
 
 def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) -> None:
-    """Refuses a target that lacks this version of mtlcluster, Slurm, or data of the grid. paths: those of the data."""
+    """Refuses a target that lacks this version of mtlcluster, Slurm, or data of the grid.
+
+    Args:
+        cluster: The name of the target.
+        reply: Its reply to `prepare`.
+        paths: The paths in the grid, each with its option; see `paths_of`.
+    """
     if not is_this_version(reply["version"]):
         raise ClusterError(
             f"{cluster} has another version of mtlcluster; mtlcluster setup --cluster {cluster} brings it up to date"
         )
     if not reply["slurm"]:
-        raise ClusterError(f"{cluster}: Slurm does not answer there (is sbatch installed, and its controller up?)")
+        raise ClusterError(
+            f"{cluster}: Slurm does not answer there (is sbatch installed, and is its controller running?)"
+        )
     if reply["missing"]:
         listed = "".join(f"\n  {path} ({paths[path]})" for path in reply["missing"])
         raise UserError(
             f"{cluster} does not have the data that the grid names:{listed}\n"
-            f"copy them there, or say under `data:` of {cluster} in the cluster file where they are"
+            f"copy them there, or give their paths on {cluster} under its `data:` in the cluster file"
         )
 
 
@@ -180,7 +199,7 @@ def _write(
     result: Submitted,
     say: Say,
 ) -> str:
-    """Writes the sweep's folder here: grid, code, and the runs as their clusters get them. Returns the code's hash."""
+    """Writes the sweep's folder here: grid, code, and runs with their cluster's paths. Returns the code's hash."""
     code = snapshot.take(grid.job, grid.methods, grid.code)
     remote = [share for share in shares if share.cluster.is_remote]
     if any(share.wanted for share in remote):
@@ -199,7 +218,7 @@ def _write(
         unsent = {run.name: run for run in share.wanted if run.hash in folders}
         run_folders.write_runs(sweep, new, code.hash, share.cluster.name)
         run_folders.rewrite_runs(sweep, unsent, code.hash, share.cluster.name)
-        for name in unsent:  # it may have been cancelled while it had no job
+        for name in unsent:  # from a `cancel` while the run had no job
             sweep.run(name).cancel.unlink(missing_ok=True)
         result.new += new
         result.there += unsent
@@ -217,7 +236,7 @@ def _send(
     say: Say,
     result: Submitted,
 ) -> list[ClusterError]:
-    """Copies to each cluster its runs and submits them there, all clusters side by side. Returns what failed."""
+    """Copies the runs to their clusters and submits them there, all clusters in parallel. Returns the errors."""
     parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
     def send(remote: RemoteCluster) -> dict[str, Any]:
@@ -242,7 +261,7 @@ def _send(
             result.notes.append(f"{len(reply['submitted']):,} of them on {name}")
     for share in shares:
         if share.there and len(shares) > 1:
-            result.notes.append(f"{len(share.there):,} live on {share.cluster.name}")
+            result.notes.append(f"{len(share.there):,} are on {share.cluster.name}")
     return failed
 
 

@@ -1,4 +1,4 @@
-"""The batches of a run: those of an epoch, and those of an evaluation, on this rank."""
+"""Loads this rank's batches, of an epoch or of an evaluation."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from mtlcluster.training.batches import batches, epoch_batches, lengths_of, orde
 from mtlcluster.training.distributed import Ranks
 from mtlcluster.training.seeding import mix_seed
 
-CHECKED = 3  # the first batches of every epoch and validation are checked
+CHECKED = 3  # this many batches at the beginning of every epoch and validation are checked
 
 
 class DataFeed:
@@ -29,7 +29,7 @@ class DataFeed:
         self.problem, self.config, self.tasks, self.ranks = problem, config, tasks, ranks
 
     def epoch_indices(self, epoch: int) -> list[Tensor]:
-        """The sample indices of every batch of an epoch, for all ranks together."""
+        """The sample indices of each batch of an epoch. A batch has the samples of all ranks."""
         data, config = self.problem.train, self.config
         length: int = len(data)  # type: ignore[arg-type]
         drop = config.last_batch == "drop"
@@ -41,7 +41,7 @@ class DataFeed:
         return self.load(self.problem.train, own, start, mix_seed("loading", self.config.seed, epoch))
 
     def evaluation_indices(self, dataset: Any) -> list[Tensor]:
-        """The sample indices of this rank's batches of an evaluation."""
+        """The sample indices of each of this rank's batches in an evaluation."""
         every = ordered_batches(len(dataset), self.config.batch_size, lengths_of(dataset))
         return every[self.ranks.rank :: self.ranks.size]
 
@@ -49,7 +49,7 @@ class DataFeed:
         """Loads batches; see `batches` for the arguments.
 
         Raises:
-            BatchError: One of the first batches breaks the contract.
+            BatchError: One of the first batches is wrong; see batch_check.
         """
         loaded = batches(dataset, indices, start, seed, self.problem.collate, self.problem.workers)
         return checked(loaded, indices, dataset, self.tasks, CHECKED)

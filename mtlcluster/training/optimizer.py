@@ -1,4 +1,4 @@
-"""The optimizer and its learning rate over the training."""
+"""The optimizer and its learning-rate schedule."""
 
 import math
 from collections.abc import Sequence
@@ -23,39 +23,41 @@ def base_rates(config: Optimizer) -> dict[str, float]:
 
 
 def make_optimizer(config: Optimizer, model: MultiTaskModel, weighting: nn.Module) -> torch.optim.Optimizer:
-    """Makes the optimizer of trunk, heads and the weighting's parameters.
+    """Makes the optimizer for the parameters of the model and of the weighting.
 
     Biases, the parameters of norms and those of the weighting have no weight decay. Parameters with the same settings
-    share a group: each group costs a step some 50 µs.
+    share a group, because each group adds about 50 µs to a step.
     """
     rates = base_rates(config)
     own = {"trunk": config.groups.trunk.weight_decay, "heads": config.groups.heads.weight_decay}
     decays = {part: config.weight_decay if decay is None else decay for part, decay in own.items()}
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
     shared = {id(p) for p in model.shared_parameters()}
-    chosen: dict[tuple[float, float], list[nn.Parameter]] = {}
+    by_settings: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         part = "trunk" if id(parameter) in shared else "heads"
         decay = decays[part] if parameter.ndim > 1 and id(parameter) not in norms else 0.0
         if parameter.requires_grad:
-            chosen.setdefault((rates[part], decay), []).append(parameter)
+            by_settings.setdefault((rates[part], decay), []).append(parameter)
     for parameter in weighting.parameters():
-        chosen.setdefault((config.lr, 0.0), []).append(parameter)
-    groups = [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in chosen.items()]
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for same in chosen.values() for p in same)
+        by_settings.setdefault((config.lr, 0.0), []).append(parameter)
+    groups = [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in by_settings.items()]
+    fused = all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") for group in by_settings.values() for p in group
+    )
     if config.name == "sgd":
         # The fused kernel needs the momentum of all parameters to begin at the first step. It fails when a head gets
         # its first gradient later; and when fp16 skips the first step, it reads momentum from uninitialized memory.
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused and not config.momentum)
-    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
+    adam = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return adam(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
 
 
 def clip(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
     """Scales the gradients so that their norm is at most `limit`, if there is one.
 
     Returns:
-        The norm of all gradients before that, a scalar.
+        The norm of all gradients before the scaling, a scalar.
     """
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if limit is not None:
@@ -69,8 +71,8 @@ class LearningRate:
     def __init__(self, config: Scheduler, optimizer: torch.optim.Optimizer, total_steps: int) -> None:
         self.config, self.optimizer, self.total = config, optimizer, total_steps
         self.warmup = round(config.warmup * total_steps)
-        self.plateau = 1.0  # by how much `plateau` has lowered the rate so far
-        self.waited = 0  # validations without a better value since it was lowered last
+        self.plateau = 1.0  # the factor by which `plateau` has lowered the rate so far
+        self.waited = 0  # validations without a better value since the rate was last lowered
 
     def factor(self, step: int) -> float:
         """The factor of the learning rates at step `step`; steps count from 0."""
@@ -91,7 +93,7 @@ class LearningRate:
         return factor
 
     def observe_validation(self, better: bool) -> None:
-        """Lowers the rate of `plateau` after `patience` validations that were not the best so far."""
+        """Counts validations that are not the best so far. After `patience` of them, `plateau` lowers the rate."""
         self.waited = 0 if better else self.waited + 1
         if self.config.name == "plateau" and self.waited >= self.config.patience:
             self.plateau *= self.config.factor

@@ -21,19 +21,19 @@ from mtlcluster.training.seeding import mix_seed
 class MultiTaskMethod(nn.Module):
     """A method to call in your own loop. It computes gradients of the tasks' losses, as a step of `train` does.
 
-    It has parameters if its weighting learns some; give them to the optimizer, without weight decay. Its `state_dict`
-    holds all that it needs to go on, the random generator included. It works in one process. Not available are the
-    option `at: representation` and schedules that draw samples: they need the forwards, which your loop makes.
+    If its weighting learns parameters, give them to the optimizer, without weight decay. Its `state_dict` holds all
+    that it needs to continue, including the state of its random generator. It works in one process. Your loop makes the
+    forward passes. So the option `at: representation` and schedules that draw samples can't be used.
 
     Args:
         method: as in a run's configuration: a name, such as "pcgrad", or a mapping of slots, such as
             `{"schedule": "dsg", "weighting": {"name": "gradnorm", "alpha": 0.5}, "gradient": "pcgrad"}`.
         model: the model, already on its device. The parameters outside its `heads` are the shared ones.
-        tasks: the tasks, or their names; None: all heads of the model. Of a task only name, kind and metrics count, for
-            the few methods that look at them (`uncertainty`: the kind; `dsg`: the direction of its score). A name
-            stands for a classification.
-        total_steps: number of optimizer steps of the whole training; for schedules that plan ahead.
-        steps_per_epoch: number of optimizer steps of an epoch; also for them.
+        tasks: the tasks, or their names; None: all heads of the model. A name alone means a classification task. Only
+            name, kind and metrics of a task are used, and only by a few methods (`uncertainty`: the kind; `dsg`: the
+            direction of the score).
+        total_steps: number of optimizer steps of the whole training. Some schedules need it.
+        steps_per_epoch: number of optimizer steps of an epoch. Some schedules need it.
         seed: seed of the method's own random generator.
 
     Attributes:
@@ -74,10 +74,12 @@ class MultiTaskMethod(nn.Module):
             name = config["schedule"]["name"]
             raise ValueError(f"schedule '{name}' draws the samples of each task, which only train() can do")
         if self.gradient.at == "representation":
-            raise ValueError("at: representation looks into a forward, which only train() can do; use at: last_layer")
+            raise ValueError(
+                "at: representation looks into a forward pass, which only train() can do; use at: last_layer"
+            )
         self.step_count = 0
-        self.model = [model]  # in a list, so that its parameters are not those of the method
-        self.losses_before: StepResult | None = None  # until `after_step`
+        self.model = [model]  # in a list, so that its parameters do not become parameters of the method
+        self.losses_before: StepResult | None = None  # kept until `after_step`
         self.sums = torch.zeros(len(self.tasks), dtype=torch.float64, device=device)  # of this epoch's losses
         self.counts = torch.zeros_like(self.sums)
         self.compute = Backward(
@@ -87,12 +89,12 @@ class MultiTaskMethod(nn.Module):
 
     @property
     def active(self) -> list[str]:
-        """The names of the tasks that train at this step, in the tasks' order. Others need no loss."""
+        """The names of the tasks that train at this step, in the tasks' order. The other tasks need no loss."""
         return [self.tasks[i].name for i in self.schedule.active(self.step_count)]
 
     @property
     def needs_losses_after(self) -> bool:
-        """True if `after_step` is to be called (the weighting `famo`)."""
+        """True if you must call `after_step` after each step (the weighting `famo`)."""
         return self.weighting.needs_losses_after
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
@@ -101,12 +103,13 @@ class MultiTaskMethod(nn.Module):
         It counts as one step; call `optimizer.step()` afterwards.
 
         Args:
-            losses: by task a scalar with its graph, the mean over the samples that have a label. Leave out a task that
-                has none. Losses of tasks that are not active are passed over. Without any loss there are no gradients.
+            losses: by task, a scalar with its autograd graph: the mean over the samples that have a label. Leave out a
+                task without labels. Losses of tasks that are not active are ignored. If there is no loss at all, there
+                are no gradients.
 
         Raises:
-            ValueError: a loss is of an unknown task or no scalar, no loss has a graph, or `after_step` has not been
-                called.
+            ValueError: a loss belongs to an unknown task or is no scalar, no loss has a graph, or `after_step` has not
+                been called.
         """
         names = [task.name for task in self.tasks]
         for name, loss in losses.items():
@@ -134,10 +137,10 @@ class MultiTaskMethod(nn.Module):
         self.counts[result.index] += 1
 
     def after_step(self, losses: Mapping[str, Tensor]) -> None:
-        """Shows the method what a step has done; needed after each `optimizer.step()` if `needs_losses_after`.
+        """Shows the method the losses after a step. Call it after each `optimizer.step()` if `needs_losses_after`.
 
         Args:
-            losses: by task the scalar loss of the same samples as before, computed once more with the new weights.
+            losses: by task, the scalar loss of the same samples, computed again with the new model weights.
         """
         before, self.losses_before = self.losses_before, None
         if before is not None:
@@ -145,10 +148,10 @@ class MultiTaskMethod(nn.Module):
             self.weighting.observe_losses_after(before.losses, after, before.index)
 
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> None:
-        """Tells the method that an epoch has ended; needed by methods that go by epochs (`dwa`, `stch`, `dsg`).
+        """Tells the method that an epoch has ended; methods that count epochs need it (`dwa`, `stch`, `dsg`).
 
         Args:
-            validation: what a validation found, by `<task>/loss` and `<task>/<metric>`. None: there was none.
+            validation: the values of a validation, with keys `<task>/loss` and `<task>/<metric>`. None: no validation.
         """
         self.weighting.observe_epoch((self.sums / self.counts).cpu())
         self.sums.zero_()
@@ -171,7 +174,7 @@ class MultiTaskMethod(nn.Module):
 
 
 class GivenLosses(Forwards):
-    """Losses that were computed outside, in place of forwards. A batch is a list of them, None for a task without."""
+    """Losses that the user's loop has computed. A batch is a list of one loss per active task; None: it has no loss."""
 
     given: Sequence[Tensor]
 

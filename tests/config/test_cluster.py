@@ -20,7 +20,10 @@ from mtlcluster.errors import UserError
         ("lab:\n  limits:\n    tmie: 2h\n", r"clusters.yaml:3: unknown key 'tmie'; did you mean 'time'"),
         ("lab:\n  limits:\n    time: 90x\n", r"clusters.yaml:3: limits.time should be a duration .*, found '90x'"),
         ("lab:\n  limits: {jobs: 0}\n", r"clusters.yaml:2: limits.jobs should be greater than 0, found 0"),
-        ("lab:\n  partition: gpu\n  root: ~/big\n", r"clusters.yaml:3: root is for clusters with a host; .* 'lab' is"),
+        (
+            "lab:\n  partition: gpu\n  root: ~/big\n",
+            r"clusters.yaml:3: root is for clusters with a host; 'lab' has none, so it is",
+        ),
         (
             "slurm:\n  host: lab\n",
             r"clusters.yaml:2: 'slurm' is the Slurm of this machine; give a cluster with a host another name",

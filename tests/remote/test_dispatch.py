@@ -69,7 +69,7 @@ def test_a_run_lives_on_one_cluster(laptop, arnold, uh, make_grid):
     make_grid(grid={"seed": {"range": 2}})
     laptop("submit", "sweep.yaml", "--cluster", "arnold")
     make_grid(**FOUR)
-    assert "2 live on arnold" in laptop("submit", "sweep.yaml", "--cluster", "uh")
+    assert "2 are on arnold" in laptop("submit", "sweep.yaml", "--cluster", "uh")
     assert_each_has_one_job(arnold, 2)
     assert_each_has_one_job(uh, 2)
     assert not runs_on(arnold) & runs_on(uh)
@@ -96,9 +96,9 @@ def test_another_laptop_sees_what_is_there_and_doubles_nothing(laptop, arnold, u
     shutil.copytree(laptop.folder, other.folder, ignore=lambda *_: ["runs"])
     shutil.copy(laptop.clusters, other.clusters)
     assert len(other.status()) == len(other.status("sweep")) == 4
-    assert "4 live on arnold" in other("submit", "sweep.yaml", "--cluster", "uh")
+    assert "4 are on arnold" in other("submit", "sweep.yaml", "--cluster", "uh")
     assert "4 of 4 runs are already there" in other("submit", "sweep.yaml", "--cluster", "arnold")
-    assert "4 live on arnold" in other("submit", "sweep.yaml", "--cluster", "local")
+    assert "4 are on arnold" in other("submit", "sweep.yaml", "--cluster", "local")
     assert_each_has_one_job(arnold)
     assert uh.slurm.jobs() == {}
     assert len(other.status("sweep")) == 4
@@ -143,7 +143,7 @@ def test_with_a_target_down_nothing_is_sent_and_with_another_cluster_down_its_ru
     arnold.login.stop()
     said = laptop("submit", "sweep.yaml", "--split", "arnold,uh", code=1)
     assert "arnold does not answer (is it down?); nothing was submitted" in said
-    assert "4 live on arnold" in laptop("submit", "sweep.yaml", "--cluster", "uh")
+    assert "4 are on arnold" in laptop("submit", "sweep.yaml", "--cluster", "uh")
     assert uh.slurm.jobs() == {}
     arnold.login.start()
     assert_each_has_one_job(arnold)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mtlcluster.config.cluster import Cluster
     from mtlcluster.launch.packing import Array, Packing, Unit
 
-AWAY = "Slurm does not answer here (is sbatch installed, and its controller up?)"
+AWAY = "Slurm does not answer here (is sbatch installed, and is its controller running?)"
 SBATCH_TIMEOUT = 120.0  # seconds; a busy controller takes long, and after a timeout it is not known what sbatch did
 SETTLE = "submit again: if the job exists, it is cancelled first"
 

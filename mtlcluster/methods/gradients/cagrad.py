@@ -11,10 +11,10 @@ class CAGrad(Gradient):
     """The direction near the mean gradient that helps the worst task most.
 
     It is g₀ + c ‖g₀‖ g_w / ‖g_w‖, where g₀ is the mean gradient, g_w = Σ w_i g_i, and w is the point of the simplex
-    where g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ is least. It is g₀ for c = 0, and if g_w is zero (Pareto-stationary).
+    where g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ is least. It is g₀ if c = 0, or if g_w is zero (a Pareto-stationary point).
 
-    g₀ is the mean, not the sum. Some implementations divide the result by 1 + c²; this one does not. A single task
-    thus gets (1 + c)g. The direction scales with the gradients.
+    g₀ is the mean, not the sum. The result is not divided by 1 + c², although some implementations do that. So a single
+    task gets (1 + c) g. If all gradients are multiplied by a factor, so is the direction.
 
     Args:
         c: the radius around g₀, in multiples of its length.
@@ -35,10 +35,11 @@ class CAGrad(Gradient):
             return gramian.new_tensor(average)
 
         def toward(shift: float) -> np.ndarray:
-            """The w of the hull's point nearest to −shift·g₀: the minimum, where shift = ‖g_w‖ / radius."""
+            """The w whose g_w is nearest to −shift·g₀. It is the minimum if shift = ‖g_w‖ / radius."""
             return nearest_to_zero(gradients + shift * mean[:, None])
 
         def excess(shift: float) -> float:
+            """‖g_w‖ − radius·shift. It is zero at the minimum."""
             return float(np.linalg.norm(gradients @ toward(shift)) - radius * shift)
 
         greatest = longest / radius

@@ -1,4 +1,4 @@
-"""`mtlcluster replay RUN`: repeats the step that stopped a run, and prints the output of every module.
+"""`mtlcluster replay RUN`: repeats the step that stopped a run, and prints the outputs of all modules.
 
 Started as `python -m mtlcluster._entry replay RUN_FOLDER`.
 """
@@ -17,10 +17,10 @@ from mtlcluster.training.train import load_run, prepare
 
 
 def main(folder: Path) -> None:
-    """Prints the refused step of the run in `folder`.
+    """Repeats the step that stopped the run in `folder`, and prints it.
 
     Raises:
-        ValueError: No step was refused, it cannot be read, or the job does not fit it.
+        ValueError: There is no such step, it can't be read, or the job does not fit it.
         UserError: The run's configuration or job is missing or wrong.
     """
     config, build = load_run(folder)
@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
         console().print(line)
     same = torch.equal(found.found.losses.cpu().nan_to_num(), moment["losses"].nan_to_num())
     print(f"step {moment['step'] + 1}: {found.sentence()}")
-    print("the losses are those of that step, bit for bit" if same else "the losses are not quite those of that step")
+    print("the losses are the same as in the run, bit for bit" if same else "the losses differ from those in the run")
 
 
 def report(found: Diagnosis) -> list[Table | str]:
@@ -52,12 +52,12 @@ def _ranges(title: str, ranges: list[Range]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in ("module", "kind", "shape", "lowest", "highest", "not finite"):
         table.add_column(column, justify="left" if column in ("module", "kind") else "right", overflow="fold")
-    first = next((i for i, one in enumerate(ranges) if one.non_finite), None)
-    for i, one in enumerate(ranges):
-        shape = "×".join(map(str, one.shape))
-        count = f"{one.non_finite:,}{' ← first' if i == first else ''}" if one.non_finite else ""
+    first = next((i for i, row in enumerate(ranges) if row.non_finite), None)
+    for i, row in enumerate(ranges):
+        shape = "×".join(map(str, row.shape))
+        count = f"{row.non_finite:,}{' ← first' if i == first else ''}" if row.non_finite else ""
         style = "bold red" if i == first else None
-        table.add_row(one.module, one.kind, shape, f"{one.lowest:.3g}", f"{one.highest:.3g}", count, style=style)
+        table.add_row(row.module, row.kind, shape, f"{row.lowest:.3g}", f"{row.highest:.3g}", count, style=style)
     return table
 
 

@@ -360,7 +360,7 @@ def test_train_replay_and_check_on_the_command_line(tmp_path):
     replayed = call("replay", "trained/run")
     assert replayed.returncode == 0, replayed.stderr
     assert sentence in replayed.stdout
-    assert "the losses are those of that step, bit for bit" in replayed.stdout
+    assert "the losses are the same as in the run, bit for bit" in replayed.stdout
     assert re.search(r"trunk.0 .* ← first", replayed.stdout)
     checked = call("check", "run.yaml")
     assert checked.returncode == 1
