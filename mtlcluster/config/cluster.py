@@ -45,7 +45,7 @@ class ClusterOptions(Checked):
     qos: Line | None = None
     constraint: Line | None = None
     gpus_as: Literal["per_node", "gres"] = "per_node"  # --gpus-per-node=a100:2 or --gres=gpu:a100:2
-    gpu_types: dict[GpuType, GpuType] = {}  # from names in grids to Slurm's names; empty: the names are the same
+    gpu_types: dict[GpuType, GpuType] = {}  # Slurm's name of each type in grids; empty: any type, same names
     limits: Limits = Limits()
     mail: Line | None = None  # Slurm writes to this address when an array has ended or failed
     setup: list[Line] = []  # shell lines that a job runs first

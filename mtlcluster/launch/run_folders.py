@@ -88,7 +88,7 @@ def _needs_job(sweep: Sweep, run: Run, last: submissions.Submission | None) -> b
         return False
     try:
         status = read_status(run.status)
-    except (OSError, ValueError):  # status.json can't be read: a new job replaces it
+    except (OSError, ValueError):  # status.json can't be read: a new job finds out how far the run is
         return True
     if status is None:
         return True

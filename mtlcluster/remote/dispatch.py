@@ -218,7 +218,7 @@ def _write(
         unsent = {run.name: run for run in share.wanted if run.hash in folders}
         run_folders.write_runs(sweep, new, code.hash, share.cluster.name)
         run_folders.rewrite_runs(sweep, unsent, code.hash, share.cluster.name)
-        for name in unsent:  # from a `cancel` while the run had no job
+        for name in unsent:  # the run may have been cancelled while it had no job
             sweep.run(name).cancel.unlink(missing_ok=True)
         result.new += new
         result.there += unsent

@@ -12,7 +12,7 @@ from mtlcluster.training.batches import batches, epoch_batches, lengths_of, orde
 from mtlcluster.training.distributed import Ranks
 from mtlcluster.training.seeding import mix_seed
 
-CHECKED = 3  # this many batches at the beginning of every epoch and validation are checked
+CHECKED = 3  # the number of batches that are checked, at the beginning of every epoch and validation
 
 
 class DataFeed:
