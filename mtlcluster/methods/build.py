@@ -27,7 +27,7 @@ def build_method(
         The schedule, the weighting and the gradient method.
 
     Raises:
-        ValueError: an option does not fit the tasks.
+        ValueError: an option does not fit the tasks, or a class of one's own does not call the `__init__` of its base.
     """
     built = []
     for slot in SLOTS:
@@ -38,6 +38,8 @@ def build_method(
             made = getattr(_module(entry), entry.class_name)(context, **options)
         except ValueError as error:
             raise ValueError(f"{slot} '{entry.label}': {error}") from None
+        if "_modules" not in vars(made):
+            raise ValueError(f"{slot} '{entry.label}': its __init__ should begin with super().__init__(context)")
         for key, value in of_all.items():
             setattr(made, key, value)
         built.append(made)

@@ -89,7 +89,7 @@ def one_method(name: str, width: int) -> Iterator[str]:
     except ValueError as error:
         raise UserError(str(error)) from None
     yield textwrap.fill(f"{found.label} ({found.slot}: {WHAT[found.slot]})", width)
-    for paragraph in found.text.split("\n\n"):
+    for paragraph in found.text.split("\n\n") if found.text else []:
         yield f"\n{textwrap.fill(paragraph, width)}"
     needs, costs = _needs_and_costs(found)
     yield ""

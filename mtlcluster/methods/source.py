@@ -87,7 +87,7 @@ class Method:
 def read_built_in(file: Path, slot: str) -> Method:
     """Reads a method of the library: the class of this slot in its file."""
     source = PythonFile(file)
-    node = next(n for n in source.classes.values() if _slot(n) == slot)
+    node = next(n for n in source.classes.values() if slot in _slots(n))
     return _read(node, source, slot, file.stem, file.stem)
 
 
@@ -106,11 +106,13 @@ def read_own(name: str) -> Method:
         raise UserError(f"method '{file.name}:{class_name}': there is no file {file}")
     source = PythonFile(file)
     node = source.class_(class_name)
-    slot = _slot(node)
+    slot, *others = _slots(node) or [None]
     if slot is None:
         source.refuse(node, f"class {class_name} should have one of the bases {', '.join(BASES)}; it tells the slot")
     if other_bases := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
         source.refuse(node, f"class {class_name} has the base {', '.join(other_bases)}; a method has no other base")
+    if others:
+        source.refuse(node, f"class {class_name} fills the slots {slot} and {others[0]}: write a class for each")
     found = _read(node, source, slot, name, class_name)
     needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
     if needed and needed not in found.functions:
@@ -118,11 +120,11 @@ def read_own(name: str) -> Method:
     return found
 
 
-def _slot(node: ast.ClassDef) -> str | None:
-    """The slot that the first base or decorator names."""
+def _slots(node: ast.ClassDef) -> list[str]:
+    """The slots that the bases and decorators name, each once."""
     bases = [BASES.get(_last_name(base)) for base in node.bases]
     decorators = [_last_name(decorator) for decorator in node.decorator_list]
-    return next((slot for slot in [*bases, *decorators] if slot in BASES.values()), None)
+    return list(dict.fromkeys(slot for slot in [*bases, *decorators] if slot in BASES.values()))
 
 
 def _last_name(node: ast.expr) -> str:

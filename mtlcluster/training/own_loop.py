@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcluster.errors import nearest
+from mtlcluster.methods.answers import active_tasks
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.methods.catalog import check_method
@@ -90,7 +91,7 @@ class MultiTaskMethod(nn.Module):
     @property
     def active(self) -> list[str]:
         """The names of the tasks that train at this step, in the tasks' order. The other tasks need no loss."""
-        return [self.tasks[i].name for i in self.schedule.active(self.step_count)]
+        return [self.tasks[i].name for i in active_tasks(self.schedule, self.step_count)]
 
     @property
     def needs_losses_after(self) -> bool:
@@ -123,7 +124,7 @@ class MultiTaskMethod(nn.Module):
             raise ValueError("the method needs the losses after each step: call after_step before the next backward")
         for parameter in self.model[0].parameters():
             parameter.grad = None
-        active = list(self.schedule.active(self.step_count))
+        active = active_tasks(self.schedule, self.step_count)
         self.step_count += 1
         given = [losses.get(names[i]) for i in active]
         result = self.compute([given], active) if active else None

@@ -12,6 +12,7 @@ import torch
 
 from mtlcluster.config.run import RunConfig, run_hash
 from mtlcluster.config.units import seconds
+from mtlcluster.methods.answers import active_tasks, sample_shares
 from mtlcluster.methods.base import Context
 from mtlcluster.methods.build import build_method
 from mtlcluster.problem import Problem
@@ -222,7 +223,7 @@ class Trainer:
         return self.feed.load_epoch(self.epoch, self.indices, self.batch)
 
     def _train_step(self, step_batches: list[Any]) -> None:
-        active, shares = list(self.schedule.active(self.step)), self.schedule.shares(self.step)
+        active, shares = active_tasks(self.schedule, self.step), sample_shares(self.schedule, self.step)
         factor = self.rate.set(self.step)
         self.optimizer.zero_grad()
         random = random_before_step(self.device, self.generator)

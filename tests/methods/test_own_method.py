@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from mtlcluster import MultiTaskModel, Problem, TensorData, train
 from mtlcluster.cli import app
 from mtlcluster.config.grid import read_grid
 from mtlcluster.config.run import RunConfig, run_hash
@@ -139,6 +140,10 @@ class Counts:
         ("class Mien: pass\n", "mine.py: defines no class 'Mine'; did you mean 'Mien'"),
         ("def (:\n", r"mine.py:1: not Python"),
         ("class Mine:\n    pass\n", "mine.py:1: class Mine should have one of the bases Schedule, Weighting, Gradient"),
+        (
+            "class Mine(Weighting, Gradient): ...\n",
+            "mine.py:1: class Mine fills the slots weighting and gradient: write a",
+        ),
         ("@gradient\nclass Mine(Other):\n    pass\n", "mine.py:2: class Mine has the base Other"),
         ("@gradient\nclass Mine:\n    def wieghts(self): ...\n", "'weights'; did you mean 'wieghts'"),
         ("@gradient\nclass Mine:\n    needs = 'jacobain'\n", "needs is 'jacobain'; did you mean 'jacobian'"),
@@ -158,6 +163,73 @@ def test_what_cannot_be_a_method_is_refused_with_its_line(tmp_path, source, mess
     name = "sum" if source and "class sum" in source else "Mine"
     with pytest.raises(ValueError, match=message):
         check_method({"gradient": {"name": f"{tmp_path}/mine.py:{name}", "b": 1}})
+
+
+WRONG = {
+    "Gradient.weights": (
+        [None, [1.0, 1.0], torch.ones(1), torch.ones(2, 1)],
+        r"Mine\.weights should return a tensor \[2\], a weight for each active task; found",
+    ),
+    "Gradient.direction": (
+        [None, torch.ones(2, 15)],
+        r"Mine\.direction should return a tensor \[15\], a value for each shared parameter; found",
+    ),
+    "Weighting.forward": (
+        [None, torch.ones(2), torch.tensor(1.0)],
+        r"Mine\.forward should return a scalar tensor, computed from the losses; found",
+    ),
+    "Schedule.active": (
+        [[1, 0], [1, 1], [-1], [2], ["a"], None],
+        r"Mine\.active should return ascending positions of tasks, from 0 to 1; found",
+    ),
+    "Schedule.shares": (
+        [torch.ones(2), torch.ones(1), [0.5, 0.5], torch.tensor([1.5, -0.5])],
+        r"Mine\.shares should return None or a tensor \[2\] of shares whose sum is 1; found",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "answer", "message"),
+    [
+        pytest.param(place, answer, message, id=f"{place} {index}")
+        for place, (answers, message) in WRONG.items()
+        for index, answer in enumerate(answers)
+    ],
+)
+def test_a_wrong_answer_of_a_method_ends_the_run_at_its_first_step(tmp_path, place, answer, message):
+    base, _, function = place.partition(".")
+    torch.save(answer, tmp_path / "answer.pt")
+    source = f"import torch\nfrom mtlcluster import {base}\nclass Mine({base}):\n    needs = 'jacobian'\n"
+    source = source if function == "direction" else source.replace("jacobian", "gramian")
+    if function == "shares":
+        source += "    def active(self, step): return [0, 1]\n"
+    source += f"    def {function}(self, *given): return torch.load({str(tmp_path / 'answer.pt')!r})\n"
+    (tmp_path / "mine.py").write_text(source)
+    data = TensorData(torch.randn(4, 4), {name: torch.randn(4, 1) for name in "ab"})
+    heads = {"a": torch.nn.Linear(3, 1), "b": torch.nn.Linear(3, 1)}
+
+    def build():
+        return Problem(MultiTaskModel(torch.nn.Linear(4, 3), heads), context().tasks, data, data, data)
+
+    with pytest.raises(ValueError, match=message):
+        train(build, {"method": f"{tmp_path}/mine.py:Mine", "epochs": 1, "batch_size": 4}, folder=tmp_path / "out")
+
+
+def test_a_method_without_a_docstring_is_shown_without_a_gap(tmp_path):
+    (tmp_path / "mine.py").write_text("from mtlcluster import gradient\n" + CLASS)
+    shown = CliRunner().invoke(app, ["methods", f"{tmp_path}/mine.py:Mine"])
+    assert (shown.exit_code, "\n\n\n" in shown.stdout) == (0, False)
+
+
+def test_an_init_that_forgets_that_of_its_base_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from mtlcluster import Gradient\nclass Mine(Gradient):\n"
+        "    def __init__(self, context, *, share: float = 1.0): self.share = share\n"
+        "    def weights(self, gramian, active): return gramian.diagonal()\n"
+    )
+    with pytest.raises(ValueError, match=r"'Mine': its __init__ should begin with super\(\).__init__\(context\)"):
+        built(f"{tmp_path}/mine.py:Mine")
 
 
 def test_an_option_is_checked_by_its_type_and_the_slot_by_the_decorator(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcluster.methods.answers import gradient_weights
 from mtlcluster.methods.base import Active, Gradient
 
 
@@ -43,7 +44,7 @@ def aggregate(method: Gradient, gramian: Tensor, weights: Tensor, active: Active
     inner, own = gramian.numpy() / scale**2, weights.numpy()
     found = cosines_and_norms(inner)
     if np.isfinite(inner).all():
-        found.factors = method.weights(torch.from_numpy(own[:, None] * inner * own), active)
+        found.factors = gradient_weights(method, torch.from_numpy(own[:, None] * inner * own), active)
     else:
         found.factors = torch.ones_like(weights)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlcluster.methods.answers import direction, total_loss
 from mtlcluster.methods.base import Active, Gradient, Weighting
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.distributed import ALONE, Ranks
@@ -140,7 +141,7 @@ class Backward:
         if kind is PlainBackward:
             source.write_gradients(emphasized, factors)
         elif self.gradient.needs == "jacobian":
-            aggregation = source.write_direction(emphasized, lambda rows: self.gradient.direction(rows, data.index))
+            aggregation = source.write_direction(emphasized, lambda rows: direction(self.gradient, rows, data.index))
         else:
             aggregation = aggregate(self.gradient, source.gramian(), emphasized, data.index, scale)
             source.write_gradients(emphasized, aggregation.factors)
@@ -181,7 +182,7 @@ class Backward:
             F, and the loss weights ∂F/∂L [A].
         """
         leaf = losses.detach().requires_grad_()
-        total = self.weighting(leaf, data.index)
+        total = total_loss(self.weighting, leaf, data.index)
         weights, *gradients = torch.autograd.grad(total, [leaf, *self.learned], allow_unused=True)
         for parameter, gradient in zip(self.learned, gradients, strict=True):
             parameter.grad = gradient if gradient is None else data.scaled(gradient)
