@@ -4,7 +4,7 @@ T is the number of the run's tasks, A ≤ T the number of tasks that are active 
 """
 
 import operator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ def direction(gradient: Gradient, jacobian: Tensor, active: Active) -> Tensor:
     return answer
 
 
-def _has_shape(answer: Any, size: int) -> bool:
+def _has_shape(answer: Any, size: int) -> TypeGuard[Tensor]:
     return isinstance(answer, Tensor) and answer.shape == (size,) and answer.dtype not in (torch.bool, torch.complex64)
 
 

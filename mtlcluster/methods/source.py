@@ -106,13 +106,14 @@ def read_own(name: str) -> Method:
         raise UserError(f"method '{file.name}:{class_name}': there is no file {file}")
     source = PythonFile(file)
     node = source.class_(class_name)
-    slot, *others = _slots(node) or [None]
-    if slot is None:
+    slots = _slots(node)
+    if not slots:
         source.refuse(node, f"class {class_name} should have one of the bases {', '.join(BASES)}; it tells the slot")
     if other_bases := [ast.unparse(base) for base in node.bases if _last_name(base) not in BASES]:
         source.refuse(node, f"class {class_name} has the base {', '.join(other_bases)}; a method has no other base")
-    if others:
-        source.refuse(node, f"class {class_name} fills the slots {slot} and {others[0]}: write a class for each")
+    if len(slots) > 1:
+        source.refuse(node, f"class {class_name} fills the slots {' and '.join(slots)}: write a class for each")
+    [slot] = slots
     found = _read(node, source, slot, name, class_name)
     needed = DEFINED[found.constants["needs"] if slot == "gradient" else slot]
     if needed and needed not in found.functions:
@@ -122,9 +123,9 @@ def read_own(name: str) -> Method:
 
 def _slots(node: ast.ClassDef) -> list[str]:
     """The slots that the bases and decorators name, each once."""
-    bases = [BASES.get(_last_name(base)) for base in node.bases]
-    decorators = [_last_name(decorator) for decorator in node.decorator_list]
-    return list(dict.fromkeys(slot for slot in [*bases, *decorators] if slot in BASES.values()))
+    names = map(_last_name, [*node.bases, *node.decorator_list])
+    slots = [slot for name in names for base, slot in BASES.items() if name in (base, slot)]
+    return list(dict.fromkeys(slots))
 
 
 def _last_name(node: ast.expr) -> str:
