@@ -56,6 +56,18 @@ def total_loss(weighting: Weighting, losses: Tensor, active: Active) -> Tensor:
     return answer
 
 
+def refuse_not_linear(weighting: Weighting, weights: Tensor) -> None:
+    """Raises ValueError if the weights [A] show that F is not linear, though the class says so.
+
+    Args:
+        weighting: the weighting.
+        weights: what it gives when no loss is known: they are all NaN, unless `linear` is false.
+    """
+    if weighting.linear and bool(weights.isnan().any()):
+        name = type(weighting).__name__
+        raise ValueError(f"{name}.forward is not linear in the losses: say `linear = False` in the class")
+
+
 def gradient_weights(gradient: Gradient, gramian: Tensor, active: Active) -> Tensor:
     """The weights a_i [A] of the gradients in the direction.
 

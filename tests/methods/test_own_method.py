@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -214,6 +215,31 @@ def test_a_wrong_answer_of_a_method_ends_the_run_at_its_first_step(tmp_path, pla
 
     with pytest.raises(ValueError, match=message):
         train(build, {"method": f"{tmp_path}/mine.py:Mine", "epochs": 1, "batch_size": 4}, folder=tmp_path / "out")
+
+
+@pytest.mark.parametrize("gradient", ["sum", {"name": "pcgrad", "every": 2}])
+@pytest.mark.parametrize(
+    ("total", "refused"), [("losses.square().sum()", True), ("losses.mean()", False), ("(3 * losses)[0]", False)]
+)
+def test_a_weighting_that_is_not_linear_has_to_say_so(tmp_path, gradient, total, refused):
+    (tmp_path / "mine.py").write_text(
+        "from mtlcluster import Weighting\nclass Mine(Weighting):\n"
+        f"    def forward(self, losses, active): return {total}\n"
+    )
+    data = TensorData(torch.randn(8, 4), {name: torch.randn(8, 1) for name in "ab"})
+    heads = {"a": torch.nn.Linear(3, 1), "b": torch.nn.Linear(3, 1)}
+
+    def build():
+        return Problem(MultiTaskModel(torch.nn.Linear(4, 3), heads), context().tasks, data, data, data)
+
+    method = {"weighting": f"{tmp_path}/mine.py:Mine", "gradient": gradient}
+    config = {"method": method, "epochs": 2, "batch_size": 2, "accumulate": 2}
+    with (
+        pytest.raises(ValueError, match=r"Mine\.forward is not linear in the losses: say `linear = False`")
+        if refused
+        else nullcontext()
+    ):
+        train(build, config, folder=tmp_path / "out")
 
 
 def test_a_method_without_a_docstring_is_shown_without_a_gap(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcluster.methods.answers import direction, total_loss
+from mtlcluster.methods.answers import direction, refuse_not_linear, total_loss
 from mtlcluster.methods.base import Active, Gradient, Weighting
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.distributed import ALONE, Ranks
@@ -100,6 +100,7 @@ class Backward:
             weight = model.last_shared_weight()
             alone = LinearLayers(model, visible if weighting.needs_gradient_norms else [], only=weight)
             last, by_layers = LastLayer(weight, alone), [p for p in by_layers if p is not weight]
+        self.is_linear_checked = False  # once: to look at the weights makes the CPU wait for the device
         self.parts = Parts(
             self.forwards, shared, heads, LinearLayers(model, by_layers), last,
             needs_norms=weighting.needs_gradient_norms, needs_losses=not weighting.linear,
@@ -137,6 +138,9 @@ class Backward:
         source.forward()
         losses, aggregation = source.losses, None
         total, weights = self._weigh(data, losses)
+        if kind is PlainBackward and len(batches) > 1 and not self.is_linear_checked:
+            refuse_not_linear(self.weighting, weights)
+            self.is_linear_checked = True
         emphasized = data.emphasized(weights)
         if kind is PlainBackward:
             source.write_gradients(emphasized, factors)

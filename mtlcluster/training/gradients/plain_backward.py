@@ -28,7 +28,7 @@ class PlainBackward(Source):
         elif self.parts.needs_losses:
             self.losses = self.forwards.rehearse(self.data)
         else:
-            self.losses = torch.zeros(len(self.data.active), device=self.forwards.device)
+            self.losses = torch.full((len(self.data.active),), torch.nan, device=self.forwards.device)  # unknown
 
     def write_gradients(self, weights: Tensor, factors: Tensor | None) -> None:
         if not self.several:
