@@ -223,9 +223,13 @@ class Task:
             The task.
 
         Raises:
-            ValueError: see `Task`; or `class_weights` are not `classes` positive numbers.
+            ValueError: see `Task`; or there are fewer than two classes, or `class_weights` are not `classes` positive
+                numbers.
         """
         from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+        if classes < 2:
+            raise ValueError(f"task '{name}' should have at least 2 classes, found {classes}; yes or no is Task.binary")
 
         metrics = {
             "accuracy": MulticlassAccuracy(classes, average="micro"),

@@ -153,3 +153,11 @@ def test_a_forward_that_leaves_out_a_task_is_refused_in_a_sentence(tmp_path):
     problem = Problem(model, [plain_task("a"), plain_task("b")], data, data)
     with pytest.raises(ValueError, match="the model's forward gave no output for task 'b'"):
         train(lambda: problem, {"epochs": 1}, tmp_path)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("classes", [1, 0])
+def test_fewer_than_two_classes_are_refused_in_a_sentence(classes, dense):
+    message = f"task 'a' should have at least 2 classes, found {classes}; yes or no is Task.binary"
+    with pytest.raises(ValueError, match=message):
+        Task.classification("a", classes, dense=dense)
