@@ -353,7 +353,8 @@ def evaluate(run: str, split: str, out: Path | None, yes: bool, runs: Path) -> N
     """Evaluate a run's best checkpoint and write its predictions.
 
     Uses the code that the run began with. The predictions are a CSV file with one row per sample: the label, the
-    probability and the decision of every task. RUN is a run's folder, SWEEP/RUN, or a part of its name.
+    probability and the decision of every task that is not dense. RUN is a run's folder, SWEEP/RUN, or a
+    part of its name.
     """
     from mtlcluster.launch.run_module import run_module, sweep_of
     from mtlcluster.launch.select_runs import find_run

@@ -65,6 +65,8 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     print(", ".join(f"{name} {number:.4g}" for name, number in overall.items()))
     for note in found.notes(split):
         print(note)
+    if dense := [task.name for task in trainer.trained if task.dense]:
+        print(f"without the predictions of dense tasks ({', '.join(dense)}): they have one for each pixel")
     print(f"{len(dataset):,} predictions: {out}")
     return found
 

@@ -116,3 +116,16 @@ def test_what_cannot_be_evaluated_is_said(run, tmp_path):
     with pytest.raises(UserError, match=r"the job of early has no test data \(known: train, validation\)"):
         main(early, "test", tmp_path / "test.csv")
     assert not (tmp_path / "test.csv").exists()
+
+
+def test_what_the_predictions_of_dense_tasks_leave_out_is_said(tmp_path, capsys):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "dense_job.py").write_text((PROJECT.parent / "dense_job.py").read_text())
+    folder = tmp_path / "trained" / "dense"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump({"job": "dense_job", "epochs": 1, "batch_size": 4}))
+    config, build = load_run(folder)
+    train(build, config, folder)
+    main(folder, "validation", tmp_path / "found.csv")
+    assert "without the predictions of dense tasks (classes, depth, normals, edge): they" in capsys.readouterr().out
+    assert not {"classes", "edge"} & {key.split("/")[0] for key in rows_of(tmp_path / "found.csv")[0]}
