@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -254,7 +255,14 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) ->
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Ports that are free now. They are below those that the system gives to connections, so they stay free.
+
+    Training seeds Python's own generator, so the system's is asked.
+    """
+    sockets: list[socket.socket] = []
+    while len(sockets) < count:
+        with suppress(OSError):  # somebody else has it
+            sockets.append(socket.create_server(("127.0.0.1", random.SystemRandom().randrange(15_000, 32_000))))
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()

@@ -3,7 +3,6 @@
 import copy
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from rig import dense_job
 from rig.dense_job import CHANNELS, CONFIG, build, data, plain_loop, tasks
+from rig.slurm_cluster import free_ports
 from sklearn import metrics as sk
 from torch import nn
 
@@ -52,9 +52,7 @@ def test_it_computes_what_a_plain_loop_computes(tmp_path, cut):
 
 def test_two_ranks_train_as_one(tmp_path):
     alone = train(build, {**CONFIG, "method": "pcgrad"}, tmp_path / "one")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     environment = {**os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port), "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}  # fmt: skip
     command = [sys.executable, "-c", RANK, str(tmp_path / "two")]

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from rig.slurm_cluster import free_ports
 from rig.tiny_runs import PROJECT, assert_same
 
 from mtlcluster.config.run import RunConfig
@@ -54,9 +54,7 @@ def configure(folder, **settings):
 
 
 def start(folder, ranks, program=("-m", "mtlcluster._entry", "child")):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     processes = []
     for rank in range(ranks):
         environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1"}
