@@ -28,10 +28,11 @@ NAMES = [*CHANNELS, "whole"]
 STEPS = CONFIG["epochs"]
 TESTS = Path(__file__).parents[1]
 RANK = """
-import sys
+import os, sys
 from rig.dense_job import CONFIG, build
 from mtlcluster import train
 train(build, {**CONFIG, "method": "pcgrad", "resources": {"gpus": 2}}, sys.argv[1])
+os._exit(0)  # as a training process of a sweep: gloo's threads may abort an ordinary exit
 """
 
 

@@ -26,6 +26,7 @@ METHODS = {
     "elsewhere": {"method": {"weighting": "gls", "gradient": {"name": "mgda", "at": "representation", "every": 3}}},
 }
 KEEP_WEIGHTS = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -36,6 +37,7 @@ config, build = load_run(folder)
 trainer = prepare(build, config, folder, Callbacks())
 trainer.run()
 torch.save(trainer.model.state_dict(), folder / f"weights-{trainer.ranks.rank}.pt")
+os._exit(0)  # as a training process of a sweep: gloo's threads may abort an ordinary exit
 """
 DROPOUT = {"model": {"width": 16, "dropout": 0.5}, "method": "pcgrad"}
 

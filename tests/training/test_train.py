@@ -19,7 +19,7 @@ from mtlcluster.errors import UserError
         ({"optimizer": {"lrr": 0.1}}, "unknown key 'lrr'; did you mean 'lr'?"),
         ({"optimizer": {"lr": -1}}, "optimizer.lr should be greater than 0, found -1"),
         ({"epochs": "3"}, "epochs should be a valid integer, found '3'; write 3"),
-        ({"epochs": 1, "steps": 2}, "either epochs or steps, not both"),
+        ({"epochs": 1, "steps": 2}, "give either epochs or steps, not both"),
         ({"checkpoint_every": "soon"}, "checkpoint_every should be a duration such as 90s"),
     ],
 )
