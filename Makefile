@@ -36,7 +36,8 @@ LOWEST_TESTS := tests/config tests/methods tests/data tests/collect tests/sweep 
 	tests/training/resume tests/slurm/test_submit.py tests/test_cli.py
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -k 'not torchjd and not type_checker' $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -k 'not torchjd and not type_checker' \
+		--ignore=tests/methods/test_against_torchjd.py $(LOWEST_TESTS)
 
 test-long: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m long
