@@ -10,7 +10,7 @@ from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.names import COPY, HASHED, fits, hash_of, natural
 
-NOT_RUNS = {"code", "submissions", "report", "clusters"}
+NOT_RUNS = {"code", "submissions", "report", "clusters", "choices"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class Sweep:
     @property
     def submissions(self) -> Path:
         return self.folder / "submissions.jsonl"
+
+    @property
+    def trials(self) -> Path:
+        """The search: which settings each method tries. Missing if the grid has no `tune`."""
+        return self.folder / "trials.json"
 
     @property
     def lock(self) -> Path:

@@ -1,0 +1,1 @@
+"""The verdict: which method is better, by how much, and whether that can be believed."""
