@@ -482,7 +482,9 @@ class Problem:
 
     The data are map-style datasets of pairs (inputs, targets): inputs are any nest of tensors, targets a dict by task.
     A dataset may have `ids`, a name for each sample, which errors and predictions use; and `lengths`, a number for each
-    sample: batches then hold samples of similar length.
+    sample: batches then hold samples of similar length. It may also have `clusters`, a name for each sample: that of
+    the video or of the user that it belongs to. Samples of a cluster depend on each other. So the report draws whole
+    clusters where it estimates the error that comes from the choice of the test data.
 
     Args:
         model: has a head for each task.

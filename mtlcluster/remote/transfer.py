@@ -21,8 +21,8 @@ Checkpoints = Literal["best", "all"]
 
 ATTEMPTS = 3  # at a copy whose connection is lost, and at a file whose checksum is wrong
 SLOWEST = 10e6  # bytes per second: a checksum on the cluster may be this slow
-OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "status.json")
-CHECKED = ("history.pkl", ".pt")  # ends of names; other files are small, or still being written
+OF_A_RUN = ("config.yaml", "history.pkl", "log.txt", "predictions.npz", "predictions.npz.sha256", "status.json")
+CHECKED = ("history.pkl", "predictions.npz", ".pt")  # ends of names; other files are small, or still being written
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ runs/<sweep>/                 one per grid file (its `name`)
     status.json               how far the run is; written by the worker alone
     cancel                    written by the user's side: the run should stop
     history.pkl               what the run computed: plain containers and numpy arrays
+    predictions.npz           what its best model gives for the test data, see predictions.py
     checkpoints/
     log.txt
   report/                     written by collect

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mtlcluster.errors import UserError, nearest, tell_once
 from mtlcluster.sweep import submissions
+from mtlcluster.sweep.checksums import checksum_file
 from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.names import COPY, HASHED, fits, hash_of, natural
 
@@ -40,6 +41,11 @@ class Run:
         return self.folder / "history.pkl"
 
     @property
+    def predictions(self) -> Path:
+        """What the best model gives for the test data. Missing if there are none, or before the end."""
+        return self.folder / "predictions.npz"
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
@@ -61,7 +67,7 @@ class Run:
 def forget_results(run: Run) -> None:
     """Removes all that a run has computed."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    for path in (run.history, run.status):
+    for path in (run.history, run.status, run.predictions, checksum_file(run.predictions)):
         remove(path)
 
 

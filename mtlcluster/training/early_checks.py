@@ -58,6 +58,9 @@ def foresee(problem: Problem, tasks: Sequence[Task], config: RunConfig, device: 
     batches_per_epoch(len(problem.train), config)  # type: ignore[arg-type]
     if not len(problem.validation):  # type: ignore[arg-type]
         raise Foreseen("the validation data are empty")
+    clusters = getattr(problem.test, "clusters", None)
+    if clusters is not None and len(clusters) != len(problem.test):  # type: ignore[arg-type]
+        raise Foreseen(f"the test data name {len(clusters):,} clusters for {len(problem.test):,} samples")  # type: ignore[arg-type]
     if has_lazy_layers(problem.model):
         return
     eager = torch.compiler.set_stance("force_eager") if config.compile else nullcontext()

@@ -35,6 +35,7 @@ from mtlcluster.training.nonfinite.guard import Guard, NonFinite
 from mtlcluster.training.nonfinite.refusal import refuse_step
 from mtlcluster.training.nonfinite.validation import check_validation
 from mtlcluster.training.optimizer import LearningRate, base_rates, clip, make_optimizer
+from mtlcluster.training.predictions import PredictionCollector
 from mtlcluster.training.recorder import Recorder, StepRecord, empty_record
 from mtlcluster.training.reporter import Reporter
 from mtlcluster.training.resume.buffers import Buffers
@@ -76,7 +77,7 @@ class Trainer:
         """
         self.config, self.problem, self.device, self.callbacks, self.ranks = config, problem, device, callbacks, ranks
         folder.mkdir(parents=True, exist_ok=True)
-        self.history_path = folder / "history.pkl"
+        self.history_path, self.predictions_path = folder / "history.pkl", folder / "predictions.npz"
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.tasks = problem.chosen(config.tasks)
         self.model = problem.model.to(device)
@@ -328,11 +329,7 @@ class Trainer:
         if self.problem.test is not None and best is not None:
             with self.ranks.in_turn():  # rank 0 has written it by then
                 self.load_best(best["step"])
-            try:
-                found = self.evaluate(self.problem.test, best.get("thresholds", {}))
-            except StopRequested:
-                self._report("stopped")
-                raise
+            found = self._test(best.get("thresholds", {}))
             self.reporter.note(found.notes(TEST))
             self.recorder.add_epoch(best["epoch"], found.series(TEST))
         if not self.ranks.rank:
@@ -340,6 +337,18 @@ class Trainer:
         history = self._write_history(finished=True)
         self._report("done")
         return history
+
+    def _test(self, thresholds: dict[str, float]) -> Evaluation:
+        """Evaluates the model on the test data, and keeps its predictions."""
+        data = self.problem.test
+        kept = PredictionCollector(self.trained, len(data), thresholds)  # type: ignore[arg-type]
+        try:
+            found = self.evaluate(data, thresholds, kept.add)
+        except StopRequested:
+            self._report("stopped")
+            raise
+        kept.write(self.predictions_path, data, self.feed.evaluation_indices(data), self.ranks)
+        return found
 
     # Checks ----------------------------------------------------------------------------------------------------------
 
