@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "_entry": "",
     "_version": "",
     "csv_text": "",
+    "defaults": "",
     "printable": "",
     "terminal": "",
     "errors": "printable",
@@ -30,8 +31,8 @@ MAY_IMPORT = {
     "worker": "_entry errors processes sweep",
     # One run: torch.
     "data": "errors progress sweep",
-    "methods": "errors problem pydantic_errors python_file",
-    "config": "errors methods pydantic_errors python_file sweep",
+    "methods": "defaults errors problem pydantic_errors python_file",
+    "config": "defaults errors methods pydantic_errors python_file sweep",
     "training": (
         "_version config csv_text data errors methods problem processes progress pydantic_errors sweep terminal"
     ),
@@ -42,7 +43,9 @@ MAY_IMPORT = {
     # What a user meets first.
     "__init__": "_version data methods problem training",
     "command_line": "config errors launch printable remote sweep terminal",
-    "cli": "_version collect command_line config data errors launch methods processes remote terminal training",
+    "cli": (
+        "_version collect command_line config data defaults errors launch methods processes remote terminal training"
+    ),
     "__main__": "cli",
 }
 EXPORTED = [

@@ -13,9 +13,11 @@ from mtlcluster.config.job_file import JobFile, asked_code, find_job
 from mtlcluster.config.run import PLACED, RunConfig, placed, run_hash
 from mtlcluster.config.run_name import run_name
 from mtlcluster.config.yaml_file import YamlFile, unquoted
+from mtlcluster.defaults import NEWEST
 from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, by_slot, own_file, placed_method, sparse_method
 from mtlcluster.pydantic_errors import Key, first_mistake
+from mtlcluster.sweep.folder import Sweep
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Grid:
     runs: list[PlannedRun]
     repeated: int = 0  # points that repeat the run of another point
     resolved: dict[str, Any] = field(default_factory=dict)  # the content of sweep.yaml
+    defaults: int = NEWEST  # the version of the defaults that its runs have
     methods: list[Path] = field(default_factory=list)  # files of the user's own methods
     code: list[Path] = field(default_factory=list)  # other files and folders that the runs need
 
@@ -50,14 +53,20 @@ class _Source:
     key: Key
 
 
-def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
+def read_grid(path: Path, max_runs: int = 10_000, runs_folder: Path | None = None) -> Grid:
     """Reads and expands a grid.
+
+    Args:
+        path: The grid file.
+        max_runs: The most runs that it may have.
+        runs_folder: The folder that may hold its sweep already. A sweep keeps the defaults that it has.
 
     Raises:
         UserError: Something is wrong with the grid. The message names file and line.
     """
     source = YamlFile(path)
     file = _checked(source)
+    defaults = NEWEST if runs_folder is None else _defaults_of(Sweep(runs_folder / file.name))
     base = _read_base(source, file)
     job = _find_job(source, file, base)
     try:
@@ -65,17 +74,32 @@ def read_grid(path: Path, max_runs: int = 10_000) -> Grid:
     except UserError as error:
         source.refuse(("code",), str(error))
     points = expand(source, file, max_runs)
-    planned = [_plan(source, file, base, job, point) for point in points]
+    planned = [_plan(source, file, base, job, point, defaults) for point in points]
     _refuse_nodes_at_once(source, file, planned)
     methods = _own_methods(source, planned)
     _refuse_alike(source, job, points, planned)
     runs = _distinct(source, planned)
     if not runs:
         source.refuse(("grid",), "the grid has no points")
-    resolved = {**file.model_dump(exclude_defaults=True), "job": job.reference}
+    resolved = {**file.model_dump(exclude_defaults=True), "job": job.reference, "defaults": defaults}
     if base:
         resolved["base"] = base.data
-    return Grid(path, file, job, runs, len(planned) - len(runs), resolved, methods, code)
+    return Grid(path, file, job, runs, len(planned) - len(runs), resolved, defaults, methods, code)
+
+
+def _defaults_of(sweep: Sweep) -> int:
+    """The version of the defaults that a sweep has; the newest if it was never submitted."""
+    if not sweep.grid.exists():
+        return NEWEST
+    try:
+        file = YamlFile(sweep.grid)
+    except UserError:
+        return 1  # `submit` says what is wrong with the file
+    version = file.data.get("defaults", 1)
+    if version not in range(1, NEWEST + 1):
+        newest = f"{NEWEST} is the newest that this mtlcluster knows"
+        file.refuse(("defaults",), f"defaults should be a version from 1 to {NEWEST}, found {shown(version)}; {newest}")
+    return int(version)
 
 
 def _checked(source: YamlFile) -> GridFile:
@@ -178,7 +202,9 @@ def _distinct(source: YamlFile, planned: list[PlannedRun]) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, point: Point) -> PlannedRun:
+def _plan(
+    grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, point: Point, defaults: int
+) -> PlannedRun:
     """The run of one point: the values of the base, of `set`, of `resources` and of the point, each over the last."""
     values: dict[str, Any] = {}
     sources: dict[Key, _Source] = {}
@@ -192,7 +218,7 @@ def _plan(grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, p
         sources[tuple(dotted_key.split("."))] = source
     values["job"] = job.reference
     try:
-        config = RunConfig(**values)
+        config = RunConfig.model_validate(values, context={"defaults": defaults})
     except pydantic.ValidationError as error:
         _refuse(grid, sources, *first_mistake(error, RunConfig))
     if mistake := job.first_mistake(config.data, config.model):

@@ -12,6 +12,7 @@ from pydantic import Field
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.defaults import CHANGED, NEWEST, defaults_before, first_defaults
 from mtlcluster.errors import UserError, nearest, shown
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
@@ -119,7 +120,10 @@ class Resources(Checked):
 
 
 class RunConfig(Checked):
-    """One run, with every default filled in. `method` has its full form: three slots, each with name and options."""
+    """One run, with every default filled in. `method` has its full form: three slots, each with name and options.
+
+    The validation context {"defaults": version} fills in the defaults of an older version.
+    """
 
     job: str = Field(min_length=1)
     data: dict[str, Any] = {}
@@ -147,7 +151,7 @@ class RunConfig(Checked):
     @pydantic.field_validator("method", mode="before")
     @classmethod
     def _full_method(cls, value: Any, info: pydantic.ValidationInfo) -> dict[str, dict[str, Any]]:
-        method, tasks = check_method(value), info.data.get("tasks") or []
+        method, tasks = check_method(value, _version(info)), info.data.get("tasks") or []
         for name in named_tasks(method):
             if tasks and name not in tasks:
                 raise ValueError(f"method names the task '{name}', which is not in tasks{nearest(name, tasks)}")
@@ -162,9 +166,16 @@ class RunConfig(Checked):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _fill_length(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+    def _fill(cls, values: Any, info: pydantic.ValidationInfo) -> Any:
+        """Fills in the length, and the defaults of an older version."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("epochs") is None and values.get("steps") is None:
             values = {**values, "epochs": 20}
+        for section in CHANGED.keys() & cls.model_fields.keys():
+            given = values.get(section, {})
+            if isinstance(given, dict) and (older := defaults_before(section, _version(info))):
+                values = {**values, section: {**older, **given}}
         return values
 
     @pydantic.model_validator(mode="after")
@@ -174,6 +185,12 @@ class RunConfig(Checked):
         if self.tasks is not None and len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks names the same task twice: {', '.join(self.tasks)}")
         return self
+
+
+def _version(info: pydantic.ValidationInfo) -> int:
+    """The version of the defaults to fill in."""
+    version: int = (info.context or {}).get("defaults", NEWEST)
+    return version
 
 
 class Origin(Checked):
@@ -205,10 +222,16 @@ PLACED = {"data", "model"}  # their options may be paths
 def run_hash(config: RunConfig) -> str:
     """The identity of a run: a hash of all options that decide its result, as ten hexadecimal digits.
 
-    Options that have their default are left out. So a new option with a neutral default changes no identity. Only the
-    last part of a path counts: the same file in another folder is the same data.
+    Options that have their first default are left out. So a new option with a neutral default changes no identity, and
+    a changed default does (see defaults.py). Only the last part of a path counts: the same file in another folder is
+    the same data.
     """
     decisive = config.model_dump(exclude=NOT_IDENTITY, exclude_defaults=True)
+    for section in CHANGED.keys() & RunConfig.model_fields.keys():
+        chosen, first = getattr(config, section).model_dump(), first_defaults(section)
+        others = {key: value for key, value in decisive.pop(section, {}).items() if key not in first}
+        if others := others | {key: chosen[key] for key in first if chosen[key] != first[key]}:
+            decisive[section] = others
     decisive["method"] = sparse_method(config.method)
     decisive["epochs"], decisive["steps"] = config.epochs, config.steps
     decisive.setdefault("data", {})
@@ -294,6 +317,8 @@ def _checked(file: YamlFile) -> RunConfig:
         )
     folder = file.path.parent
     model = SweepRunConfig if "origin" in file.data else RunConfig
+    # config.yaml of a sweep holds every option. One that is missing was not there when the run was submitted.
+    version = 1 if "origin" in file.data else NEWEST
     sections = {section: placed(file.data[section], folder) for section in PLACED & file.data.keys()}
     if "method" in file.data:
         origin = file.data.get("origin")
@@ -301,6 +326,6 @@ def _checked(file: YamlFile) -> RunConfig:
         home = folder if code is None else Sweep(folder.parent).code / str(code)
         sections["method"] = placed_method(file.data["method"], home)
     try:
-        return model.model_validate(file.data | sections)
+        return model.model_validate(file.data | sections, context={"defaults": version})
     except pydantic.ValidationError as error:
         file.refuse(*first_mistake(error, model))

@@ -11,7 +11,7 @@ from mtlcluster.errors import UserError
 from mtlcluster.launch.code.project import OWN_METHODS
 from mtlcluster.launch.job_of_run import later_job_in_status
 from mtlcluster.launch.packing import Unit
-from mtlcluster.methods.catalog import moved_method
+from mtlcluster.methods.catalog import moved_method, without_younger_options
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
 from mtlcluster.sweep.folder import Run, Sweep
@@ -158,8 +158,12 @@ def read_configs(sweep: Sweep, names: list[str]) -> tuple[dict[str, SweepRunConf
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
-    """The values for config.yaml. The paths of the user's own methods lead into the code snapshot."""
-    return {**config.model_dump(), "method": moved_method(config.method, OWN_METHODS)}
+    """The values for config.yaml. The paths of the user's own methods lead into the code snapshot.
+
+    Options of methods that are younger than the first version are left out at their first default: an older mtlcluster,
+    whose code the run may have, does not know them.
+    """
+    return {**config.model_dump(), "method": without_younger_options(moved_method(config.method, OWN_METHODS))}
 
 
 def update_config(

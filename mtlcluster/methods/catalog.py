@@ -11,6 +11,7 @@ from typing import Any
 
 import pydantic
 
+from mtlcluster.defaults import NEWEST, defaults_before, first_defaults
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.combinations import refuse_meaningless, why_not
 from mtlcluster.methods.options import PerTask
@@ -112,11 +113,12 @@ def by_slot(name: str) -> dict[str, Any]:
     return {find(name).slot: name}
 
 
-def check_method(value: Any) -> dict[str, dict[str, Any]]:
+def check_method(value: Any, version: int = NEWEST) -> dict[str, dict[str, Any]]:
     """Checks what a configuration says of its method.
 
     Args:
         value: a name (`pcgrad`), or a mapping of slots to a name or to `{name: …, option: …}`.
+        version: the version of the defaults that options get which `value` does not give.
 
     Returns:
         The full form: for each slot its name and every option.
@@ -131,9 +133,9 @@ def check_method(value: Any) -> dict[str, dict[str, Any]]:
     for slot in value:
         if slot not in SLOTS:
             raise ValueError(f"method has no slot '{slot}'{nearest(str(slot), SLOTS)}")
-    gradient = _check_slot("gradient", value.get("gradient") or DEFAULTS["gradient"])
+    gradient = _check_slot("gradient", value.get("gradient") or DEFAULTS["gradient"], version)
     usual = _defaults(gradient["name"])
-    full = {slot: _check_slot(slot, value.get(slot) or usual[slot]) for slot in ("schedule", "weighting")}
+    full = {slot: _check_slot(slot, value.get(slot) or usual[slot], version) for slot in ("schedule", "weighting")}
     full["gradient"] = gradient
     refuse_meaningless(full, {slot: method(slot, chosen["name"]) for slot, chosen in full.items()})
     return full
@@ -144,7 +146,7 @@ def _defaults(gradient: str) -> dict[str, str]:
     return {**DEFAULTS, "weighting": method("gradient", gradient).constants["usual_weighting"]}
 
 
-def _check_slot(slot: str, value: Any) -> dict[str, Any]:
+def _check_slot(slot: str, value: Any, version: int) -> dict[str, Any]:
     given = {"name": value} if isinstance(value, str) else value
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise ValueError(f"method.{slot} should be a name or {{name: …, options}}, found {value!r}")
@@ -154,7 +156,7 @@ def _check_slot(slot: str, value: Any) -> dict[str, Any]:
         if reason := why_not(entry, option):
             raise ValueError(f"{slot} '{entry.label}': {reason}")
     try:
-        checked = entry.options(**options)
+        checked = entry.options(**(defaults_before(f"{slot}.{entry.name}", version) | options))
     except pydantic.ValidationError as error:
         raise ValueError(f"{slot} '{entry.label}': {first_mistake(error, entry.options)[1]}") from None
     return {"name": entry.name, **checked.model_dump()}
@@ -188,23 +190,38 @@ def _in_lists(value: Any) -> list[Any]:
 
 
 def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`full` without options and slots at their defaults, and without the folders of the user's own files."""
+    """`full` without options and slots at their first defaults, and without the folders of the user's own files.
+
+    It is the part of a run's identity that the method decides.
+    """
     usual = _defaults(full["gradient"]["name"])
     sparse = {}
     for slot, chosen in full.items():
-        defaults = method(slot, chosen["name"]).defaults()
+        defaults = method(slot, chosen["name"]).defaults() | first_defaults(f"{slot}.{chosen['name']}")
         options = {k: v for k, v in chosen.items() if k != "name" and (k not in defaults or v != defaults[k])}
         if options or chosen["name"] != usual[slot]:
             sparse[slot] = {"name": _moved(chosen["name"], ""), **options}
     return sparse
 
 
+def without_younger_options(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`full` without the options whose default has changed and that are at their first default."""
+    return {
+        slot: {k: v for k, v in chosen.items() if (k, v) not in first_defaults(f"{slot}.{chosen['name']}").items()}
+        for slot, chosen in full.items()
+    }
+
+
 def method_label(full: dict[str, dict[str, Any]]) -> str:
-    """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`."""
+    """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`.
+
+    It leaves out options at today's default, too.
+    """
     parts = []
-    for chosen in sparse_method(full).values():
-        name = chosen["name"].rpartition(":")[2]
-        options = ",".join(_plain(key, value) for key, value in chosen.items() if key != "name")
+    for slot, chosen in sparse_method(full).items():
+        name, usual = chosen["name"].rpartition(":")[2], method(slot, full[slot]["name"]).defaults()
+        given = {k: value for k, value in chosen.items() if k != "name" and (k not in usual or value != usual[k])}
+        options = ",".join(_plain(key, value) for key, value in given.items())
         parts.append(f"{name}({options})" if options else name)
     return "+".join(parts) or DEFAULTS["weighting"]
 
