@@ -100,10 +100,12 @@ def submit(
     from mtlcluster.remote.clusters import find_remote_clusters
     from mtlcluster.remote.dispatch import previews, submit_to
 
-    planned = read_grid(grid, max_runs)
+    planned = read_grid(grid, max_runs, runs)
     targets = chosen_clusters(cluster, split)
     if planned.repeated:
         say(f"points of the grid that repeat the run of another point: {planned.repeated:,}")
+    for remark in planned.remarks:
+        say(remark)
     if check:
         from mtlcluster.launch.preflight import check as check_methods
 

@@ -201,8 +201,13 @@ def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def method_label(full: dict[str, dict[str, Any]]) -> str:
     """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`."""
+    return sparse_label(sparse_method(full))
+
+
+def sparse_label(sparse: dict[str, dict[str, Any]]) -> str:
+    """The short name of a method in its sparse form, see `method_label`."""
     parts = []
-    for chosen in sparse_method(full).values():
+    for chosen in sparse.values():
         name = chosen["name"].rpartition(":")[2]
         options = ",".join(_plain(key, value) for key, value in chosen.items() if key != "name")
         parts.append(f"{name}({options})" if options else name)
