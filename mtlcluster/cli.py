@@ -110,6 +110,8 @@ def submit(
             f"sweep {planned.file.name} was submitted under older defaults and keeps them: {kept(planned.defaults)}; "
             "a grid with another name gets the new ones"
         )
+    for remark in planned.remarks:
+        say(remark)
     if check:
         from mtlcluster.launch.preflight import check as check_methods
 

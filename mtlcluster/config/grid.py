@@ -1,5 +1,6 @@
 """Reads a grid file, checks it and plans its runs, each with its name and its identity."""
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,17 +8,25 @@ from typing import Any, NoReturn
 
 import pydantic
 
+from mtlcluster.config.draws import Draw
 from mtlcluster.config.grid_file import GridFile
 from mtlcluster.config.grid_points import Point, expand
 from mtlcluster.config.job_file import JobFile, asked_code, find_job
+from mtlcluster.config.method_lines import MethodLine, method_lines
 from mtlcluster.config.run import PLACED, RunConfig, placed, run_hash
-from mtlcluster.config.run_name import run_name
+from mtlcluster.config.run_name import run_name, trial_run_name
+from mtlcluster.config.trial_plan import plan_trials
+from mtlcluster.config.values import listed
 from mtlcluster.config.yaml_file import YamlFile, unquoted
 from mtlcluster.defaults import NEWEST
 from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, by_slot, own_file, placed_method, sparse_method
 from mtlcluster.pydantic_errors import Key, first_mistake
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.reading import Unreadable
+from mtlcluster.sweep.trials import Search, read_search
+
+LARGER_IS_BETTER = ("mean_f1", "exact_match", "hamming_score")  # of the values over all tasks
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class PlannedRun:
     hash: str
     config: RunConfig
     varied: dict[str, Any]  # by dotted key; `method` in its sparse form
+    method: str | None = None  # of a trial: the name of its method
 
 
 @dataclass
@@ -43,6 +53,8 @@ class Grid:
     defaults: int = NEWEST  # the version of the defaults that its runs have
     methods: list[Path] = field(default_factory=list)  # files of the user's own methods
     code: list[Path] = field(default_factory=list)  # other files and folders that the runs need
+    search: Search | None = None  # with `tune`: the methods and their trials, whose runs are `runs`
+    remarks: list[str] = field(default_factory=list)  # sentences for the user
 
 
 @dataclass
@@ -53,13 +65,36 @@ class _Source:
     key: Key
 
 
+@dataclass(frozen=True)
+class _Context:
+    """What the runs of a grid are planned from."""
+
+    grid: YamlFile
+    file: GridFile
+    base: YamlFile | None
+    job: JobFile
+    tasks: list[str]
+    defaults: int  # the version of the defaults that the runs get
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The points of a grid, and the run of each."""
+
+    points: list[Point]
+    runs: list[PlannedRun]
+    search: Search | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
 def read_grid(path: Path, max_runs: int = 10_000, runs_folder: Path | None = None) -> Grid:
     """Reads and expands a grid.
 
     Args:
         path: The grid file.
-        max_runs: The most runs that it may have.
-        runs_folder: The folder that may hold its sweep already. A sweep keeps the defaults that it has.
+        max_runs: A grid with more runs is refused.
+        runs_folder: The folder that may hold the sweep's folder. A sweep keeps its defaults and the trials of earlier
+            submissions.
 
     Raises:
         UserError: Something is wrong with the grid. The message names file and line.
@@ -73,8 +108,9 @@ def read_grid(path: Path, max_runs: int = 10_000, runs_folder: Path | None = Non
         code = asked_code(job.root, file.code)
     except UserError as error:
         source.refuse(("code",), str(error))
-    points = expand(source, file, max_runs)
-    planned = [_plan(source, file, base, job, point, defaults) for point in points]
+    context = _Context(source, file, base, job, _tasks(base, file), defaults)
+    plan = _plan_search(context, runs_folder, max_runs) if file.tune else _plan_points(context, max_runs)
+    points, planned = plan.points, plan.runs
     _refuse_nodes_at_once(source, file, planned)
     methods = _own_methods(source, planned)
     _refuse_alike(source, job, points, planned)
@@ -84,7 +120,8 @@ def read_grid(path: Path, max_runs: int = 10_000, runs_folder: Path | None = Non
     resolved = {**file.model_dump(exclude_defaults=True), "job": job.reference, "defaults": defaults}
     if base:
         resolved["base"] = base.data
-    return Grid(path, file, job, runs, len(planned) - len(runs), resolved, defaults, methods, code)
+    repeated = len(planned) - len(runs)
+    return Grid(path, file, job, runs, repeated, resolved, defaults, methods, code, plan.search, plan.remarks)
 
 
 def _defaults_of(sweep: Sweep) -> int:
@@ -193,7 +230,7 @@ def _distinct(source: YamlFile, planned: list[PlannedRun]) -> list[PlannedRun]:
     runs: dict[str, PlannedRun] = {}
     for run in planned:
         same = runs.setdefault(run.hash, run)
-        if same.varied != run.varied:
+        if same.varied != run.varied and same.method == run.method:  # two methods may share a run
             source.refuse(
                 ("grid",),
                 f"two points are the same run: {shown(same.varied)} and {shown(run.varied)} differ in nothing that "
@@ -202,13 +239,86 @@ def _distinct(source: YamlFile, planned: list[PlannedRun]) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _plan(
-    grid: YamlFile, file: GridFile, base: YamlFile | None, job: JobFile, point: Point, defaults: int
-) -> PlannedRun:
-    """The run of one point: the values of the base, of `set`, of `resources` and of the point, each over the last."""
+def _plan_points(context: _Context, max_runs: int) -> _Plan:
+    """The runs of a grid without `tune`: one for each point."""
+    if context.file.confirm:
+        context.grid.refuse(("confirm",), "confirm needs `tune`: there is no choice to confirm; add tune: {trials: 12}")
+    points = expand(context.grid, context.file, context.tasks, max_runs)
+    runs = []
+    for point in points:
+        config = _configure(context, point)
+        varied = {key: value for key, value, _ in point}
+        if "method" in varied:
+            varied["method"] = sparse_method(config.method)
+        run_id = run_hash(config)
+        runs.append(PlannedRun(run_name(varied, config, run_id), run_id, config, varied))
+    return _Plan(points, runs)
+
+
+def _plan_search(context: _Context, runs_folder: Path | None, max_runs: int) -> _Plan:
+    """The runs of a grid with `tune`: every trial of every method with every tuning seed."""
+    grid, file, tune = context.grid, context.file, context.file.tune
+    assert tune is not None
+    seeds, given = tune.seed_list, file.grid.get("method")
+    if isinstance(given, Draw):
+        grid.refuse(("grid", "method"), "method can't be drawn: every method is tuned; give a list of them")
+    methods: dict[Key, Any] = (
+        {("grid", "method", i): value for i, value in enumerate(listed(given))} if given is not None else {}
+    )
+    lines = method_lines(grid, methods, context.tasks) if given is not None else [MethodLine(None, ("grid",))]
+    if not lines:
+        grid.refuse(("grid", "method"), "grid.method has no values")
+    if (count := len(lines) * len(seeds) * tune.trials) > max_runs:
+        grid.refuse(("tune",), f"up to {count:,} trial runs; the limit is {max_runs:,} (--max-runs changes it)")
+    earlier = _earlier(runs_folder / file.name) if runs_folder else None
+    found = plan_trials(grid, file, tune, lines, context.tasks, earlier, lambda point: _configure(context, point))
+    points, runs = [], []
+    for planned in found.trials:
+        method, trial = planned.method, planned.trial
+        trial.runs.clear()  # those of an earlier submission, perhaps with other settings in `set`
+        for seed in seeds:
+            point = [*planned.settings, ("seed", seed, ("tune", "seeds"))]
+            config = _configure(context, point)
+            trial.runs[seed] = run_id = run_hash(config)
+            name = trial_run_name(method.name, trial.trial, seed, run_id)
+            runs.append(
+                PlannedRun(name, run_id, config, {"method": method.method, **trial.values, "seed": seed}, method.name)
+            )
+            points.append(point)
+    best = runs[0].config.best
+    if tune.value not in (None, best.value):
+        words = (
+            f"tune.value is {tune.value}, but best.value is {best.value}: the value that chooses the checkpoint also"
+        )
+        grid.refuse(("tune", "value"), f"{words} chooses the setting; leave out one of them")
+    confirming = file.confirm.seed_list(seeds) if file.confirm else []
+    prune = tune.prune.model_dump() if tune.prune else None
+    search = Search(tune.draw_seed, best.value, best.direction, seeds, confirming, prune, found.columns, found.methods)
+    return _Plan(points, runs, search, found.remarks)
+
+
+def _earlier(sweep: Path) -> Search | None:
+    """The search of earlier submissions."""
+    try:
+        return read_search(Sweep(sweep).trials)
+    except Unreadable as error:
+        raise UserError(str(error)) from None
+
+
+def _tasks(base: YamlFile | None, file: GridFile) -> list[str]:
+    """The tasks that the base or `set` names; empty if they name none."""
+    tasks = file.set.get("tasks", base.data.get("tasks") if base else None)
+    return tasks if isinstance(tasks, list) and all(isinstance(task, str) for task in tasks) else []
+
+
+def _configure(context: _Context, point: Point) -> RunConfig:
+    """The configuration of one point: the values of the base, of `set`, of `resources` and of the point, each over the
+    last.
+    """
+    grid, job = context.grid, context.job
     values: dict[str, Any] = {}
     sources: dict[Key, _Source] = {}
-    for dotted_key, value, source in _settings(grid, file, base, point):
+    for dotted_key, value, source in _settings(grid, context.file, context.base, point):
         section = dotted_key.split(".")[0]
         if section in PLACED:
             value = placed(value, source.file.path.parent)
@@ -218,16 +328,12 @@ def _plan(
         sources[tuple(dotted_key.split("."))] = source
     values["job"] = job.reference
     try:
-        config = RunConfig.model_validate(values, context={"defaults": defaults})
+        config = RunConfig.model_validate(values, context={"defaults": context.defaults})
     except pydantic.ValidationError as error:
         _refuse(grid, sources, *first_mistake(error, RunConfig))
     if mistake := job.first_mistake(config.data, config.model):
         _refuse(grid, sources, *mistake)
-    varied = {key: value for key, value, _ in point}
-    if "method" in varied:
-        varied["method"] = sparse_method(config.method)
-    run_id = run_hash(config)
-    return PlannedRun(run_name(varied, config, run_id), run_id, config, varied)
+    return config
 
 
 def _settings(grid: YamlFile, file: GridFile, base: YamlFile | None, point: Point) -> list[tuple[str, Any, _Source]]:
@@ -236,11 +342,24 @@ def _settings(grid: YamlFile, file: GridFile, base: YamlFile | None, point: Poin
     if base:
         settings += [(str(key), value, _Source(base, (key,))) for key, value in base.data.items()]
     settings += [(key, value, _Source(grid, ("set", key))) for key, value in file.set.items()]
+    if file.tune and file.tune.value and not any(key.split(".")[0] == "best" for key, _, _ in settings):
+        source = _Source(grid, ("tune", "value"))
+        settings.append(("best", _best(source, file.tune.value), source))
     if "resources" in file.model_fields_set:
         settings.append(("resources", file.resources.model_dump(exclude_unset=True), _Source(grid, ("resources",))))
     # A shallow key before a deeper one: `method` before `method.weighting`.
     by_depth = sorted(point, key=lambda setting: setting[0].count("."))
     return settings + [(key, value, _Source(grid, where)) for key, value, where in by_depth]
+
+
+def _best(source: _Source, value: str) -> dict[str, str]:
+    """The setting `best` for the value that chooses. Refuses a value whose better direction is not known."""
+    if value in LARGER_IS_BETTER:
+        return {"value": value, "direction": "max"}
+    if re.fullmatch(r"(.*[/_])?loss", value):
+        return {"value": value, "direction": "min"}
+    line = f"set: {{best: {{value: {value}, direction: max}}}}"
+    source.file.refuse(source.key, f"which direction of {value} is better? add to the grid, with max or min: {line}")
 
 
 def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -> None:

@@ -1,45 +1,25 @@
 """The keys of a grid file, their types and defaults."""
 
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
+from mtlcluster.config.draws import Choice, Loguniform, Uniform, is_draw, read_draw
 from mtlcluster.config.run import Resources
-from mtlcluster.errors import shown
+from mtlcluster.config.search_keys import Confirm, Tune
+from mtlcluster.config.values import Linspace, Logspace, Range, Values, list_or_short_form
 from mtlcluster.pydantic_errors import Checked
 from mtlcluster.sweep import names
 
 
-class Range(Checked):
-    """Whole numbers: {range: 5}, {range: [start, stop]} or {range: [start, stop, step]}, as in Python."""
-
-    range: int | list[int]
-
-    @pydantic.field_validator("range", mode="wrap")
-    @classmethod
-    def _either_form(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> int | list[int]:
-        with suppress(pydantic.ValidationError):  # it would name a mistake of each form
-            bounds: int | list[int] = check(value)
-            if isinstance(bounds, int) or (2 <= len(bounds) <= 3 and bounds[2:] != [0]) or len(bounds) == 1:
-                return bounds
-        raise ValueError(f"should be a count or [start, stop] or [start, stop, step], found {shown(value)}")
-
-    def values(self) -> Sequence[int]:
-        return range(*([self.range] if isinstance(self.range, int) else self.range))
+def _values_or_draw(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> Any:
+    return read_draw(value) if is_draw(value) else list_or_short_form(value, _)
 
 
-def _list_or_range(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> list[Any] | Range:
-    if isinstance(value, dict):
-        return Range.model_validate(value)
-    if isinstance(value, list | Range):
-        return value
-    raise ValueError(f"should be a list of values, or {{range: …}}, found {shown(value)}")
-
-
-Values = Annotated[list[Any] | Range, pydantic.WrapValidator(_list_or_range)]
+ValuesOrDraw = Annotated[
+    list[Any] | Range | Linspace | Logspace | Uniform | Loguniform | Choice, pydantic.WrapValidator(_values_or_draw)
+]
 
 
 class GridFile(Checked):
@@ -49,10 +29,12 @@ class GridFile(Checked):
     job: str | None = None
     base: str | None = None
     set: dict[str, Any] = {}
-    grid: dict[str, Values] = {}
-    zip: list[dict[str, list[Any]]] = []
+    grid: dict[str, ValuesOrDraw] = {}
+    zip: list[dict[str, Values]] = []
     include: list[dict[str, Any]] = []
     exclude: list[dict[str, Any]] = []
+    tune: Tune | None = None
+    confirm: Confirm | None = None
     resources: Resources = Resources()
     runs_per_job: int = Field(default=1, gt=0)
     at_once: int = Field(default=1, gt=0)

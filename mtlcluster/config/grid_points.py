@@ -5,7 +5,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mtlcluster.config.grid_file import GridFile, Range
+from mtlcluster.config.draws import Draw
+from mtlcluster.config.grid_file import GridFile, ValuesOrDraw
+from mtlcluster.config.method_lines import method_lines, plain_methods
+from mtlcluster.config.values import Values, listed
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import shown
 from mtlcluster.pydantic_errors import Key
@@ -13,8 +16,14 @@ from mtlcluster.pydantic_errors import Key
 Point = list[tuple[str, Any, Key]]  # dotted key, value, and the place of the value in the grid file
 
 
-def expand(source: YamlFile, file: GridFile, max_points: int) -> list[Point]:
+def expand(source: YamlFile, file: GridFile, tasks: Sequence[str], max_points: int) -> list[Point]:
     """All points: every combination of `grid` and the groups of `zip`, then `include`, without `exclude`.
+
+    Args:
+        source: The grid file.
+        file: Its keys.
+        tasks: The tasks that the configuration names; empty if it names none.
+        max_points: More points are refused.
 
     Raises:
         UserError: A list is empty, zipped lists differ in length, an `exclude` matches nothing, or there are more than
@@ -25,7 +34,7 @@ def expand(source: YamlFile, file: GridFile, max_points: int) -> list[Point]:
     given = {key: _values(source, key, value) for key, value in file.grid.items()}
     count = math.prod(map(_length, given.values()))
     _refuse_too_many(source, count, max_points)  # before anything of that size is made
-    axes = [_grid_axis(file, key, values) for key, values in given.items()]
+    axes = [_grid_axis(source, file, key, values, tasks) for key, values in given.items()]
     axes += [_zip_axis(source, i, group) for i, group in enumerate(file.zip)]
     included = [_included(i, point) for i, point in enumerate(file.include)]
     count = math.prod(map(len, axes)) if axes else 0
@@ -35,8 +44,10 @@ def expand(source: YamlFile, file: GridFile, max_points: int) -> list[Point]:
     return list(_without_excluded(source, file, itertools.chain(combined, included)))
 
 
-def _values(source: YamlFile, key: str, given: list[Any] | Range) -> Sequence[Any]:
-    values = given.values() if isinstance(given, Range) else given
+def _values(source: YamlFile, key: str, given: ValuesOrDraw) -> Sequence[Any]:
+    if isinstance(given, Draw):
+        source.refuse(("grid", key), f"grid.{key} is drawn, which needs `tune`: add tune: {{trials: 12}}")
+    values = listed(given)
     if not values:
         source.refuse(("grid", key), f"grid.{key} has no values")
     return values
@@ -55,18 +66,29 @@ def _refuse_too_many(source: YamlFile, count: int, most: int) -> None:
         source.refuse(("grid",), f"{points} points; the limit is {most:,} (--max-runs changes it)")
 
 
-def _grid_axis(file: GridFile, key: str, values: Sequence[Any]) -> list[Point]:
+def _grid_axis(source: YamlFile, file: GridFile, key: str, values: Sequence[Any], tasks: Sequence[str]) -> list[Point]:
     where: Key = ("grid", key)
-    in_list = not isinstance(file.grid[key], Range)
+    if key == "method":
+        lines = method_lines(source, {(*where, i): value for i, value in enumerate(values)}, tasks)
+        return [[(key, value, place)] for value, place in plain_methods(source, lines, tasks)]
+    in_list = isinstance(file.grid[key], list)
     return [[(key, value, (*where, i) if in_list else where)] for i, value in enumerate(values)]
 
 
-def _zip_axis(source: YamlFile, number: int, group: dict[str, list[Any]]) -> list[Point]:
-    lengths = {key: len(values) for key, values in group.items()}
+def _zip_axis(source: YamlFile, number: int, group: dict[str, Values]) -> list[Point]:
+    return [
+        [(key, value, ("zip", number, key, row)) for key, value in zip(group, values, strict=True)]
+        for row, values in enumerate(zip_rows(source, number, group))
+    ]
+
+
+def zip_rows(source: YamlFile, number: int, group: dict[str, Values]) -> list[tuple[Any, ...]]:
+    """The rows of a group of `zip`: a value for each of its keys. Raises UserError if they differ in number."""
+    columns = [listed(values) for values in group.values()]
+    lengths = {key: _length(values) for key, values in zip(group, columns, strict=True)}
     if len(set(lengths.values())) != 1:
         source.refuse(("zip", number), f"lists that advance together should be equally long, found {lengths}")
-    rows = range(next(iter(lengths.values())))
-    return [[(key, values[row], ("zip", number, key, row)) for key, values in group.items()] for row in rows]
+    return list(zip(*columns, strict=True))
 
 
 def _included(number: int, point: dict[str, Any]) -> Point:

@@ -19,6 +19,18 @@ def run_name(varied: dict[str, Any], config: RunConfig, run_id: str) -> str:
     return f"{name}-{run_id}" if name else run_id
 
 
+def trial_run_name(method: str, trial: int, seed: int, run_id: str) -> str:
+    """The name of a trial's run, or of one that confirms it: such as `gradnorm-trial=07-seed=0-3f9a1c5e20`.
+
+    Args:
+        method: The name of the method in trials.json.
+        trial: The number of the trial.
+        seed: The seed.
+        run_id: The identity of the run.
+    """
+    return f"{method}-trial={trial:02d}-seed={seed}-{run_id}"
+
+
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"

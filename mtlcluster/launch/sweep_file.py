@@ -14,6 +14,7 @@ from mtlcluster.launch.packing import Packing
 from mtlcluster.pydantic_errors import first_mistake
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.trials import Search, read_search, write_search
 
 
 class Source(pydantic.BaseModel, strict=True):
@@ -85,12 +86,29 @@ def refuse_other_job(sweep: Sweep, reference: str) -> None:
 
 
 def write_sweep_file(sweep: Sweep, grid: Grid) -> None:
-    """Writes sweep.yaml. It keeps the places of the user's own methods of earlier submissions."""
+    """Writes trials.json and sweep.yaml. Sweep.yaml keeps the places of the user's own methods of earlier submissions.
+
+    Raises:
+        UserError: Another submit has added trials in the meantime.
+    """
+    if grid.search:
+        _write_search(sweep, grid.search)
     source: dict[str, Any] = {"grid": os.path.abspath(grid.path), "root": os.path.abspath(grid.job.root)}  # noqa: PTH100
     earlier = _own_methods(YamlFile(sweep.grid).data) if sweep.grid.exists() else {}
     if methods := {**earlier, **{path.name: str(path) for path in grid.methods}}:
         source["methods"] = methods
     replace_text(sweep.grid, dump({**grid.resolved, "source": source}))
+
+
+def _write_search(sweep: Sweep, search: Search) -> None:
+    """Writes trials.json. It only adds to it."""
+    before = read_search(sweep.trials)
+    for method in before.methods.values() if before else ():
+        kept = search.methods.get(method.name)
+        values = [trial.values for trial in method.trials]
+        if kept is None or values != [trial.values for trial in kept.trials[: len(values)]]:
+            raise UserError(f"another submit of {sweep.name} has finished in the meantime; run the command again")
+    write_search(sweep.trials, search)
 
 
 def _own_methods(grid: dict[str, Any]) -> dict[str, str]:

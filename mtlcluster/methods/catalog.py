@@ -213,14 +213,17 @@ def without_younger_options(full: dict[str, dict[str, Any]]) -> dict[str, dict[s
 
 
 def method_label(full: dict[str, dict[str, Any]]) -> str:
-    """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`.
+    """A short name for figures and folders: `pcgrad`, `dsg+gradnorm(alpha=0.5)`; the plain sum is `equal`."""
+    return sparse_label(sparse_method(full))
 
-    It leaves out options at today's default, too.
-    """
+
+def sparse_label(sparse: dict[str, dict[str, Any]]) -> str:
+    """The short name of a method in its sparse form, see `method_label`. It leaves out options at today's default."""
     parts = []
-    for slot, chosen in sparse_method(full).items():
-        name, usual = chosen["name"].rpartition(":")[2], method(slot, full[slot]["name"]).defaults()
-        given = {k: value for k, value in chosen.items() if k != "name" and (k not in usual or value != usual[k])}
+    for slot, chosen in sparse.items():
+        name, younger = chosen["name"].rpartition(":")[2], first_defaults(f"{slot}.{chosen['name']}")
+        usual = method(slot, name).defaults() if younger else {}
+        given = {k: value for k, value in chosen.items() if k != "name" and (k not in younger or value != usual[k])}
         options = ",".join(_plain(key, value) for key, value in given.items())
         parts.append(f"{name}({options})" if options else name)
     return "+".join(parts) or DEFAULTS["weighting"]

@@ -242,7 +242,10 @@ def _send(
     def send(remote: RemoteCluster) -> dict[str, Any]:
         names = [run.name for run in parts[remote.name].wanted]
         say(f"{remote.name}: copying {len(names):,} runs and their code")
-        folder = upload(remote, sweep, ["sweep.yaml", f"code/{code}", *(f"{name}/config.yaml" for name in names)])
+        search = [sweep.trials.name] if grid.search else []
+        folder = upload(
+            remote, sweep, ["sweep.yaml", *search, f"code/{code}", *(f"{name}/config.yaml" for name in names)]
+        )
         say(f"{remote.name}: submitting")
         packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
         wanted = {"names": names, "code": code, "arriving": folder, **packing, **name_and_options(remote)}
