@@ -68,8 +68,11 @@ def look_at_trials(sweep: Sweep, methods: Iterable[SearchedMethod]) -> Trials:
 def unended(method: SearchedMethod, trials: Trials) -> str:
     """A sentence about the trials that have not ended; "" if all have."""
     runs = [(trial.trial, trials.get(run)) for trial in method.trials for run in trial.runs.values()]
-    names = [run.run if run else f"trial {number} of {method.name}, which was never submitted" for number, run in runs
-             if run is None or not run.ended]  # fmt: skip
+    names = [
+        run.run if run else f"trial {number} of {method.name}, which was never submitted"
+        for number, run in runs
+        if run is None or not run.ended
+    ]
     if not names:
         return ""
     return f"waits for {names[0]}" + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
@@ -82,7 +85,7 @@ def candidates(sweep: Sweep, method: SearchedMethod, trials: Trials) -> list[Can
 
 def _candidate(trial: Trial, runs: dict[int, RunStatus]) -> Candidate:
     by_seed = {seed: float(run.best["number"]) for seed, run in runs.items() if run.best}
-    unfit = [run.state for run in runs.values() if run.state != "done"]
+    unfit: list[str] = [run.state for run in runs.values() if run.state != "done"]
     unfit += ["done without a value"] if len(by_seed) < len(runs) else []
     number = None if unfit else sum(by_seed.values()) / len(by_seed)
     return Candidate(trial.trial, number, by_seed, state=unfit[0] if unfit else "done")
@@ -164,19 +167,24 @@ def make_runs(sweep: Sweep, method: SearchedMethod, choice: Choice) -> list[str]
             run_folders.write_config(run, config)
             _keep_what_was_said(before, run)
             run.folder.rename(sweep.folder / name)
+            _keep_cancel(before, sweep.run(name))  # one that came right now
             remove(before.folder)
     return [name for name, _ in configs.values()]
 
 
 def _keep_what_was_said(before: Run, run: Run) -> None:
-    if before.cancel.exists():
-        run.cancel.write_bytes(before.cancel.read_bytes())
+    _keep_cancel(before, run)
     try:
         status = read_status(before.status)
     except (OSError, ValueError):
         return
     if status and status.state in ENDED:
         run.status.write_bytes(before.status.read_bytes())
+
+
+def _keep_cancel(before: Run, run: Run) -> None:
+    if before.cancel.exists():
+        run.cancel.write_bytes(before.cancel.read_bytes())
 
 
 def _backwards(run: Run) -> int:

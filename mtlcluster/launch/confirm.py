@@ -45,18 +45,22 @@ def units(sweep: Sweep, cluster: str, new: Collection[str], result: Submitted) -
     return found
 
 
-def unit_of_placeholder(sweep: Sweep, name: str) -> tuple[Unit, SweepRunConfig] | None:
-    """A placeholder that gets a job again, and the configuration of its method's newest trial.
+def again(sweep: Sweep, names: Collection[str]) -> dict[str, tuple[Unit, SweepRunConfig]]:
+    """The units of placeholders that get a job again, each with the configuration of its method's newest trial.
 
-    None if the method has no trials here.
+    Placeholders of methods without trials here are left out.
     """
-    search, parsed = read_search(sweep.trials), parse_placeholder(name)
-    if search is None or parsed is None or parsed[0] not in search.methods:
-        return None
-    confirming = _Confirming(sweep, search, Submitted(sweep, ""))
-    method = search.methods[parsed[0]]
-    config = confirming.config_of_newest(method)
-    return config and (confirming.waiting_unit(method, name, config), config)
+    search = read_search(sweep.trials) if names else None
+    if search is None:
+        return {}
+    confirming, found = _Confirming(sweep, search, Submitted(sweep, "")), {}
+    for name in names:
+        parsed = parse_placeholder(name)
+        method = search.methods.get(parsed[0]) if parsed else None
+        config = method and confirming.config_of_newest(method)
+        if method and config:
+            found[name] = (confirming.waiting_unit(method, name, config), config)
+    return found
 
 
 @dataclass

@@ -128,7 +128,7 @@ def _replace_placeholders(found: list[Submission], sweep: Path) -> None:
     whose tuning seed is a confirming seed, too, or a confirming run of an earlier choice of the same setting.
     """
     names = {name for s in found for job in s.jobs for name in job if fits(PLACEHOLDER, name)}
-    runs = _chosen_runs(sweep, names)
+    runs = chosen_runs(sweep, names)
     if not runs:
         return
     first: dict[str, str] = {}  # by run: the name by which it first got a job
@@ -146,8 +146,16 @@ def _replace_placeholders(found: list[Submission], sweep: Path) -> None:
         submission.jobs = [[runs.get(n, n) for n in job if has_it(n, accepted)] for job in submission.jobs]
 
 
-def _chosen_runs(sweep: Path, placeholders: set[str]) -> dict[str, str]:
-    """The runs of placeholders that wait no more. "" for one that no run will replace: a later choice holds."""
+def chosen_runs(sweep: Path, placeholders: set[str]) -> dict[str, str]:
+    """The runs of placeholders that wait no more.
+
+    Args:
+        sweep: The sweep's folder.
+        placeholders: The placeholders.
+
+    Returns:
+        The name of the run, by placeholder. "" if no run will replace it, because a later choice holds.
+    """
     made: dict[str, list[Choice]] = {}
     runs = {}
     for name in placeholders:

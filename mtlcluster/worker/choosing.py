@@ -36,7 +36,7 @@ class Choosing:
         self.must_wait = False
         self.trials = self._trials()
         self.process: subprocess.Popen[bytes] | None = None
-        self.output = tempfile.TemporaryFile()  # not a pipe: a full one would block the process
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - not a pipe: a full one would block the process
         self.next_try = 0.0
         self.crashes = 0
 
