@@ -18,6 +18,7 @@ from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, by_slot, own_file, placed_method, sparse_method
 from mtlcluster.pydantic_errors import Key, first_mistake
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.trials import Search
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Grid:
     defaults: int = NEWEST  # the version of the defaults that its runs have
     methods: list[Path] = field(default_factory=list)  # files of the user's own methods
     code: list[Path] = field(default_factory=list)  # other files and folders that the runs need
+    search: Search | None = None  # its methods and their trials, if the grid has `tune`
 
 
 @dataclass

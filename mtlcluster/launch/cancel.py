@@ -9,7 +9,6 @@ from mtlcluster.progress import Say
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep
-from mtlcluster.sweep.names import PLACEHOLDER, fits
 
 GRACE = 10.0  # seconds that running runs get to save a checkpoint before their job is cancelled
 
@@ -31,9 +30,9 @@ def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
     names = {run.run for run in runs}
     _ask(sweep, names, asked)
-    if chosen := submissions.chosen_runs(sweep.folder, {name for name in names if fits(PLACEHOLDER, name)}):
-        _ask(sweep, {*chosen.values()} - {""}, asked)  # their settings were chosen right now
-        names = {chosen.get(name, name) for name in names}
+    if chosen := submissions.present_names(sweep.folder, names) - names:  # their settings were chosen right now
+        _ask(sweep, chosen, asked)
+        names |= chosen
     jobs = _needless_jobs(sweep, names, {run.job_id for run in runs if run.job_id})
     executors.cancel(job for job, state in jobs.items() if state != "running" and executors.executor_of(job).has_queue)
     before = {run.run: run.heartbeat for run in runs}

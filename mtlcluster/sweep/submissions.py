@@ -14,7 +14,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,13 @@ def chosen_runs(sweep: Path, placeholders: set[str]) -> dict[str, str]:
         if name not in runs and any(choice.number > number for choice in made[method]):
             runs[name] = ""
     return runs
+
+
+def present_names(sweep: Path, names: Iterable[str]) -> set[str]:
+    """The names of runs, each placeholder replaced by its run if that exists by now."""
+    names = set(names)
+    runs = chosen_runs(sweep, {name for name in names if fits(PLACEHOLDER, name)})
+    return {runs.get(name, name) for name in names} - {""}
 
 
 def _choices(sweep: Path, method: str) -> list[Choice]:
