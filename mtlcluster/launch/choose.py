@@ -78,7 +78,7 @@ def unended(method: SearchedMethod, trials: Trials) -> str:
     return f"waits for {names[0]}" + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
-def candidates(sweep: Sweep, method: SearchedMethod, trials: Trials) -> list[Candidate]:
+def candidates(method: SearchedMethod, trials: Trials) -> list[Candidate]:
     """The trials of a method as candidates, without their backward passes. All of them have ended."""
     return [_candidate(trial, {seed: trials[run] for seed, run in trial.runs.items()}) for trial in method.trials]
 
@@ -103,7 +103,7 @@ def best(found: Collection[Candidate], direction: str) -> Candidate | None:
 
 def decide(sweep: Sweep, search: Search, method: SearchedMethod, trials: Trials, number: int) -> Choice | None:
     """The choice among trials that have all ended; None if nothing can be chosen. Writes nothing."""
-    found = candidates(sweep, method, trials)
+    found = candidates(method, trials)
     for candidate, trial in zip(found, method.trials, strict=True):
         candidate.backwards = sum(_backwards(sweep.run(trials[run].run)) for run in trial.runs.values())
     chosen = best(found, search.direction)

@@ -78,6 +78,7 @@ class _Confirming:
         self.without_job = run_folders.without_job(self.sweep, history)
         self.waiting = {name for name in submissions.latest(history) if fits(PLACEHOLDER, name)}
         self.observed: dict[str, RunStatus] = {}
+        self.trials: choose.Trials | None = None
 
     def config_of_newest(self, method: SearchedMethod) -> SweepRunConfig | None:
         """The configuration of the method's newest trial; None if it has no folder."""
@@ -151,10 +152,12 @@ class _Confirming:
 
     def _changed(self, method: SearchedMethod, held: Choice) -> Choice | None:
         """The choice that the trials' files give now, if it is another one. None while a trial has not ended."""
-        trials = choose.look_at_trials(self.sweep, [method])
+        if self.trials is None:
+            self.trials = choose.look_at_trials(self.sweep, self.search.methods.values())
+        trials = self.trials
         if choose.unended(method, trials):
             return None
-        now = choose.candidates(self.sweep, method, trials)
+        now = choose.candidates(method, trials)
         if [(one.number, one.state) for one in now] == [(one.number, one.state) for one in held.candidates]:
             return None
         changed = choose.decide(self.sweep, self.search, method, trials, held.number + 1)

@@ -109,14 +109,18 @@ def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> li
 
 def _say_what_they_wait_for(runs: list[RunStatus]) -> None:
     """Adds a note to each confirming run that waits for its choice: which trials have not ended."""
-    unended: dict[tuple[str, str], list[str]] = {}
+    trials: dict[tuple[str, str], list[RunStatus]] = {}
     for run in runs:
-        if TRIAL in run.roles and not run.ended:
-            unended.setdefault((run.sweep, run.method), []).append(run.run)
+        if TRIAL in run.roles:
+            trials.setdefault((run.sweep, run.method), []).append(run)
     for run in runs:
         if fits(PLACEHOLDER, run.run) and not run.ended:
-            trials = unended.get((run.sweep, run.method), [])
-            run.notes.append(f"waits for {trials[0]}" if len(trials) == 1 else f"waits for the trials of {run.method}")
+            known = trials.get((run.sweep, run.method), [])
+            unended = [trial.run for trial in known if not trial.ended]
+            if known and not unended:
+                run.notes.append(f"the trials of {run.method} have ended; its job will choose from them")
+            else:
+                run.notes.append(f"waits for {unended[0] if len(unended) == 1 else f'the trials of {run.method}'}")
 
 
 def _traces(all_facts: "list[_RunFacts]") -> dict[str, Traces]:
