@@ -107,11 +107,12 @@ class _Confirming:
         }
         held = choices[-1] if choices else None
         number = max(pending, default=0)
+        has_new = any(run in new for trial in method.trials for run in trial.runs.values())
         if pending and self._is_alive(method, number):  # it chooses from the new trials, too
             pass
-        elif held is not None and len(method.trials) == len(held.candidates):
+        elif held is not None and len(method.trials) == len(held.candidates) and not has_new:
             return self._units_of_choice(method, choices)
-        elif pending and not any(run in new for trial in method.trials for run in trial.runs.values()):
+        elif pending and not has_new:
             return []  # its jobs have ended without a choice: they are left to `retry`
         else:
             number = max(number, held.number if held else 0) + 1

@@ -49,13 +49,13 @@ class Roles:
         for method in search.methods.values():
             for trial in method.trials:
                 for run in trial.runs.values():
-                    self.by_run[run] = Role(method.name, trial.trial, [TRIAL], trial.values)
+                    self.by_run.setdefault(run, Role(method.name, trial.trial, [TRIAL], trial.values))
             choices = read_choices(sweep.folder, method.name)
             for choice in reversed(choices):
                 role = CONFIRMING if choice is choices[-1] else EARLIER
                 for name in choice.runs.values():
                     of = self.by_run.setdefault(hash_of(name), Role(method.name, choice.trial, [], choice.values))
-                    if of.roles in ([], [TRIAL]):
+                    if CONFIRMING not in of.roles and role not in of.roles:
                         of.roles.append(role)
 
     def of(self, run: str) -> Role:

@@ -77,14 +77,19 @@ def together(grid: Grid) -> list[tuple[str, list[PlannedRun]]]:
     """The runs of a grid in groups that belong on one cluster.
 
     Returns:
-        Each method of a search with the runs of its trials; without a search "" with each single run.
+        Each method of a search with the runs of its trials; methods that share a run are one group. Without a search:
+        "" with each single run.
     """
     if grid.search is None:
         return [("", [run]) for run in grid.runs]
-    names = {r: m.name for m in grid.search.methods.values() for trial in m.trials for r in trial.runs.values()}
+    group_of: dict[str, str] = {}  # by run, the method that names its group
+    for method in grid.search.methods.values():
+        runs = {run for trial in method.trials for run in trial.runs.values()}
+        shared = {group_of[run] for run in runs if run in group_of}
+        group_of |= dict.fromkeys(runs | {run for run, group in group_of.items() if group in shared}, method.name)
     groups: dict[str, list[PlannedRun]] = {}
     for run in grid.runs:
-        groups.setdefault(names[run.hash], []).append(run)
+        groups.setdefault(group_of[run.hash], []).append(run)
     return list(groups.items())
 
 
