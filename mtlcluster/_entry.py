@@ -22,6 +22,7 @@ MODULES = {
     "replay": "mtlcluster.training.commands.replay",
     "preflight": "mtlcluster.training.commands.preflight",
     "agent": "mtlcluster.remote.agent",
+    "choose": "mtlcluster.launch.choose",
 }
 START_SCRIPT = "mtlcluster/_entry.sh"
 

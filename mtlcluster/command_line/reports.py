@@ -80,7 +80,9 @@ def wait_until_ended(submitted: "Submitted", runs: Path, remote_clusters: "Remot
     from mtlcluster.launch import live_status, status_table
     from mtlcluster.remote.all_runs import AllRuns
 
-    name, names = submitted.sweep.name, {*submitted.new, *submitted.there}
+    name = submitted.sweep.name
+    # In a search, all runs of the sweep: those that confirm a choice have no names yet.
+    names = None if submitted.sweep.trials.exists() else {*submitted.new, *submitted.there}
     with AllRuns(submitted.sweep.folder.parent, name, clusters=remote_clusters) as all_runs:
         try:
             if can_redraw():

@@ -6,6 +6,7 @@ run_status, status_table, live_status     the states of runs; their text; redraw
 select_runs, run_module                   from names to runs; `evaluate` and `replay` with a run's own code
 choose_cluster, packing, hand_over        where runs go; which of them share a job; giving them jobs
 sweep_file, run_folders, job_of_run       sweep.yaml; the runs' folders; which job a run has
+choose, confirm, roles                    choosing settings; confirming runs that need a job; what runs are for
 executors/                                where jobs are started: this machine, Slurm
 code/                                     code/<hash>/: the code that runs are trained with
 """

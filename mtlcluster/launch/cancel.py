@@ -6,6 +6,7 @@ import time
 from mtlcluster.launch import executors
 from mtlcluster.launch.run_status import RunStatus, observe
 from mtlcluster.progress import Say
+from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep
 
@@ -27,36 +28,41 @@ def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
     """
     asked = f"{time.strftime('%Y-%m-%d %H:%M:%S')} by user {os.getuid()}\n"
     again = {run.job_id for run in runs if run.cancelling} - {run.job_id for run in runs if not run.cancelling}
-    for run in map(sweep.run, [run.run for run in runs]):
-        make_folder(run.folder)  # it exists already; this refuses a link to another folder
-        if not run.cancel.exists():
-            replace_text(run.cancel, asked)
-    jobs = _needless_jobs(sweep, runs)
+    names = {run.run for run in runs}
+    _ask(sweep, names, asked)
+    if chosen := submissions.present_names(sweep.folder, names) - names:  # their settings were chosen right now
+        _ask(sweep, chosen, asked)
+        names |= chosen
+    jobs = _needless_jobs(sweep, names, {run.job_id for run in runs if run.job_id})
     executors.cancel(job for job, state in jobs.items() if state != "running" and executors.executor_of(job).has_queue)
     before = {run.run: run.heartbeat for run in runs}
-    names = {run.run for run in runs}
     deadline = time.monotonic() + GRACE
     if saving := [run for run in runs if run.state == "running"]:
         say(f"waiting until running runs have saved a checkpoint, at most {GRACE:.0f} seconds")
     while (now := observe([sweep], names)) and saving and time.monotonic() < deadline:
         saving = [run for run in now if run.state == "running"]
         time.sleep(0.5)
-    silent = {run.job_id for run in saving} - {run.job_id for run in saving if run.heartbeat != before[run.run]}
+    silent = {run.job_id for run in saving} - {run.job_id for run in saving if run.heartbeat != before.get(run.run)}
     if overdue := (silent | again) & {run.job_id for run in saving} & jobs.keys():
         executors.cancel(overdue)
         now = observe([sweep], names)
     return now
 
 
-def _needless_jobs(sweep: Sweep, cancelled: list[RunStatus]) -> dict[str, str]:
-    """The jobs whose runs have all ended or are in `cancelled`, each with its state, `running` or `queued`."""
+def _ask(sweep: Sweep, names: set[str], words: str) -> None:
+    for run in map(sweep.run, names):
+        make_folder(run.folder)  # only a placeholder has none yet; this refuses a link to another folder
+        if not run.cancel.exists():
+            replace_text(run.cancel, words)
+
+
+def _needless_jobs(sweep: Sweep, cancelled: set[str], mine: set[str]) -> dict[str, str]:
+    """The jobs among `mine` whose runs have all ended or are cancelled, each with its state, `running` or `queued`."""
     jobs: dict[str, list[RunStatus]] = {}
     for run in observe([sweep]):
         jobs.setdefault(run.job_id, []).append(run)
-    names = {run.run for run in cancelled}
-    mine = {run.job_id for run in cancelled if run.job_id}
     return {
-        job: "running" if any(run.state == "running" for run in jobs[job]) else "queued"
+        job: "running" if any(run.state == "running" for run in jobs.get(job, [])) else "queued"
         for job in mine
-        if all(run.ended or run.run in names for run in jobs[job])
+        if all(run.ended or run.run in cancelled for run in jobs.get(job, []))
     }

@@ -15,6 +15,7 @@ from mtlcluster.launch.run_status import RunStatus, observe
 from mtlcluster.launch.select_runs import listing, meant
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.names import PLACEHOLDER, fits
 from mtlcluster.sweep.reading import open_regular
 
 BLOCK = 2**16
@@ -66,6 +67,8 @@ def tail(path: Path, lines: int) -> tuple[str, int]:
 def no_log(sweep: Sweep, run: RunStatus) -> str:
     """A sentence about a run without a log: its state, and where the output of its job is, if there is any."""
     words = f"{run.run} has printed nothing: it is {run.state}{f' ({run.scheduler})' if run.scheduler else ''}"
+    if fits(PLACEHOLDER, run.run):
+        return f"{run.run} does not exist yet: {run.error or (run.notes or [run.state])[-1]}"
     submission, job_id = submissions.latest(submissions.read(sweep.submissions)).get(run.run, (None, ""))
     if submission is None:
         return words
@@ -86,12 +89,12 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
     Returns:
         How the run ended.
     """
-    log = sweep.run(name).log
     text = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a read may end inside a character
     next_look = 0.0
     ended: RunStatus | None = None
     while True:
         added = b""
+        log = sweep.run(name).log
         with suppress(FileNotFoundError), open_regular(log) as file:
             if file.seek(0, os.SEEK_END) < position:  # the run began anew, with a new log
                 position = 0
@@ -105,6 +108,7 @@ def follow(sweep: Sweep, name: str, position: int, write: Callable[[str], object
         if ended:
             return ended
         if (now := time.monotonic()) >= next_look:
+            [name] = submissions.present_names(sweep.folder, [name]) or [name]
             [run] = observe([sweep], {name})
             ended = run if run.ended else None  # its last words are read in the next round
             next_look = time.monotonic() + pause([run], time.monotonic() - now)

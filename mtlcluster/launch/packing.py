@@ -34,11 +34,19 @@ class Packing(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """A run to submit, and what it must have in common with the other runs of its array: resources and code."""
+    """A run to submit, and what it must have in common with the other runs of its array.
+
+    Attributes:
+        name: The run's name.
+        resources: The resources that it needs.
+        code: The hash of its code.
+        after: The runs that must have ended before its job starts.
+    """
 
     name: str
     resources: Resources
     code: str
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,14 @@ class Array:
         resources: The resources that one run needs.
         at_once: The number of runs that a job trains at the same time.
         jobs: The names of the runs of each job.
+        after: The runs that must have ended before a job starts.
     """
 
     code: str
     resources: Resources
     at_once: int
     jobs: list[list[str]]
+    after: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> int:
@@ -80,18 +90,22 @@ class Array:
 
 
 def pack(units: Iterable[Unit], packing: Packing, largest_array: int) -> list[Array]:
-    """Fills jobs with runs of the same code and resources, in their order, and arrays with such jobs."""
+    """Fills jobs with runs of the same code and resources, in their order, and arrays with such jobs.
+
+    Arrays that wait for other runs come last: the jobs of those runs are submitted before.
+    """
     runs_per_job, at_once = packing
-    alike: dict[tuple[str, str], list[Unit]] = {}
-    for unit in units:
-        alike.setdefault((unit.code, unit.resources.model_dump_json()), []).append(unit)
+    alike: dict[tuple[str, str, tuple[str, ...]], list[Unit]] = {}
+    for unit in sorted(units, key=lambda unit: bool(unit.after)):
+        alike.setdefault((unit.code, unit.resources.model_dump_json(), unit.after), []).append(unit)
     arrays = []
     for group in alike.values():
         names = [unit.name for unit in group]
         jobs = [names[i : i + runs_per_job] for i in range(0, len(names), runs_per_job)]
         for i in range(0, len(jobs), largest_array):
             chunk = jobs[i : i + largest_array]
-            arrays.append(Array(group[0].code, group[0].resources, min(at_once, len(chunk[0])), chunk))
+            at_most = min(at_once, len(chunk[0]))
+            arrays.append(Array(group[0].code, group[0].resources, at_most, chunk, group[0].after))
     return arrays
 
 

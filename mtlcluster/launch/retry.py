@@ -8,7 +8,7 @@ from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.cluster_files import FILE_NAME
 from mtlcluster.config.run import SweepRunConfig
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders
+from mtlcluster.launch import confirm, run_folders
 from mtlcluster.launch.choose_cluster import ready_cluster, refuse_impossible_runs
 from mtlcluster.launch.code import changes
 from mtlcluster.launch.hand_over import Submitted, close_interrupted, hand_over, writing
@@ -19,6 +19,7 @@ from mtlcluster.progress import Say
 from mtlcluster.sweep.files import remove
 from mtlcluster.sweep.folder import Sweep, forget_results
 from mtlcluster.sweep.locks import is_locked
+from mtlcluster.sweep.names import PLACEHOLDER, fits
 
 Configs = dict[str, SweepRunConfig]  # by run
 
@@ -43,7 +44,7 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, say: Say) -> Submitt
     with writing(sweep, say):
         configs, unreadable = read_configs(sweep, names)
         clusters = _clusters(sweep, configs)
-        anew = {name for name in configs if restart or not sweep.run(name).has_saved}
+        anew = {name for name in configs if _begins_anew(sweep, name, restart)}
         code, remarks = _code_now(sweep, anew, restart)
         if restart:
             for remark in remarks:
@@ -56,8 +57,13 @@ def resubmit(sweep: Sweep, names: list[str], restart: bool, say: Say) -> Submitt
 
 
 def read_configs(sweep: Sweep, names: list[str]) -> tuple[Configs, dict[str, str]]:
-    """The configurations of these runs; and why some can't be read. Raises UserError if none can."""
-    configs, unreadable = run_folders.read_configs(sweep, names)
+    """The configurations of these runs; and why some can't be read. Raises UserError if none can.
+
+    A confirming run whose setting is not chosen yet has that of its method's newest trial.
+    """
+    waiting = [name for name in names if fits(PLACEHOLDER, name)]
+    configs, unreadable = run_folders.read_configs(sweep, [name for name in names if name not in waiting])
+    configs |= {name: config for name, (_, config) in confirm.again(sweep, waiting).items()}
     if unreadable and not configs:
         raise UserError("\n".join(unreadable.values()))
     return configs, unreadable
@@ -81,22 +87,32 @@ def resubmit_runs(
     """
     close_interrupted(sweep)
     _refuse_taken(sweep, configs)
-    anew = {name for name in configs if code and (restart or not sweep.run(name).has_saved)}
+    anew = {name for name in configs if code and _begins_anew(sweep, name, restart)}
     codes = {name: code if name in anew else config.origin.code for name, config in configs.items()}
     changes.mend(sweep, codes.values())
     file = read_sweep_file(sweep)
     units: dict[str, list[Unit]] = {}
     for name, config in configs.items():
         run, resources = sweep.run(name), file.resources_of(config)
+        if fits(PLACEHOLDER, name):
+            remove(run.folder)
+            continue
         if restart:
             forget_results(run)
         run_folders.update_config(run, config, codes[name], resources)
         remove(run.cancel)
         units.setdefault(clusters[name].name, []).append(Unit(name, resources, codes[name]))
+    for name, (unit, _) in confirm.again(sweep, [name for name in configs if fits(PLACEHOLDER, name)]).items():
+        units.setdefault(clusters[name].name, []).append(unit)
     result = Submitted(sweep, ", ".join(units), there=[*configs])
     for cluster in {cluster.name: cluster for cluster in clusters.values()}.values():
         hand_over(sweep, cluster, units[cluster.name], file.packing, result)
     return result
+
+
+def _begins_anew(sweep: Sweep, name: str, restart: bool) -> bool:
+    """True if a run takes other code. One whose setting is not chosen yet gets the code of its trial."""
+    return not fits(PLACEHOLDER, name) and (restart or not sweep.run(name).has_saved)
 
 
 def _clusters(sweep: Sweep, configs: Configs) -> dict[str, Cluster]:

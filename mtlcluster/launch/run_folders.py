@@ -166,6 +166,11 @@ def _values(config: RunConfig) -> dict[str, Any]:
     return {**config.model_dump(), "method": without_younger_options(moved_method(config.method, OWN_METHODS))}
 
 
+def write_config(run: Run, config: SweepRunConfig) -> None:
+    """Writes config.yaml of a run whose folder is there."""
+    replace_text(run.config, dump(_values(config)))
+
+
 def update_config(
     run: Run, config: SweepRunConfig, code: str = "", resources: Resources | None = None
 ) -> SweepRunConfig:
@@ -183,5 +188,5 @@ def update_config(
     origin = config.origin.model_copy(update={"code": code or config.origin.code})
     updated = config.model_copy(update={"origin": origin, "resources": resources or config.resources})
     if updated != config:
-        replace_text(run.config, dump(_values(updated)))
+        write_config(run, updated)
     return updated

@@ -6,6 +6,7 @@
 - A file that the worker of an earlier submission wrote tells how far the run is, not its state: the new worker has not
   begun yet.
 - A run without an accepted submission (`submit` was killed) is queued, without a job.
+- A confirming run whose setting is not chosen yet has no folder. It is shown under its placeholder, as queued.
 - A run whose job is gone is still running while a process of it lives: it saves before it ends. Its lock tells.
 """
 
@@ -22,9 +23,11 @@ from mtlcluster.errors import tell_once
 from mtlcluster.launch import executors
 from mtlcluster.launch.executors.base import JobState, Traces
 from mtlcluster.launch.job_of_run import Job, jobs_in_submissions, later_job_in_status
+from mtlcluster.launch.roles import TRIAL, Roles
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.locks import is_locked
+from mtlcluster.sweep.names import PLACEHOLDER, fits, natural
 from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 
@@ -65,6 +68,10 @@ class RunStatus:
     notes: list[str] = field(default_factory=list)
     age: float = 0.0  # how old this information is, if the run's cluster can't be reached; else 0
     silent: float = 0.0  # how long a running run has had no heartbeat; 0 if it has one
+    method: str = ""  # in a search: the name of its method,
+    trial: int | None = None  # the number of its setting,
+    roles: list[str] = field(default_factory=list)  # what it is for, see roles.py,
+    values: dict[str, Any] = field(default_factory=dict)  # and the drawn values by dotted key
 
     def __post_init__(self) -> None:
         """Makes each text one printable line: the folder may come from somebody else, the words from a cluster."""
@@ -95,7 +102,25 @@ def observe(sweeps: Iterable[Sweep], names: Collection[str] | None = None) -> li
     for facts in unsettled:
         facts.answer = answers.get(facts.job.id)
         facts.read()
-    return [facts.conclude() for facts in all_facts]
+    runs = [facts.conclude() for facts in all_facts]
+    _say_what_they_wait_for(runs)
+    return runs
+
+
+def _say_what_they_wait_for(runs: list[RunStatus]) -> None:
+    """Adds a note to each confirming run that waits for its choice: which trials have not ended."""
+    trials: dict[tuple[str, str], list[RunStatus]] = {}
+    for run in runs:
+        if TRIAL in run.roles:
+            trials.setdefault((run.sweep, run.method), []).append(run)
+    for run in runs:
+        if fits(PLACEHOLDER, run.run) and not run.ended:
+            known = trials.get((run.sweep, run.method), [])
+            unended = [trial.run for trial in known if not trial.ended]
+            if known and not unended:
+                run.notes.append(f"the trials of {run.method} have ended; its job will choose from them")
+            else:
+                run.notes.append(f"waits for {unended[0] if len(unended) == 1 else f'the trials of {run.method}'}")
 
 
 def _traces(all_facts: "list[_RunFacts]") -> dict[str, Traces]:
@@ -121,6 +146,7 @@ class _RunFacts:
     run: Run
     job: Job  # of the last accepted submission
     owner: int  # the user id of the sweep's owner
+    roles: Roles
     file: Status = field(default_factory=Status)
     unreadable: str = ""
     answer: JobState | None = None
@@ -202,6 +228,7 @@ class _RunFacts:
             scheduler=self.answer.said if self.answer else "",
             notes=notes,
             silent=silent,
+            **vars(self.roles.of(self.run.name)),
         )
 
     def _silence(self) -> tuple[float, str]:
@@ -224,16 +251,19 @@ class _RunFacts:
 
 
 def _first_facts(sweep: Sweep, names: Collection[str] | None) -> list[_RunFacts]:
-    runs = [run for run in sweep.runs() if names is None or run.name in names]
     try:
-        jobs = jobs_in_submissions(submissions.read(sweep.submissions))
+        history = submissions.read(sweep.submissions)
     except Unreadable as error:
         tell_once(f"{error}; the jobs of runs that have not begun are not known")
-        jobs = {}
+        history = []
+    jobs, roles = jobs_in_submissions(history), Roles(sweep)
+    waiting = {name for line in history for job in line.jobs for name in job if fits(PLACEHOLDER, name)}
+    runs = [*sweep.runs(), *map(sweep.run, waiting)]
+    runs = sorted((run for run in runs if names is None or run.name in names), key=lambda run: natural(run.name))
     owner = sweep.folder.stat().st_uid
     all_facts = []
     for run in runs:
-        facts = _RunFacts(sweep, run, jobs.get(run.name, Job()), owner)
+        facts = _RunFacts(sweep, run, jobs.get(run.name, Job()), owner, roles)
         facts.read()
         if not facts.settled and not facts.current:
             facts.job = later_job_in_status(facts.file, run, sweep, facts.job.submission) or facts.job

@@ -11,7 +11,7 @@ from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.run import read_sweep_run_config
 from mtlcluster.errors import UserError
-from mtlcluster.launch import run_folders, sweep_file
+from mtlcluster.launch import confirm, run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import changes, snapshot
 from mtlcluster.launch.hand_over import Submitted, close_interrupted, hand_over, sweep_of, writing
@@ -63,17 +63,23 @@ def submit_grid(sweep: Sweep, grid: Grid, cluster: Cluster, say: Say) -> Submitt
     for name, config in before.items():
         run_folders.update_config(sweep.run(name), config, resources=found.interrupted[name].config.resources)
     _look_at_left(found, result)
-    hand_over(sweep, cluster, run_folders.units(found, code.hash, before), packing_of(grid), result)
+    units = run_folders.units(found, code.hash, before)
+    units += confirm.units(sweep, cluster.name, [unit.name for unit in units], result)
+    hand_over(sweep, cluster, units, packing_of(grid), result)
     return result
 
 
 def submit_runs(sweep: Sweep, names: list[str], cluster: Cluster, packing: Packing) -> Submitted:
-    """Submits those of these runs that have no job. Their folders and code are there, and their sweep is locked."""
+    """Submits those of these runs that have no job, and the confirming runs of their methods.
+
+    Their folders and code are there, and their sweep is locked.
+    """
     close_interrupted(sweep)
     waiting = run_folders.without_job(sweep, submissions.read(sweep.submissions))
     result = Submitted(sweep, cluster.name)
     configs, result.unreadable = run_folders.read_configs(sweep, [name for name in names if name in waiting])
     units = [Unit(name, config.resources, config.origin.code) for name, config in configs.items()]
+    units += confirm.units(sweep, cluster.name, names, result)
     hand_over(sweep, cluster, units, packing, result)
     return result
 

@@ -7,6 +7,7 @@ with the same functions as the verbs on that machine.
             and {"files"}: names of files of a run      -> the same and {"files": {sweep: {run: sizes and times}}}
     prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
     submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
+            submits the confirming runs of the search, too
                                                         -> {"jobs", "submitted", "unreadable", "runs"}
     cancel  {"sweep", "names"}                          -> {"runs"}
     retry   {"sweep", "cluster", "options", "arriving", "code", "fresh", "names"}
@@ -92,9 +93,11 @@ def submit(runs_folder: Path, request: Request) -> Reply:
 def cancel(runs_folder: Path, request: Request) -> Reply:
     """Stops runs that have not ended."""
     from mtlcluster.launch import cancel
+    from mtlcluster.sweep.submissions import present_names
 
     sweep = Sweep(runs_folder / request["sweep"])
-    cancel.cancel(sweep, [run for run in observe([sweep], request["names"]) if not run.ended], _tell)
+    names = present_names(sweep.folder, request["names"])
+    cancel.cancel(sweep, [run for run in observe([sweep], names) if not run.ended], _tell)
     return {"runs": _runs(sweep)}
 
 
@@ -118,15 +121,15 @@ def retry(runs_folder: Path, request: Request) -> Reply:
 def _move_in(sweep: Sweep, request: Request, names: list[str]) -> None:
     """Moves the copied files into the sweep, and removes the rest of the hidden folder.
 
-    Code and runs are moved unless they are there; damaged code is repaired. The grid replaces the former one. The
-    configuration of a run without a job is replaced: its resources or its code may have changed since.
+    Code and runs are moved unless they are there; damaged code is repaired. Grid and trials replace the former ones.
+    The configuration of a run without a job is replaced: its resources or its code may have changed since.
     """
     from mtlcluster.launch.code import snapshot
     from mtlcluster.launch.run_folders import without_job
     from mtlcluster.sweep import submissions
 
     arrived = sweep.folder / request["arriving"]
-    grid = arrived / "sweep.yaml"
+    grid, trials = arrived / "sweep.yaml", arrived / "trials.json"
     sweep.code.mkdir(exist_ok=True)
     for code in (arrived / "code").glob("*"):
         if (sweep.code / code.name).exists():
@@ -142,6 +145,8 @@ def _move_in(sweep: Sweep, request: Request, names: list[str]) -> None:
             config.rename(run.config)
     if grid.exists():
         grid.rename(sweep.grid)
+    if trials.exists():
+        trials.rename(sweep.trials)
     shutil.rmtree(arrived, ignore_errors=True)
 
 

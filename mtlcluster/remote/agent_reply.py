@@ -11,7 +11,8 @@ from mtlcluster.sweep.names import JOB, RUN, SWEEP, fits
 from mtlcluster.sweep.status import LARGEST, kinds, misfit
 
 KINDS = kinds(RunStatus)
-NEEDED = {field.name for field in dataclasses.fields(RunStatus)} - {"notes", "age", "silent"}
+OPTIONAL = {"notes", "age", "silent", "method", "trial", "roles", "values"}  # an older version does not give them
+NEEDED = {field.name for field in dataclasses.fields(RunStatus)} - OPTIONAL
 DAMAGED = "is its mtlcluster damaged, or newer than this one?"
 FIELDS: dict[str, dict[str, type]] = {  # by verb, the fields that a reply must have
     "look": {"version": str, "runs": list},

@@ -14,7 +14,8 @@ from typing import Any
 from mtlcluster.config import submitted_here
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid, PlannedRun
-from mtlcluster.errors import ClusterError, UserError, together
+from mtlcluster.errors import ClusterError, UserError
+from mtlcluster.errors import together as as_one
 from mtlcluster.launch import run_folders, sweep_file
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
@@ -27,7 +28,7 @@ from mtlcluster.remote import status_cache
 from mtlcluster.remote.agent_reply import unreadable_runs
 from mtlcluster.remote.clusters import RemoteCluster, RemoteClusters
 from mtlcluster.remote.data_places import adapt, paths_of
-from mtlcluster.remote.shares import Share, deal
+from mtlcluster.remote.shares import Share, deal, together
 from mtlcluster.remote.status_cache import LastReply
 from mtlcluster.remote.this_version import is_this_version
 from mtlcluster.remote.upload import name_and_options, upload
@@ -79,8 +80,9 @@ def previews(grid: Grid, runs_folder: Path, names: Sequence[str | None]) -> Iter
     sweep = sweep_of(grid, runs_folder)
     known = status_cache.last_replies(sweep)
     elsewhere = {hash_of(run.run) for answer in known.values() for run in answer.runs if run.job_id or run.ended}
+    groups = together(grid)
     for number, name in enumerate(names):
-        part = dataclasses.replace(grid, runs=grid.runs[number :: len(names)])
+        part = dataclasses.replace(grid, runs=[run for _, group in groups[number :: len(names)] for run in group])
         cluster = choose_cluster(name, part)
         found = run_folders.sort(sweep, part)
         found.leave(elsewhere)
@@ -117,13 +119,14 @@ def submit(
         for name, there in found.items():
             if there and name not in unheard:
                 status_cache.save_reply(sweep, name, LastReply(time.time(), there))
-        failed = _send(grid, sweep, shares, code, remote_clusters, say, result)
+        parts = {s.cluster.name: s for s in shares if s.cluster.is_remote and _has_work(s, grid, targets)}
+        failed = _send(grid, sweep, shares, parts, code, remote_clusters, say, result)
     for share in shares:  # this machine may be among the targets, too
-        if not share.cluster.is_remote and share.wanted:
+        if not share.cluster.is_remote and _has_work(share, grid, targets):
             with writing(sweep, say):
                 _add(result, submit_grid(sweep, dataclasses.replace(grid, runs=share.wanted), share.cluster, say))
     if failed:
-        raise together(failed, "; to complete it, submit again")
+        raise as_one(failed, "; to complete it, submit again")
     return result
 
 
@@ -154,7 +157,7 @@ def _ask(
     known = status_cache.last_replies(sweep)
     replies = remote_clusters.each([*dict.fromkeys([*paths, *remote_clusters.by_name, *known])], ask)
     if failed := [reply for name in paths if isinstance(reply := replies[name], ClusterError)]:
-        raise together(failed, "; nothing was submitted")
+        raise as_one(failed, "; nothing was submitted")
     found, unheard = {}, {}
     for name, reply in replies.items():
         if isinstance(reply, ClusterError):
@@ -231,21 +234,19 @@ def _send(
     grid: Grid,
     sweep: Sweep,
     shares: list[Share],
+    parts: dict[str, Share],
     code: str,
     remote_clusters: RemoteClusters,
     say: Say,
     result: Submitted,
 ) -> list[ClusterError]:
     """Copies the runs to their clusters and submits them there, all clusters in parallel. Returns the errors."""
-    parts = {share.cluster.name: share for share in shares if share.cluster.is_remote and share.wanted}
 
     def send(remote: RemoteCluster) -> dict[str, Any]:
         names = [run.name for run in parts[remote.name].wanted]
         say(f"{remote.name}: copying {len(names):,} runs and their code")
-        search = [sweep.trials.name] if grid.search else []
-        folder = upload(
-            remote, sweep, ["sweep.yaml", *search, f"code/{code}", *(f"{name}/config.yaml" for name in names)]
-        )
+        about = ["sweep.yaml", *(["trials.json"] if grid.search else []), *([f"code/{code}"] if names else [])]
+        folder = upload(remote, sweep, [*about, *(f"{name}/config.yaml" for name in names)])
         say(f"{remote.name}: submitting")
         packing = {"runs_per_job": grid.file.runs_per_job, "at_once": grid.file.at_once}
         wanted = {"names": names, "code": code, "arriving": folder, **packing, **name_and_options(remote)}
@@ -266,6 +267,12 @@ def _send(
         if share.there and len(shares) > 1:
             result.notes.append(f"{len(share.there):,} are on {share.cluster.name}")
     return failed
+
+
+def _has_work(share: Share, grid: Grid, targets: Sequence[Cluster]) -> bool:
+    """True if a cluster gets something to do. In a search it looks whether its choices still hold."""
+    is_target = share.cluster.name in {target.name for target in targets}
+    return bool(share.wanted) or (grid.search is not None and is_target and bool(share.there))
 
 
 def _add(result: Submitted, more: Submitted) -> None:

@@ -10,6 +10,7 @@ from mtlcluster.remote.agent_reply import unreadable_runs
 from mtlcluster.remote.all_runs import AllRuns
 from mtlcluster.sweep.folder import Sweep, forget_results
 from mtlcluster.sweep.locks import locked
+from mtlcluster.sweep.names import PLACEHOLDER, fits
 
 if TYPE_CHECKING:
     from mtlcluster.launch.hand_over import Submitted
@@ -52,7 +53,7 @@ def _retry_there(
     from mtlcluster.remote.upload import arrival_folder, name_and_options, upload
 
     sweep, is_here = all_runs.sweep, bool(all_runs.sweeps)
-    names = [run.run for members in parts.values() for run in members]
+    names = [run.run for members in parts.values() for run in members if not fits(PLACEHOLDER, run.run)]
     has_configs = all(sweep.run(name).config.exists() for name in names)
     if restart and not has_configs:
         raise UserError(f"{sweep.name}: not all of it is here; collect it, or submit its grid, before a restart")

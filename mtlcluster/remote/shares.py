@@ -1,4 +1,4 @@
-"""Deals the runs of a grid out to clusters: each run to exactly one."""
+"""Deals the runs of a grid out to clusters: each run to exactly one, and all trials of a method to the same."""
 
 import dataclasses
 import itertools
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid, PlannedRun
+from mtlcluster.errors import UserError
 from mtlcluster.launch.run_status import RunStatus, observe
 from mtlcluster.remote.placement import Placement, place_runs
 from mtlcluster.sweep.folder import Sweep
@@ -34,7 +35,7 @@ def deal(
     """Deals the runs of a grid out.
 
     A run that has or had a job stays where it is. A target gets the runs that it has already but never gave a job; the
-    others go to the targets in turn.
+    others go to the targets in turn. All trials of a method go to the cluster that has one of them.
 
     Args:
         grid: The grid.
@@ -45,22 +46,57 @@ def deal(
 
     Returns:
         The shares of the targets and of the clusters that have runs of this grid.
+
+    Raises:
+        UserError: A method has new trials, and its others are on a cluster that is no target.
     """
     shares = {target.name: Share(target) for target in targets}
     turn = itertools.cycle(list(shares.values()))
     here = observe([sweep]) if sweep.grid.exists() else []
     known = {key: home for (_, key), home in place_runs(here, found).items()}
-    for planned in grid.runs:
-        home = known.get(planned.hash)
-        cluster = _settled(sweep, home, unheard) if home else None
-        if home and cluster is not None:
-            home.run.cluster = cluster
-            shares.setdefault(cluster, Share(Cluster(cluster))).there.append(home.run)
-        elif home and home.cluster in shares:
-            shares[home.cluster].wanted.append(dataclasses.replace(planned, name=home.run.run))
-        else:
-            next(turn).wanted.append(planned)
+    for method, group in together(grid):
+        homes = {run.hash: known[run.hash] for run in group if run.hash in known}
+        settled = {
+            key: cluster for key, home in homes.items() if (cluster := _settled(sweep, home, unheard)) is not None
+        }
+        for key, cluster in settled.items():
+            homes[key].run.cluster = cluster
+            shares.setdefault(cluster, Share(Cluster(cluster))).there.append(homes[key].run)
+        wanted = [_named(planned, homes) for planned in group if planned.hash not in settled]
+        if not wanted:
+            continue
+        kept = [*settled.values(), *(home.cluster for home in homes.values() if home.cluster in shares)]
+        if method and kept and kept[0] not in {target.name for target in targets}:
+            raise UserError(f"the trials of {method} are on {kept[0]}; submit to it, too: --cluster {kept[0]}")
+        share = shares[kept[0]] if kept else next(turn)
+        share.wanted += wanted
     return list(shares.values())
+
+
+def together(grid: Grid) -> list[tuple[str, list[PlannedRun]]]:
+    """The runs of a grid in groups that belong on one cluster.
+
+    Returns:
+        Each method of a search with the runs of its trials; methods that share a run are one group. Without a search:
+        "" with each single run.
+    """
+    if grid.search is None:
+        return [("", [run]) for run in grid.runs]
+    group_of: dict[str, str] = {}  # by run, the method that names its group
+    for method in grid.search.methods.values():
+        runs = {run for trial in method.trials for run in trial.runs.values()}
+        shared = {group_of[run] for run in runs if run in group_of}
+        group_of |= dict.fromkeys(runs | {run for run, group in group_of.items() if group in shared}, method.name)
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in grid.runs:
+        groups.setdefault(group_of[run.hash], []).append(run)
+    return list(groups.items())
+
+
+def _named(planned: PlannedRun, homes: dict[str, Placement]) -> PlannedRun:
+    """The run with the name of the folder that it has already."""
+    home = homes.get(planned.hash)
+    return dataclasses.replace(planned, name=home.run.run) if home else planned
 
 
 def _settled(sweep: Sweep, home: Placement, unheard: dict[str, str]) -> str | None:

@@ -86,11 +86,12 @@ class Transfer:
 
         The grid and the code of this machine are never replaced by those from the cluster.
         """
-        rules = [] if self.sweep.grid.exists() else ["+ /sweep.yaml"]
+        rules = [] if self.sweep.grid.exists() else ["+ /sweep.yaml", "+ /trials.json"]
         if self.checkpoints and submitted_here.is_mine(self.sweep.folder):
             rules += [f"- /code/{name}" for name in self._snapshots() if fits(SWEEP, name)]
         rules += ["+ /code/", "+ /code/**"] if self.checkpoints else ["- /code"]
-        rules += ["- /submissions", "- /report", "- /clusters", "- .*", "+ /*/", *(f"+ /*/{name}" for name in OF_A_RUN)]
+        rules += ["- /submissions", "- /report", "- /clusters", "- .*"]
+        rules += ["+ /choices/", "+ /choices/*.json", "- /choices/*", "+ /*/", *(f"+ /*/{name}" for name in OF_A_RUN)]
         if self.checkpoints:
             rules += ["+ /*/checkpoints/"]
             rules += ["+ /*/checkpoints/best*" if self.checkpoints == "best" else "+ /*/checkpoints/*"]

@@ -9,21 +9,20 @@
 The last choice holds. The others are earlier ones: their runs stay.
 
 Until a choice is made, its runs have no names. submissions.jsonl then names them by placeholders, such as
-`gradnorm-choice=1-seed=3`.
+`gradnorm-choice=1-seed=3`. A placeholder has the folder choices/gradnorm-choice=1-seed=3/ once there is something to
+say about it: that the user cancelled it, or why nothing could be chosen.
 """
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtlcluster.sweep.files import make_folder, replace_text
-from mtlcluster.sweep.names import RUN, fits
+from mtlcluster.sweep.names import PLACEHOLDER, RUN, fits
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
 FORMAT = 1
-PLACEHOLDER = re.compile(r"(?P<method>.+)-choice=(?P<number>\d{1,6})-seed=(?P<seed>\d{1,19})")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from mtlcluster.errors import UserError, nearest, tell_once
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.checksums import checksum_file
 from mtlcluster.sweep.files import remove
-from mtlcluster.sweep.names import COPY, HASHED, fits, hash_of, natural
+from mtlcluster.sweep.names import COPY, HASHED, PLACEHOLDER, fits, hash_of, natural
 
 NOT_RUNS = {"code", "submissions", "report", "clusters", "choices"}
 
@@ -118,7 +118,8 @@ class Sweep:
         return self.submission_folder(submission) / "worker.log"
 
     def run(self, name: str) -> Run:
-        return Run(self.folder / name)
+        """A run by its name. A confirming run whose setting is not chosen yet has its folder among the choices."""
+        return Run(self.folder / "choices" / name if fits(PLACEHOLDER, name) else self.folder / name)
 
     def runs(self) -> list[Run]:
         """All runs, sorted by name, `seed=2` before `seed=10`.

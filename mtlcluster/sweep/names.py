@@ -10,6 +10,8 @@ SWEEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # also code/<hash>, a su
 RUN = re.compile(r"[A-Za-z0-9_=+,()][A-Za-z0-9._=+,()-]{0,149}")
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:;+-]{0,299}")  # 123_4, local:<host>:<process>:<start time>
 HASHED = re.compile(r"(.*-)?[0-9a-f]{10}")  # a run's name, as grids make it: it ends with the run's identity
+# A confirming run whose setting is not chosen yet, see choices.py.
+PLACEHOLDER = re.compile(r"(?P<method>.+)-choice=(?P<number>\d{1,6})-seed=(?P<seed>\d{1,19})")
 COPY = re.compile(r"(^|-)[0-9a-f]{10}[^0-9a-f]")  # of a copied folder, such as …-3f9a1c5e20.bak
 
 
@@ -28,8 +30,8 @@ def meant_by(text: str, names: Iterable[str]) -> list[str]:
 
 
 def hash_of(name: str) -> str:
-    """The identity of a run: the end of its folder's name."""
-    return name.rpartition("-")[2]
+    """The identity of a run: the end of its folder's name. A run that waits for a choice has its name alone."""
+    return name if fits(PLACEHOLDER, name) else name.rpartition("-")[2]
 
 
 def natural(name: str) -> list[str | int]:

@@ -5,20 +5,24 @@
 
 Each inner list is the runs of one job. A begin without its end is a submission that was killed in between. But if a run
 of it has started, the end was written and is lost: workers start runs only after they have read it.
+
+A job may have confirming runs whose setting is chosen later. The file names them by placeholders, see choices.py.
+`read` replaces a placeholder by the name of its run as soon as this run exists.
 """
 
 import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtlcluster.errors import tell_once
+from mtlcluster.sweep.choices import Choice, parse_placeholder, read_choices
 from mtlcluster.sweep.files import unfollowed
-from mtlcluster.sweep.names import JOB, RUN, SWEEP, fits
+from mtlcluster.sweep.names import JOB, PLACEHOLDER, RUN, SWEEP, fits
 from mtlcluster.sweep.reading import LARGE, Unreadable, parse_json, read_bytes
 from mtlcluster.sweep.status import read_status
 
@@ -76,6 +80,7 @@ def read(path: Path) -> list[Submission]:
     if invalid:
         more = f" and {len(invalid) - 1:,} more are" if len(invalid) > 1 else " is"
         tell_once(f"{path}: line {invalid[0]}{more} not what a submission writes; skipped")
+    _replace_placeholders(found, path.parent)
     for submission in found:
         if not submission.ended:
             _complete_from_runs(submission, path.parent)
@@ -114,6 +119,73 @@ def _checked_name(pattern: re.Pattern[str], name: Any) -> str:
     if not fits(pattern, name):
         raise ValueError(f"{name!r} is not a valid name")
     return str(name)
+
+
+def _replace_placeholders(found: list[Submission], sweep: Path) -> None:
+    """Gives each job the runs that its placeholders stand for.
+
+    A run that an earlier submission has given a job already is taken as it is: it is left out. Such a run is a trial
+    whose tuning seed is a confirming seed, too, or a confirming run of an earlier choice of the same setting.
+    """
+    names = {name for s in found for job in s.jobs for name in job if fits(PLACEHOLDER, name)}
+    runs = chosen_runs(sweep, names)
+    if not runs:
+        return
+    first: dict[str, str] = {}  # by run: the name by which it first got a job
+
+    def has_it(name: str, accepted: bool) -> bool:
+        run = runs.get(name, name)
+        if not run or (name in names and first.get(run, name) != name):
+            return False
+        if accepted:
+            first.setdefault(run, name)
+        return True
+
+    for submission in found:
+        accepted = submission.accepted
+        submission.jobs = [[runs.get(n, n) for n in job if has_it(n, accepted)] for job in submission.jobs]
+
+
+def chosen_runs(sweep: Path, placeholders: set[str]) -> dict[str, str]:
+    """The runs of placeholders that wait no more.
+
+    Args:
+        sweep: The sweep's folder.
+        placeholders: The placeholders.
+
+    Returns:
+        The name of the run, by placeholder. "" if no run will replace it, because a later choice holds.
+    """
+    made: dict[str, list[Choice]] = {}
+    runs = {}
+    for name in placeholders:
+        parsed = parse_placeholder(name)
+        assert parsed is not None
+        method, number, seed = parsed
+        if method not in made:
+            made[method] = _choices(sweep, method)
+        for choice in made[method]:
+            run = choice.runs.get(seed)
+            if choice.number == number and run and (sweep / run / "config.yaml").exists():
+                runs[name] = run
+        if name not in runs and any(choice.number > number for choice in made[method]):
+            runs[name] = ""
+    return runs
+
+
+def present_names(sweep: Path, names: Iterable[str]) -> set[str]:
+    """The names of runs, each placeholder replaced by its run if that exists by now."""
+    names = set(names)
+    runs = chosen_runs(sweep, {name for name in names if fits(PLACEHOLDER, name)})
+    return {runs.get(name, name) for name in names} - {""}
+
+
+def _choices(sweep: Path, method: str) -> list[Choice]:
+    try:
+        return read_choices(sweep, method)
+    except (OSError, Unreadable) as error:
+        tell_once(f"{error}; the runs of this choice are not known")
+        return []
 
 
 def _complete_from_runs(submission: Submission, sweep: Path) -> None:

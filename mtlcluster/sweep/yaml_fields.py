@@ -30,6 +30,12 @@ def cluster_of(run: Run) -> str:
     return name if names.fits(names.SWEEP, name) else ""
 
 
+def code_of(run: Run) -> str:
+    """The code that config.yaml names, as in code/<hash>/; "" if that is not known."""
+    name = _found(r"^origin:\n(?:  .*\n)*?  code: (.*)$", run.config)
+    return name if names.fits(names.SWEEP, name) else ""
+
+
 def _found(pattern: str, path: Path) -> str:
     try:
         found = re.search(pattern, read_text(path, SMALL), re.MULTILINE)

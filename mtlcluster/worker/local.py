@@ -19,7 +19,7 @@ def main() -> None:
     found = accepted(sweep, submission)
     if found is None:
         sys.exit(f"submission {submission} was not completed: its runs are another worker's")
-    worker = Worker(sweep, found, local_job_id(os.getpid()), found.jobs[0], Machine())
+    worker = Worker(sweep, found, local_job_id(os.getpid()), 0, Machine())
     worker.work(listener)
     sys.exit(1 if worker.failed else 0)
 

@@ -19,6 +19,7 @@ from mtlcluster.worker.status_file import say
 from mtlcluster.worker.worker import SignalListener, Worker, accepted
 
 SLURM_TIMEOUT = 60.0  # seconds that Slurm may take to answer
+LATER = "5minutes"  # until a job that came too early is started again; without it, Slurm itself waits two minutes
 PAUSES = (0, 2, 5)  # seconds before each attempt to be requeued
 
 
@@ -34,10 +35,10 @@ def main() -> None:
     found = accepted(sweep, submission)
     if found is None:
         sys.exit(f"submission {submission} was not completed: its runs are another job's")
-    worker = Worker(sweep, found, slurm_job_id(), found.jobs[_number_in_array()], JobRoom(at_once), nodes)
+    worker = Worker(sweep, found, slurm_job_id(), _number_in_array(), JobRoom(at_once), nodes, waits=False)
     worker.work(listener)
     if worker.unfinished:
-        sys.exit(0 if requeue() else 1)
+        sys.exit(0 if requeue(later=worker.too_early) else 1)
     if worker.failed:
         sys.exit(1)
 
@@ -53,8 +54,10 @@ def _number_in_array() -> int:
     return int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
 
 
-def requeue() -> bool:
+def requeue(later: bool = False) -> bool:
     """Asks Slurm to put this job back into the queue. Returns whether it will.
+
+    If `later`, the job waits there for LATER: the trials that it needs have not ended.
 
     A job that was cancelled is not requeued, even if an earlier signal had another reason. If Slurm does not answer
     whether it was, the requeue is asked for nevertheless.
@@ -67,6 +70,8 @@ def requeue() -> bool:
         if _is_ending(job):
             return False
         if _slurm("scontrol", "requeue", job) is not None:
+            if later:
+                _slurm("scontrol", "update", f"JobId={job}", f"StartTime=now+{LATER}")
             return True
     return False
 

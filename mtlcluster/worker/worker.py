@@ -15,18 +15,22 @@ import selectors
 import signal
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import yaml
 
 from mtlcluster.errors import UserError
 from mtlcluster.sweep import submissions
+from mtlcluster.sweep.files import make_folder
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.locks import is_replaced, try_lock
+from mtlcluster.sweep.names import PLACEHOLDER, fits
 from mtlcluster.sweep.reading import open_regular
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 from mtlcluster.sweep.submissions import Submission
-from mtlcluster.sweep.yaml_fields import resources_of
+from mtlcluster.sweep.yaml_fields import code_of, resources_of
 from mtlcluster.worker.attempt import MOST_STOPS, STOPPED_AT_START, Attempt
+from mtlcluster.worker.choosing import Choosing, grouped
 from mtlcluster.worker.rendezvous import Nodes
 from mtlcluster.worker.slots import Room
 from mtlcluster.worker.status_file import UnwrittenEnd, say, try_write
@@ -60,38 +64,52 @@ class Worker:
     Attributes:
         failed: True if a run has failed.
         unfinished: True if a run was stopped or was never started.
+        too_early: True if a run waits for trials that have not ended. They are other jobs'.
     """
 
     def __init__(
-        self, sweep: Sweep, submission: Submission, job_id: str, runs: list[str], room: Room, nodes: Nodes | None = None
+        self,
+        sweep: Sweep,
+        submission: Submission,
+        job_id: str,
+        number: int,
+        room: Room,
+        nodes: Nodes | None = None,
+        waits: bool = True,
     ) -> None:
         """
         Args:
             sweep: The sweep.
             submission: The submission whose job this is.
             job_id: The job's id, which goes into status.json.
-            runs: The names of the job's runs.
+            number: The number of this job among those of the submission.
             room: Says how many runs may train at once.
             nodes: The other nodes of the job.
+            waits: True if it waits for the trials of other jobs. Otherwise it ends, to be requeued.
         """
         self.sweep, self.submission, self.job_id, self.room = sweep, submission, job_id, room
         self.nodes = nodes or Nodes()
-        self.code = sweep.code / submission.code
         self.folder = os.open(sweep.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.waiting = [sweep.run(name) for name in runs]
+        self.number, self.waits = number, waits
+        self.waiting = [sweep.run(name) for name in submission.jobs[number]]
+        self.choosing: list[Choosing] = []  # confirming runs whose setting is not chosen yet
         self.active: list[Attempt] = []
         self.unwritten: list[UnwrittenEnd] = []
         self.selector = selectors.DefaultSelector()
         self.failed = False
         self.unfinished = False
+        self.too_early = False
 
     def work(self, listener: SignalListener) -> None:
         self._leave_out_ended()
-        while self.waiting or self.active or self.unwritten:
+        self.choosing = grouped(self.sweep, [run for run in self.waiting if fits(PLACEHOLDER, run.name)])
+        self.waiting = [run for run in self.waiting if not fits(PLACEHOLDER, run.name)]
+        while self.waiting or self.active or self.unwritten or self.choosing:
             self._look_for_cancels()
             if listener.heard:
                 self._stop_all()
             else:
+                self._choose()
                 self._start()
             for key, _ in self.selector.select(POLL):
                 if not key.data():
@@ -130,10 +148,45 @@ class Worker:
     def _end_unbegun(self, run: Run, status: Status, state: State, error: str = "") -> None:
         """Writes the end of a run that is not going to be started."""
         status.state, status.error, status.heartbeat = state, error, time.time()
+        with suppress(OSError):  # a placeholder has no folder yet
+            make_folder(run.folder)
         if trouble := try_write(run, status):
             self.unwritten.append(UnwrittenEnd(run, status, trouble))
-        self.waiting.remove(run)
+        if run in self.waiting:
+            self.waiting.remove(run)
         self.failed |= state == "failed"
+
+    def _choose(self) -> None:
+        """Has settings chosen whose trials have ended. Their confirming runs are then among those that wait."""
+        if self.choosing and is_replaced(self.sweep.folder, self.folder):
+            self._stop_choosing()
+        for choosing in list(self.choosing):
+            said = choosing.look([*self.waiting, *(attempt.run for attempt in self.active)])
+            if said.get("chosen"):
+                self.choosing.remove(choosing)
+                self._take_chosen()
+            elif "error" in said:
+                self.choosing.remove(choosing)
+                for run in choosing.runs:
+                    self._end_unbegun(run, self._status(run), "failed", str(said["error"]))
+            elif choosing.must_wait and not self.waits:
+                say(f"{choosing.method}: {said.get('waits_for', '')}")
+                self.choosing.remove(choosing)
+                self.unfinished = self.too_early = True
+
+    def _take_chosen(self) -> None:
+        """Takes the runs that have replaced placeholders of this job, except those that have ended."""
+        before = self.submission.jobs[self.number]
+        again = next(s for s in submissions.read(self.sweep.submissions) if s.id == self.submission.id)
+        new = [self.sweep.run(name) for name in again.jobs[self.number] if name not in before]
+        self.submission = again
+        self.waiting += new
+        self._leave_out_ended()
+
+    def _stop_choosing(self) -> None:
+        for choosing in self.choosing:
+            choosing.stop()
+        self.choosing.clear()
 
     def _start(self) -> None:
         """Starts the runs that there is room for, in order.
@@ -169,7 +222,7 @@ class Worker:
             lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             unused.callback(os.close, lock)
             if try_lock(lock):  # else the worker of an earlier job, or its training process, still has the run
-                attempt = Attempt(run, self.code, self._status(run), resources, allocation, lock, self.nodes)
+                attempt = Attempt(run, self._code(run), self._status(run), resources, allocation, lock, self.nodes)
                 attempt.start()
                 unused.pop_all()
                 self.waiting.remove(run)
@@ -178,6 +231,10 @@ class Worker:
                     self.selector.register(source, selectors.EVENT_READ, read)
         return True
 
+    def _code(self, run: Run) -> Path:
+        """The code of a run. A confirming run has that of its trial, which may be older than its job's."""
+        return self.sweep.code / (code_of(run) or self.submission.code)
+
     def _look_for_cancels(self) -> None:
         for attempt in self.active:
             if attempt.run.cancel.exists():
@@ -185,10 +242,18 @@ class Worker:
         for run in list(self.waiting):
             if run.cancel.exists():
                 self._end_unbegun(run, self._status(run), "cancelled")
+        for choosing in self.choosing:
+            for run in [run for run in choosing.runs if run.cancel.exists()]:
+                self._end_unbegun(run, self._status(run), "cancelled")
+                choosing.runs.remove(run)
+        for choosing in [choosing for choosing in self.choosing if not choosing.runs]:
+            choosing.stop()
+            self.choosing.remove(choosing)
 
     def _stop_all(self) -> None:
-        self.unfinished |= bool(self.waiting)
+        self.unfinished |= bool(self.waiting or self.choosing)
         self.waiting.clear()
+        self._stop_choosing()
         for attempt in self.active:
             attempt.stop()
 

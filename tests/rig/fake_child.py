@@ -1,6 +1,6 @@
 """Stands in for the training process (training/commands/child.py) where a test is about the worker: trains nothing.
 
-What it does is the word in `data.path` of its configuration.
+What it does is the word in `data.path` of its configuration. A `scored` one gets its learning rate as its best value.
 """
 
 import json
@@ -15,7 +15,9 @@ import yaml
 
 folder, report_fd = Path(sys.argv[1]), int(sys.argv[2])
 reports = os.fdopen(report_fd, "w", buffering=1) if report_fd >= 0 else None
-behaviour = yaml.safe_load((folder / "config.yaml").read_text())["data"]["path"]
+config = yaml.safe_load((folder / "config.yaml").read_text())
+behaviour = config["data"]["path"]
+best = {"value": "mean_loss", "direction": "min", "number": config["optimizer"]["lr"], "epoch": 1}
 
 
 def report(event, **values):
@@ -119,6 +121,7 @@ print("begin", time.time(), flush=True)
 for epoch in (1, 2, 3):
     if told_to_stop(0.2):
         end("stopped", 3, epoch=epoch, step=step)
-    report("epoch", epoch=epoch, step=10 * epoch, seconds_left=1.0, latest={"train/a/loss": 1 / epoch}, best=None)
+    report("epoch", epoch=epoch, step=10 * epoch, seconds_left=1.0, latest={"train/a/loss": 1 / epoch},
+           best=best if behaviour == "scored" else None)  # fmt: skip
 print("end", time.time(), flush=True)
 end("done", epoch=3, step=30)

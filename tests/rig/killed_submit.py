@@ -47,4 +47,10 @@ match point:
         die_around(slurm.Slurm, "submit", 1, after=True)
     case "after the end":
         die_around(submissions, "append", 2, after=True)
+    case "second begun":  # of the confirming runs
+        die_around(submissions, "append", 3, after=True)
+    case "second sbatch returned":
+        die_around(slurm, "_sbatch", 2, after=True)
+    case "after the second end":
+        die_around(submissions, "append", 4, after=True)
 print(len(submit(read_grid(grid), runs_folder, "slurm", lambda message: None).submitted))

@@ -23,7 +23,7 @@ class LocalSweep:
 
     def __init__(self, submitted: Submitted) -> None:
         self.submitted, self.sweep = submitted, submitted.sweep
-        self.worker = int(submitted.job_ids[0].split(":")[2])
+        self.worker = int(submitted.job_ids[0].split(":")[2]) if submitted.job_ids else None
         self.requeued: list[int] = []
 
     def begin_again(self) -> None:

@@ -49,11 +49,11 @@ class Local(Executor):
         return ""
 
     def arrays(self, units: "Sequence[Unit]", packing: "Packing", cluster: "Cluster") -> "list[Array]":
-        """One job for each code: its worker starts whatever there is room for."""
+        """One job for each code: its worker starts whatever there is room for, and confirming runs last."""
         from mtlcluster.launch.packing import Array
 
         by_code: dict[str, list[Unit]] = {}
-        for unit in units:
+        for unit in sorted(units, key=lambda unit: bool(unit.after)):
             by_code.setdefault(unit.code, []).append(unit)
         return [Array(code, same[0].resources, len(same), [[u.name for u in same]]) for code, same in by_code.items()]
 

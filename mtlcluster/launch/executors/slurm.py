@@ -48,7 +48,8 @@ class Slurm(Executor):
         from mtlcluster.launch.executors import slurm_script
 
         head = f"--- sbatch script {int(submission)}, for {len(array.jobs)} job{'s' * (len(array.jobs) != 1)} ---"
-        return f"{head}\n{slurm_script.script(sweep, submission, array, cluster)}"
+        after = "afterany:THE_JOBS_OF_ITS_TRIALS" if array.after else ""
+        return f"{head}\n{slurm_script.script(sweep, submission, array, cluster, after)}"
 
     def remarks(self, units: "Sequence[Unit]", cluster: "Cluster") -> list[str]:
         from mtlcluster.launch.executors import slurm_script
@@ -59,7 +60,8 @@ class Slurm(Executor):
         from mtlcluster.launch.executors import slurm_script
 
         path = sweep.submission_folder(submission) / "batch.sh"
-        path.write_text(slurm_script.script(sweep, submission, array, cluster), "utf-8")
+        after = slurm_queue.dependency(sweep, array.after)
+        path.write_text(slurm_script.script(sweep, submission, array, cluster, after), "utf-8")
         try:
             job = _sbatch(path, slurm_queue.mark(sweep, submission), say)
         except Unsettled:

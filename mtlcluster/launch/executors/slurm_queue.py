@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from mtlcluster.errors import SchedulerError
 from mtlcluster.launch.executors.base import JobState, Traces
 from mtlcluster.processes.slurm_commands import run_slurm
+from mtlcluster.sweep import submissions
 from mtlcluster.sweep.folder import Sweep
 
 MARK = "mtlcluster "  # how the comment of a job begins; its submission and its sweep's folder follow
@@ -70,6 +71,27 @@ def _tasks(job_id: str) -> list[str]:
         return [job_id]
     parts = re.findall(r"(\d+)(?:-(\d+))?", ranges.partition("%")[0])
     return [f"{array}_{task}" for first, last in parts for task in range(int(first), int(last or first) + 1)]
+
+
+def dependency(sweep: Sweep, runs: Collection[str]) -> str:
+    """sbatch's --dependency on the end of the jobs of these runs; "" if none of the jobs is in the queue.
+
+    Slurm refuses a dependency on a job that it has forgotten. So jobs that are gone are left out.
+    """
+    last = submissions.latest(submissions.read(sweep.submissions))
+    jobs = {last[run][1]: last[run][0] for run in runs if run in last and is_of_slurm(last[run][1])}
+    if not jobs:
+        return ""
+    found = states({job: Traces(sweep.worker_log(line.id), line.time) for job, line in jobs.items()}, ())
+    alive = {job for job in jobs if found[job].state != "gone"}
+    whole = {job.partition("_")[0] for job in alive if jobs.keys() >= {*jobs[job].job_ids}}
+    wanted = {job.partition("_")[0] if job.partition("_")[0] in whole else job for job in alive}
+    return ":".join(["afterany", *sorted(wanted)]) if wanted else ""
+
+
+def is_of_slurm(job_id: str) -> bool:
+    """True for an id of Slurm, such as 7 or 7_2."""
+    return job_id[:1].isdigit()
 
 
 def with_comment(comment: str, *options: str) -> set[str]:

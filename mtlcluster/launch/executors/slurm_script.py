@@ -39,10 +39,24 @@ unset MTLCLUSTER_SETUP_FAILED"""
 UNWATCH = "trap - ERR"
 
 
-def script(sweep: Sweep, submission: str, array: Array, cluster: Cluster) -> str:
-    """The batch script that sbatch gets for `array`. Raises UserError for wrong options."""
+def script(sweep: Sweep, submission: str, array: Array, cluster: Cluster, dependency: str = "") -> str:
+    """The batch script that sbatch gets for `array`.
+
+    Args:
+        sweep: The sweep.
+        submission: The id of the submission.
+        array: The jobs.
+        cluster: The options of the cluster.
+        dependency: The jobs that must have ended before, as sbatch's --dependency names them; "" for none.
+
+    Raises:
+        UserError: Options are wrong.
+    """
     slurm = _submitit_executor(cluster)(sweep.submission_folder(submission))
-    slurm.update_parameters(**_options(sweep, submission, array, cluster))
+    options = _options(sweep, submission, array, cluster)
+    if dependency:
+        options["additional_parameters"]["dependency"] = dependency
+    slurm.update_parameters(**options)
     if len(array.jobs) > 1:
         slurm.parameters["map_count"] = len(array.jobs)
     output, code = _output(sweep, submission, array), sweep.code / array.code
