@@ -71,9 +71,9 @@ def is_current(record: Record, sweep: Sweep, listed: list[ListedRun]) -> bool:
 
 
 def drawing_code() -> str:
-    """A hash of the version and of all files of this package."""
+    """A hash of the version and of all files of this package and of the packages in it."""
     digest = hashlib.sha256(__version__.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
