@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "progress": "terminal",
     "pydantic_errors": "errors",
     "python_file": "errors",
-    "problem": "errors",
+    "losses": "",
+    "problem": "errors losses",
     "processes": "errors",
     "sweep": "errors printable",
     # One job's side: small and quick to start, so that it can be started from any version's snapshot.
