@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "methods": "errors problem pydantic_errors python_file",
     "config": "errors methods pydantic_errors python_file sweep",
     "training": (
-        "_version config csv_text data errors methods problem processes progress pydantic_errors sweep terminal"
+        "_version config csv_text data errors losses methods problem processes progress pydantic_errors sweep terminal"
     ),
     # The user's side: many runs, here and on other clusters, and what has become of them.
     "launch": "_entry config errors methods printable processes progress pydantic_errors sweep terminal worker",
