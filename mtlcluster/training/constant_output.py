@@ -72,7 +72,8 @@ class Summed(TrainingLabels):
         self.sums: Tensor | None = None
 
     def add(self, labels: Tensor) -> None:
-        self.add_state(self.loss.sums(labels))
+        if len(labels):
+            self.add_state(self.loss.sums(labels))
 
     def state(self) -> Tensor | None:
         return self.sums
@@ -152,7 +153,7 @@ def minimize(function: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
         The point with the least value of all that were tried.
 
     Raises:
-        NoConstant: No value was finite.
+        NoConstant: The first value is not finite.
     """
     point = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -163,6 +164,8 @@ def minimize(function: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     def step() -> Tensor:
         nonlocal least, best
         value = function(point)
+        if best is None and not math.isfinite(value.detach()):
+            raise NoConstant(f"its loss is {float(value.detach())} at the first point of L-BFGS")
         [point.grad] = torch.autograd.grad(value, [point])
         if -math.inf < float(value.detach()) < least:
             least, best = float(value.detach()), point.detach().clone()
@@ -170,8 +173,7 @@ def minimize(function: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 
     with torch.enable_grad():
         optimizer.step(step)
-    if best is None:
-        raise NoConstant("the loss of a constant output is not finite")
+    assert best is not None
     return best
 
 

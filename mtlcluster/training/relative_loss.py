@@ -73,8 +73,9 @@ class RelativeLoss:
 
     Attributes:
         outputs: By task the constant output. None before they are fitted.
-        relative_to: By task what its validation losses are divided by (`validation`), and how it was found (`how`).
-            Empty before the first validation has ended.
+        relative_to: For each task with validation labels what its validation losses are divided by (`validation`), how
+            it was found (`how`), and, unless that is "first validation", the constant output (`output`). Empty before
+            the first validation has ended. It is part of the history.
         reasons: By task why it has no constant output, or none that can be used.
         is_left_out: True if this run goes on from a checkpoint of a version without this value: then there is none.
     """
@@ -169,7 +170,8 @@ class RelativeLoss:
     def _entry(self, task: str, found: Evaluation, constant: float | None) -> dict[str, Any]:
         """What the losses of a task are relative to, by the first validation."""
         if constant is not None and is_usable(constant):
-            return {VALIDATION: constant, "how": self.labels[task].how}
+            assert self.outputs is not None
+            return {VALIDATION: constant, "how": self.labels[task].how, "output": self.outputs[task].tolist()}
         if constant is not None:
             self.reasons[task] = f"the best constant output has a loss of {constant:.4g} on the validation data"
         return {VALIDATION: found.values[task_value(task, LOSS)], "how": FIRST_VALIDATION}
@@ -181,11 +183,17 @@ class RelativeLoss:
             means: The losses of the constant outputs on the test data. Where one is missing or can't be used, the
                 number of the validation data is taken.
         """
-        usable = {name: mean for name, mean in means.items() if is_usable(mean)}
-        for name, entry in self.relative_to.items():
-            if name not in usable or entry["how"] == FIRST_VALIDATION:
-                usable[name] = entry[VALIDATION]
-        return usable
+        return {
+            task: means[task]
+            if entry["how"] != FIRST_VALIDATION and is_usable(means.get(task, math.nan))
+            else entry[VALIDATION]
+            for task, entry in self.relative_to.items()
+        }
+
+    def go_by(self, relative_to: dict[str, dict[str, Any]]) -> None:
+        """Takes the constant outputs from a history, whose checkpoints need not be here. Empty: there is no value."""
+        self.relative_to, self.is_left_out = relative_to, not relative_to
+        self.outputs = {name: torch.tensor(one["output"]) for name, one in relative_to.items() if "output" in one}
 
     def notes(self) -> list[str]:
         """A sentence for each task whose losses are not relative to those of a constant output."""
