@@ -3,15 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from mtlcluster.errors import nearest
+from mtlcluster.losses import BinaryCrossEntropy, CrossEntropy, SquaredError, logit_of_yes
 
 if TYPE_CHECKING:  # importing it takes two seconds
     import torchmetrics
@@ -186,9 +185,7 @@ class Task:
         Raises:
             ValueError: the task is dense, and outputs and targets differ in height or width.
         """
-        kept, labels = self.rows(outputs), self.rows(targets)
-        if self.dense and labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
+        kept, labels = self.rows(outputs), self._label_rows(targets)
         if self.dense and len(kept) != len(labels):
             raise ValueError(
                 f"outputs of '{self.name}' are {list(outputs.shape)}, its targets {list(targets.shape)}: height and "
@@ -197,6 +194,23 @@ class Task:
         if positions is None:
             return kept, labels
         return kept[positions.to(kept.device)], labels[positions.to(labels.device)]
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """The labels of a batch as the loss sees them.
+
+        Args:
+            targets: [N, …].
+
+        Returns:
+            The rows [P, …] that have a label.
+        """
+        positions, rows = self.labelled(targets), self._label_rows(targets)
+        return rows if positions is None else rows[positions]
+
+    def _label_rows(self, targets: Tensor) -> Tensor:
+        """The targets with one row for each output row. A single channel of a dense task is left out: [N]."""
+        rows = self.rows(targets)
+        return rows[:, 0] if self.dense and rows.ndim == 2 and rows.shape[1] == 1 else rows
 
     @classmethod
     def classification(
@@ -236,7 +250,7 @@ class Task:
             "f1": MulticlassF1Score(classes, average="macro"),
         }
         weights = _checked_weights(name, class_weights, classes)
-        loss = partial(_cross_entropy, name, weights)
+        loss = CrossEntropy(name, classes, weights)
         return cls(name, loss, "classification", metrics, missing=missing, classes=classes, dense=dense)
 
     @classmethod
@@ -281,7 +295,7 @@ class Task:
             "roc_auc": of.BinaryAUROC(thresholds=curve),
             "average_precision": of.BinaryAveragePrecision(thresholds=curve),
         }
-        loss = partial(_binary_loss, _checked_weights(name, class_weights, 2))
+        loss = BinaryCrossEntropy(_checked_weights(name, class_weights, 2))
         return cls(name, loss, "binary", metrics, _probability, missing, threshold, classes=2, dense=dense)
 
     @classmethod
@@ -303,7 +317,7 @@ class Task:
         from torchmetrics import MeanAbsoluteError, R2Score
 
         metrics = {"mae": MeanAbsoluteError(), "r2": R2Score()}
-        return cls(name, _squared_error, "regression", metrics, _column, missing, dense=dense)
+        return cls(name, SquaredError(), "regression", metrics, _column, missing, dense=dense)
 
 
 def _column(outputs: Tensor) -> Tensor:
@@ -311,39 +325,8 @@ def _column(outputs: Tensor) -> Tensor:
     return outputs if outputs.ndim == 2 and outputs.shape[1] > 1 else outputs.flatten()
 
 
-def _logit(outputs: Tensor) -> Tensor:
-    """The logit of yes, [N]. The softmax of two logits is the sigmoid of their difference; so are loss and gradient."""
-    if outputs.ndim > 2 or (outputs.ndim == 2 and outputs.shape[1] > 2):
-        raise ValueError(f"a binary task's head should give [N], [N, 1] or [N, 2], found {list(outputs.shape)}")
-    return outputs[:, 1] - outputs[:, 0] if outputs.shape[1:] == (2,) else outputs.flatten()
-
-
 def _probability(outputs: Tensor) -> Tensor:
-    return torch.sigmoid(_logit(outputs))
-
-
-def _binary_loss(weights: tuple[float, ...] | None, outputs: Tensor, targets: Tensor) -> Tensor:
-    logit = _logit(outputs)
-    of_samples = torch.where(targets > 0, weights[1], weights[0]).to(logit.dtype) if weights else None
-    return F.binary_cross_entropy_with_logits(logit, targets.to(logit.dtype), of_samples)
-
-
-def _cross_entropy(name: str, weights: tuple[float, ...] | None, outputs: Tensor, targets: Tensor) -> Tensor:
-    if targets.is_floating_point():
-        raise TypeError(
-            f"targets of '{name}' should be class numbers of a whole-number type, found {targets.dtype}: convert them "
-            "by .long(), and let a negative number stand for a label that is missing (missing=-1)"
-        )
-    targets = targets.long()  # torch takes int64 and uint8 only
-    if weights is None:
-        return F.cross_entropy(outputs, targets)
-    on_device = _class_weights(weights, outputs.device, outputs.dtype)
-    return F.cross_entropy(outputs, targets, on_device, reduction="sum") / len(targets)
-
-
-@cache  # a copy to a GPU at every step would make the CPU wait for it
-def _class_weights(weights: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(weights, device=device, dtype=dtype)
+    return torch.sigmoid(logit_of_yes(outputs))
 
 
 def _checked_weights(name: str, weights: Sequence[float] | None, classes: int) -> tuple[float, ...] | None:
@@ -352,10 +335,6 @@ def _checked_weights(name: str, weights: Sequence[float] | None, classes: int) -
     if len(weights) != classes or not all(0 < weight < float("inf") for weight in weights):
         raise ValueError(f"class_weights of task '{name}' should be {classes} positive numbers, found {weights}")
     return tuple(map(float, weights))
-
-
-def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.mse_loss(outputs.flatten(), targets.to(outputs.dtype).flatten())
 
 
 class Heads(nn.ModuleDict):

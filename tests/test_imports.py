@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "progress": "terminal",
     "pydantic_errors": "errors",
     "python_file": "errors",
-    "problem": "errors",
+    "losses": "",
+    "problem": "errors losses",
     "processes": "errors",
     "sweep": "errors printable",
     # One job's side: small and quick to start, so that it can be started from any version's snapshot.
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "methods": "defaults errors problem pydantic_errors python_file",
     "config": "defaults errors methods pydantic_errors python_file sweep",
     "training": (
-        "_version config csv_text data errors methods problem processes progress pydantic_errors sweep terminal"
+        "_version config csv_text data errors losses methods problem processes progress pydantic_errors sweep terminal"
     ),
     # The user's side: many runs, here and on other clusters, and what has become of them.
     "launch": "_entry config errors methods printable processes progress pydantic_errors sweep terminal worker",

@@ -117,8 +117,11 @@ def result_columns(data: str, tasks: Sequence[TaskInfo]) -> list[Column]:
 def every_column(data: str, tasks: Sequence[TaskInfo]) -> list[Column]:
     """The columns of a table of all values: every metric and the loss of each task, and the values over all tasks."""
     own = [column for t in tasks for column in _task_columns(data, t, {**t.metrics, series.LOSS: "min"})]
-    mean_loss = Column(series.evaluated(data, series.MEAN_LOSS), "", "mean loss", "min")
-    return [*own, mean_loss, *overall_columns(data, tasks)]
+    means = [
+        Column(series.evaluated(data, series.RELATIVE_LOSS), "", "relative loss", "min"),
+        Column(series.evaluated(data, series.MEAN_LOSS), "", "mean loss", "min"),
+    ]
+    return [*own, *means, *overall_columns(data, tasks)]
 
 
 def confusion_columns(data: str, tasks: Sequence[TaskInfo]) -> list[Column]:

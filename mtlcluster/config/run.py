@@ -59,11 +59,12 @@ class Scheduler(Checked):
 class Best(Checked):
     """The validation value that decides which checkpoint is the best.
 
-    `value` is `mean_loss`, `<task>/loss` or `<task>/<metric>`. If there are binary tasks, it may also be `mean_f1`,
-    `exact_match` or `hamming_score`; for these, `direction` should be max.
+    `value` is `relative_loss`, `mean_loss`, `<task>/loss` or `<task>/<metric>`. `relative_loss` is the mean over tasks
+    of the loss over that of a constant output; in `mean_loss` the task with the largest loss decides. If there are
+    binary tasks, it may also be `mean_f1`, `exact_match` or `hamming_score`; for these, `direction` should be max.
     """
 
-    value: str = "mean_loss"
+    value: str = "relative_loss"
     direction: Literal["min", "max"] = "min"
 
 

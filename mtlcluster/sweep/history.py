@@ -10,6 +10,9 @@ The names of the series are in series.py.
 If a threshold was chosen on the validation data, the F1 on these data is a little better than on new data. So is every
 other value that depends on the threshold. The test data use the thresholds of the best epoch:
 `info["best"]["thresholds"]`.
+
+`info["relative_to"]` says for each task what `validation/relative_loss` divides its loss by, and how that was found:
+{task: {"validation": number, "how": "closed form", "L-BFGS" or "first validation", "output": constant output}}.
 """
 
 import pickle

@@ -23,7 +23,9 @@ By epoch, of an evaluation on the validation data; those of the test data begin 
 
     validation/<task>/loss
     validation/<task>/<metric>
-    validation/mean_loss        the mean over the tasks
+    validation/mean_loss        the mean of the tasks' losses
+    validation/relative_loss    the mean of the tasks' losses, each over that of a constant output, see
+                                training/relative_loss.py
 
 With binary tasks also:
 
@@ -37,7 +39,8 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"  # data
 EVALUATIONS = (VALIDATION, TEST)
 
 # Values of an evaluation
-LOSS, MEAN_LOSS, CONFUSION, THRESHOLD = "loss", "mean_loss", "confusion", "threshold"
+LOSS, MEAN_LOSS, RELATIVE_LOSS = "loss", "mean_loss", "relative_loss"
+CONFUSION, THRESHOLD = "confusion", "threshold"
 MEAN_F1, EXACT_MATCH, HAMMING_SCORE = "mean_f1", "exact_match", "hamming_score"
 OVER_BINARY_TASKS = (MEAN_F1, EXACT_MATCH, HAMMING_SCORE)
 CELLS = ("true_negatives", "false_positives", "false_negatives", "true_positives")  # of a confusion matrix, row by row
@@ -48,7 +51,10 @@ VALIDATION_MEAN_LOSS = "validation/mean_loss"
 GRADIENT_NORM = "gradient_norm"
 TRUNK_RATE, HEADS_RATE = "learning_rate/trunk", "learning_rate/heads"
 CONFLICTING_STEPS = "conflicting_steps"
-OVER_TASKS = {TOTAL_LOSS, *(f"{data}/{value}" for data in EVALUATIONS for value in (MEAN_LOSS, *OVER_BINARY_TASKS))}
+OVER_TASKS = {
+    TOTAL_LOSS,
+    *(f"{data}/{value}" for data in EVALUATIONS for value in (MEAN_LOSS, RELATIVE_LOSS, *OVER_BINARY_TASKS)),
+}
 
 OF_A_PAIR = ("cosine", "norm_ratio")
 OF_A_TASK = ("weight", "active", "share", "gradient_weight")

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from mtlcluster.config.run import Best, EarlyStopping
+from mtlcluster.sweep.series import LOSS, MEAN_LOSS, task_and_value
 from mtlcluster.training.resume.checkpoint import State
 from mtlcluster.training.validation import Evaluation, Undefined
 
@@ -55,6 +56,25 @@ class BestValidation:
             "thresholds": evaluation.thresholds,
         }  # fmt: skip
         return True
+
+    def notes(self, evaluation: Evaluation) -> list[str]:
+        """A sentence if the mean loss decides, and is mostly the loss of one task. Only at the first validation.
+
+        Args:
+            evaluation: The validation, before `observe` has seen it.
+        """
+        if self.best is not None or self.config.value != MEAN_LOSS:
+            return []
+        losses = {of[0]: loss for name, loss in evaluation.values.items() if (of := task_and_value(name))[1] == LOSS}
+        present = {task: loss for task, loss in losses.items() if math.isfinite(loss)}
+        largest = max(present, key=present.__getitem__, default="")
+        if len(present) < 2 or min(present.values()) < 0 or 2 * present[largest] <= sum(present.values()):
+            return []
+        share = present[largest] / sum(present.values())
+        return [
+            f"best: mean_loss is mostly the loss of task '{largest}' ({share:.0%} at the first validation), which thus "
+            "decides which checkpoint is the best; in relative_loss all tasks count alike"
+        ]
 
     def is_out_of_patience(self) -> bool:
         """True if early stopping ends the training."""

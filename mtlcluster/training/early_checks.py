@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 from mtlcluster.config.run import RunConfig
 from mtlcluster.data.tensor_data import TensorData, map_tensors
 from mtlcluster.problem import Problem, Task
-from mtlcluster.sweep.series import LOSS, MEAN_LOSS, task_and_value
+from mtlcluster.sweep.series import LOSS, MEAN_LOSS, RELATIVE_LOSS, task_and_value
 from mtlcluster.training.batch_check import checked
 from mtlcluster.training.batches import batches, lengths_of
 from mtlcluster.training.gradients.forward import autocast
@@ -161,7 +161,7 @@ def _try_best(problem: Problem, tasks: Sequence[Task], config: RunConfig, device
     labels = _labels(problem.validation) if problem.collate is None else {}
     if not all(task.name in labels for task in concerned):
         return
-    if value in (LOSS, MEAN_LOSS):
+    if value in (LOSS, MEAN_LOSS, RELATIVE_LOSS):
         if not any(_label_count(task, labels[task.name]) for task in concerned):
             raise Undefined(config.best, NO_LABELS)
         return

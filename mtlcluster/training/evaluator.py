@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.problem import MultiTaskModel
 from mtlcluster.training.callbacks import Callbacks, StopRequested
 from mtlcluster.training.data_feed import DataFeed
@@ -64,6 +65,19 @@ class Evaluator:
         self.ranks.align(self.model)
         tasks = self.feed.tasks
         return evaluate(self.model, tasks, loader, self.autocast, self.device, thresholds, after_each, self.ranks)
+
+    def output_shapes(self, dataset: Any) -> dict[str, list[int]]:
+        """The shape of each head's output for one row, by task, found with the first batch. Changes nothing.
+
+        Rank 0 may call it alone: the first batch is its own.
+        """
+        tasks = self.feed.tasks
+        with untouched(self.model), torch.no_grad():
+            self.model.eval()
+            inputs, _ = next(self.feed.load(dataset, self.feed.evaluation_indices(dataset)[:1]))
+            with self.autocast():
+                outputs = self.model(map_tensors(inputs, lambda t: t.to(self.device)), [task.name for task in tasks])
+        return {task.name: list(task.rows(outputs[task.name]).shape[1:]) for task in tasks}
 
     def try_out(self, dataset: Any) -> None:
         """Evaluates the first and the last batch, and changes nothing: so a mistake in a metric, or in a model that

@@ -37,6 +37,7 @@ from mtlcluster.training.nonfinite.validation import check_validation
 from mtlcluster.training.optimizer import LearningRate, base_rates, clip, make_optimizer
 from mtlcluster.training.predictions import PredictionCollector
 from mtlcluster.training.recorder import Recorder, StepRecord, empty_record
+from mtlcluster.training.relative_loss import RelativeLoss
 from mtlcluster.training.reporter import Reporter
 from mtlcluster.training.resume.buffers import Buffers
 from mtlcluster.training.resume.checkpoint import Checkpoints, State, Unfit, refuse_unreadable
@@ -136,6 +137,7 @@ class Trainer:
         self.evaluate = Evaluator(self.model, self.feed, self._autocast, self.device, self.callbacks, ranks)
         self.recorder = Recorder(self.tasks, self.total_steps, self.gradient.needs, self.schedule.shares(0) is not None)
         self.reporter = Reporter(self.callbacks, self.total_steps)
+        self.relative_loss = RelativeLoss(self.trained, self.batches_per_epoch, self.device, ranks)
         self.validations = BestValidation(config.best, config.early_stopping)
         # The buffers come before the model: it needs them in the saved shapes.
         self.model_parts: Parts = {"buffers": self.buffers, "model": self.model}
@@ -145,7 +147,7 @@ class Trainer:
         }  # fmt: skip
         self.all_parts: Parts = {
             **self.step_parts, "optimizer": self.optimizer, "rate": self.rate, "scaler": self.scaler,
-            "recorder": self.recorder,
+            "recorder": self.recorder, "relative_loss": self.relative_loss,
         }  # fmt: skip
 
     # The loop ------------------------------------------------------------------------------------------------------
@@ -210,6 +212,8 @@ class Trainer:
             if self.step >= self.total_steps:
                 break
             self._train_step(step_batches)
+            if not self.epoch:
+                self._keep_labels(step_batches)
             self.batch += len(step_batches)
             self._between_steps()
         taken = time.monotonic() - began
@@ -252,6 +256,12 @@ class Trainer:
                 )
             )
         self.step += 1
+
+    def _keep_labels(self, step_batches: list[Any]) -> None:
+        """Keeps the labels of the first epoch, which the relative loss depends on."""
+        for (_, targets), indices in zip(step_batches, self._next_indices(len(step_batches)), strict=True):
+            if not self.ranks.is_idle(len(indices)):
+                self.relative_loss.keep(targets)
 
     def _next_indices(self, count: int) -> list[torch.Tensor]:
         """The indices of the samples of the next `count` batches, of all ranks together."""
@@ -297,7 +307,7 @@ class Trainer:
             self.epoch + 1, {**self.measured, "peak_memory": peak_memory(self.device)}, measured=True
         )
         if found is not None:
-            self.reporter.note(found.notes(VALIDATION))
+            self.reporter.note([*found.notes(VALIDATION), *self.relative_loss.notes(), *self.validations.notes(found)])
             self.recorder.add_epoch(self.epoch + 1, found.series(VALIDATION))
             self.schedule.observe_validation(found.values)
             self.rate.observe_validation(self._keep_best(found))
@@ -305,9 +315,11 @@ class Trainer:
         self._report("epoch")
 
     def _validate(self) -> Evaluation:
-        before = random_state()
+        before, data = random_state(), self.problem.validation
         try:
-            return self.evaluate(self.problem.validation)
+            self.relative_loss.fit(lambda: self.evaluate.output_shapes(data))
+            constant = self.relative_loss.measure(VALIDATION)
+            return self.relative_loss.complete(VALIDATION, self.evaluate(data, None, constant.add), constant)
         except StopRequested:
             set_random_state(before)  # after a resume the whole validation is made again
             self._stop()
@@ -342,13 +354,19 @@ class Trainer:
         """Evaluates the model on the test data, and keeps its predictions."""
         data = self.problem.test
         kept = PredictionCollector(self.trained, len(data), thresholds)  # type: ignore[arg-type]
+        constant = self.relative_loss.measure(TEST)
+
+        def after_batch(outputs: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> None:
+            kept.add(outputs, targets)
+            constant.add(outputs, targets)
+
         try:
-            found = self.evaluate(data, thresholds, kept.add)
+            found = self.evaluate(data, thresholds, after_batch)
         except StopRequested:
             self._report("stopped")
             raise
         kept.write(self.predictions_path, data, self.feed.evaluation_indices(data), self.ranks)
-        return found
+        return self.relative_loss.complete(TEST, found, constant)
 
     # Checks ----------------------------------------------------------------------------------------------------------
 
@@ -398,7 +416,7 @@ class Trainer:
     def _write_history(self, finished: bool) -> dict[str, Any]:
         info = describe(self.config, self.history_path.parent.name, self.model, self.trained, self.device)
         info |= {"best": self.validations.best, "finished": finished, "attempts": self.attempts}
-        info |= {"ranks": self.ranks.size}
+        info |= {"ranks": self.ranks.size, "relative_to": self.relative_loss.relative_to}
         history = {**self.recorder.history(), "info": info}
         if not self.ranks.rank:
             write_history(self.history_path, history)
@@ -446,6 +464,7 @@ class Trainer:
         self.attempts = state["attempts"]
         self.guard.overflows = state.get("overflows", 0)  # older checkpoints lack it
         self.validations.load_state_dict(state)
+        self.relative_loss.is_left_out = "relative_loss" not in state  # a checkpoint of a version without it
         restore(self.all_parts, state)
         self.reporter.notes += self.random.restore(state, self.step)
 

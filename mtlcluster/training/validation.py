@@ -11,7 +11,7 @@ from mtlcluster.config.run import Best
 from mtlcluster.data.tensor_data import map_tensors
 from mtlcluster.errors import nearest
 from mtlcluster.problem import MultiTaskModel, Task, refuse_missing_outputs
-from mtlcluster.sweep.series import CONFUSION, LOSS, MEAN_LOSS, evaluated, task_and_value, task_value
+from mtlcluster.sweep.series import CONFUSION, LOSS, MEAN_LOSS, RELATIVE_LOSS, evaluated, task_and_value, task_value
 from mtlcluster.sweep.status import UNDEFINED
 from mtlcluster.training import metrics
 from mtlcluster.training.binary_metrics import BinaryTotal, Counted, Gathered, judge, names_over_all
@@ -30,9 +30,9 @@ class Evaluation:
     has NaN and is left out of the means.
 
     Attributes:
-        values: `<task>/loss` and `<task>/<metric>` of every task; `mean_loss`, the plain mean of the losses. With
-            binary tasks `mean_f1`, `exact_match` and `hamming_score` (see binary_metrics.py), and `<task>/threshold`
-            where it was chosen on these data.
+        values: `<task>/loss` and `<task>/<metric>` of every task; `mean_loss`, the plain mean of the losses; in a run
+            also `relative_loss` (see relative_loss.py). With binary tasks `mean_f1`, `exact_match` and `hamming_score`
+            (see binary_metrics.py), and `<task>/threshold` where it was chosen on these data.
         confusion: the counts [2, 2] of each binary task; rows are the truth, columns the decision, no before yes.
         thresholds: the threshold of each binary task's decisions.
         undefined: the values that the labels do not allow, and why.
@@ -204,7 +204,7 @@ def summed_up(totals: Sequence[Total], thresholds: Mapping[str, float] | None, r
 def check_best(best: Best, tasks: Sequence[Task]) -> None:
     """Raises ValueError if `best` names a value that no validation of `tasks` finds, or the wrong direction."""
     known = {task_value(task.name, name): task.direction(name) for task in tasks for name in (LOSS, *task.metrics)}
-    known[MEAN_LOSS] = "min"
+    known |= dict.fromkeys((MEAN_LOSS, RELATIVE_LOSS), "min")
     known |= dict.fromkeys(names_over_all(tasks), "max")
     if best.value not in known:
         raise ValueError(f"best: there is no validation value '{best.value}'{nearest(best.value, known)}")

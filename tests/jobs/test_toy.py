@@ -32,7 +32,7 @@ def go(folder, method, start, steps, per_epoch):
     config = RunConfig(
         job="jobs/toy/__init__.py:build", data={"per_epoch": per_epoch}, model={"start": start, "scale": [0.1, 1]},
         method=method, steps=steps, batch_size=1, optimizer={"name": "adam", "lr": 1e-3, "weight_decay": 0},
-        scheduler={"name": "constant", "warmup": 0}, gradient_clip=None,
+        scheduler={"name": "constant", "warmup": 0}, gradient_clip=None, best={"value": "mean_loss"},
     )  # fmt: skip
     series = train(load_build(config.job, ROOT, config), config, folder)["series"]
     return np.stack([series[f"validation/task1/{axis}"]["value"] for axis in "xy"], axis=1)

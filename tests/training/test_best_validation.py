@@ -7,7 +7,7 @@ def test_early_stopping_counts_small_gains_together():
     """Each validation is better by less than min_delta, but not all of them together."""
     validations, waited = BestValidation(Best(), EarlyStopping(patience=3, min_delta=0.01)), []
     for number in range(6):
-        assert validations.observe(Evaluation({"mean_loss": 1 - 0.006 * number}, {}, {}), number + 1, number)
+        assert validations.observe(Evaluation({"relative_loss": 1 - 0.006 * number}, {}, {}), number + 1, number)
         waited.append(validations.bad_validations)
     assert waited == [0, 1, 0, 1, 0, 1]
 

@@ -102,9 +102,14 @@ def finish(processes, codes=(0,)):
 @pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
 def test_two_ranks_give_the_history_of_one(settings, tmp_path):
     alone, together = (configure(tmp_path / name, **settings) for name in ("alone", "together"))
-    one = here(alone).run()["series"]
+    history = here(alone).run()
     train(together, 2)
-    two = read_history(together / "history.pkl")["series"]
+    other = read_history(together / "history.pkl")
+    relative_to = other["info"]["relative_to"]
+    for task, entry in history["info"]["relative_to"].items():
+        assert relative_to[task]["output"] == pytest.approx(entry["output"], rel=1e-6)
+        assert relative_to[task]["validation"] == pytest.approx(entry["validation"], rel=1e-6)
+    one, two = history["series"], other["series"]
     assert one.keys() == two.keys()
     for name in one:
         np.testing.assert_allclose(two[name]["value"], one[name]["value"], rtol=2e-3, atol=2e-4, err_msg=name)

@@ -133,7 +133,7 @@ def test_the_best_checkpoint_is_that_of_the_named_value(tmp_path):
 
 def test_early_stopping_waits_its_patience(tmp_path):
     history = tiny(tmp_path, epochs=60, early_stopping={"patience": 3}, optimizer={"lr": 0.05})
-    losses = history["series"]["validation/mean_loss"]["value"]
+    losses = history["series"]["validation/relative_loss"]["value"]
     assert len(losses) == losses.argmin() + 1 + 3 < 60
 
 

@@ -47,7 +47,8 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
         raise UserError(f"{out.parent} is not a folder to write predictions into")
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"{out.parent} can't be written to; name another file with --out, such as --out {out.name}")
-    best = _best(folder)
+    info = _info(folder)
+    best = info["best"]
     config, build = load_run(folder)
     trainer = prepare(build, config, folder, Callbacks())
     dataset = getattr(trainer.problem, split)
@@ -55,6 +56,7 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
         known = ", ".join(name for name in SPLITS if getattr(trainer.problem, name) is not None)
         raise UserError(f"the job of {folder.name} has no {split} data (known: {known})")
     trainer.load_best(best["step"])
+    trainer.relative_loss.go_by(info.get("relative_to", {}))  # older histories lack it
     found, columns = predict(trainer, dataset, best.get("thresholds", {}), f"evaluating {split} data")
     columns = {"id": _ids(dataset), **columns}
     replace_text(out, csv_text([columns, *zip(*columns.values(), strict=True)]))
@@ -71,13 +73,13 @@ def main(folder: Path, split: str, out: Path) -> Evaluation:
     return found
 
 
-def _best(folder: Path) -> dict[str, Any]:
-    """The best epoch, from the history: the checkpoints may be changing while the run goes on."""
+def _info(folder: Path) -> dict[str, Any]:
+    """The history's `info`, which names the best epoch: the checkpoints may be changing while the run goes on."""
     path = folder / "history.pkl"
-    best = read_history(path)["info"]["best"] if path.exists() else None
-    if best is None:
+    info = read_history(path)["info"] if path.exists() else {"best": None}
+    if info["best"] is None:
         raise UserError(f"{folder.name} has no best checkpoint yet: it has not been saved since its first validation")
-    return dict(best)
+    return dict(info)
 
 
 def predict(
@@ -105,15 +107,17 @@ def predict(
     tasks = [task for task in trainer.trained if not task.dense]
     heads: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
     labels: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+    constant = trainer.relative_loss.measure(TEST)
     with progress(description, len(indices)) as advance:
 
         def keep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
             for task in tasks:
                 heads[task.name].append(outputs[task.name])
                 labels[task.name].append(targets[task.name])
+            constant.add(outputs, targets)
             advance()
 
-        found = trainer.evaluate(dataset, thresholds, keep)
+        found = trainer.relative_loss.complete(TEST, trainer.evaluate(dataset, thresholds, keep), constant)
     order = torch.cat(indices).argsort()
     columns: Columns = {}
     for task in tasks:
