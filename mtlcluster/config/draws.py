@@ -92,7 +92,8 @@ def read_draw(value: dict[str, Any]) -> Draw:
 def sequence(seed: int, count: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """The first points of the scrambled Sobol sequence: [count or more, 64], from 0 to 1.
 
-    More points begin with the same ones. (Sobol 1967; scrambled as by Matoušek 1998, in scipy.)
+    More points begin with the same ones. Versions of scipy scramble differently; so trials.json keeps the values.
+    (Sobol 1967; scrambled as by Matoušek 1998.)
 
     Args:
         seed: Scrambles the sequence.

@@ -385,9 +385,15 @@ def _refuse(grid: YamlFile, sources: dict[Key, _Source], key: Key, message: str)
         if key and given[: len(key)] == tuple(
             str(part) for part in key
         ):  # such as `optimzer`, where `optimzer.lr` is given
-            source.file.refuse(source.key, message)
+            _refuse_at(source, (), message)
     for length in range(len(key), 0, -1):
         place = tuple(str(part) for part in key[:length])
         if place in sources:
-            sources[place].file.refuse((*sources[place].key, *key[length:]), message)
+            _refuse_at(sources[place], key[length:], message)
     grid.refuse((), message)
+
+
+def _refuse_at(source: _Source, inside: Key, message: str) -> NoReturn:
+    if source.key[0] == "grid" and re.search(r"integer.*, found -?\d+\.", message):
+        message += "; for whole numbers write {range: [first, end]} or a list"
+    source.file.refuse((*source.key, *inside), message)

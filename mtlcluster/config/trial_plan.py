@@ -114,21 +114,20 @@ def plan_trials(
     given = _read_given(source, file, tasks, searched)
     for line, before, points in zip(searched, _match(known, searched), given, strict=True):
         drawing = _Drawing(source, tune, line.line, line.axes, points)
-        trials = before.trials if before else []
+        name, trials = (before.name, before.trials) if before else (_free_name(line, plan.methods), [])
         if trials:
             pairs = zip(trials, drawing.trials([]), strict=False)
             changed |= any(old.values != new.values for old, new in pairs)
         if len(trials) > max(tune.trials, 1):
-            plan.remarks.append(f"{before.name if before else ''} keeps its {len(trials)} trials")
+            plan.remarks.append(f"{name} keeps its {len(trials)} trials, more than the {tune.trials} of `tune`")
         keys = dict.fromkeys([*(before.searched if before else ()), *line.keys])
-        name = before.name if before else _free_name(line, plan.methods)
         every = [*trials, *drawing.trials(trials)]
         method = SearchedMethod(name, line.sparse, [*keys], line.line.single_task, every)
         plan.methods[name] = method
         plan.trials += [PlannedTrial(method, trial, line.point(trial.values)) for trial in every]
     if changed:
         plan.remarks.append(
-            "the search has changed: earlier trials keep their values, new ones follow the grid as it is"
+            "the grid draws other settings than before: earlier trials keep theirs, new ones are drawn as it says now"
         )
     return plan
 

@@ -7,6 +7,7 @@ from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.run import Resources
 from mtlcluster.launch import run_folders, sweep_file
+from mtlcluster.launch.budget import budget
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
 from mtlcluster.launch.code.project import shown
@@ -37,6 +38,7 @@ def describe(sweep: Sweep, grid: Grid, cluster: Cluster, found: run_folders.Sort
     lines = [f"{len(units)} of {len(grid.runs)} runs to submit, {there} are already there; {sweep.folder}{ending}"]
     lines += [f"  {unit.name}" for unit in units]
     lines += [f"left out: {name}: {why}" for name, why in unreadable.items()]
+    lines += budget(sweep, grid, units)
     if units:
         lines += [*_shown(code), *_jobs(sweep, grid, cluster, units)]
     return "\n".join(lines)
