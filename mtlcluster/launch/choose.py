@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcluster.config.run import SweepRunConfig, read_sweep_run_config, run_hash
+from mtlcluster.config.run_name import trial_run_name
 from mtlcluster.errors import UserError
 from mtlcluster.launch import run_folders
 from mtlcluster.launch.run_status import RunStatus, observe
@@ -110,7 +111,7 @@ def decide(sweep: Sweep, search: Search, method: SearchedMethod, trials: Trials,
     if chosen is None:
         return None
     trial = next(trial for trial in method.trials if trial.trial == chosen.trial)
-    configs = confirming_configs(sweep, trial, search.confirming_seeds)
+    configs = confirming_configs(sweep, method, trial, search.confirming_seeds)
     return Choice(number, trial.trial, trial.values, time.time(), found, {seed: name for seed, (name, _) in configs})
 
 
@@ -122,7 +123,7 @@ def nothing_to_choose(method: SearchedMethod, trials: Trials) -> str:
 
 
 def confirming_configs(
-    sweep: Sweep, trial: Trial, seeds: Iterable[int]
+    sweep: Sweep, method: SearchedMethod, trial: Trial, seeds: Iterable[int]
 ) -> list[tuple[int, tuple[str, SweepRunConfig]]]:
     """The confirming runs of a trial: each seed with the run's name and configuration.
 
@@ -136,15 +137,9 @@ def confirming_configs(
         origin = config.origin.model_copy(update={"varied": {**config.origin.varied, "seed": seed}})
         confirming = config.model_copy(update={"seed": seed, "origin": origin})
         identity = run_hash(confirming)
-        name = folders.get(identity) or _name(folders[first], config.seed, seed, identity)
+        name = folders.get(identity) or trial_run_name(method.name, trial.trial, seed, identity)
         found.append((seed, (name, confirming)))
     return found
-
-
-def _name(trial: str, tuning_seed: int, seed: int, identity: str) -> str:
-    """Such as `gradnorm-trial=07-seed=3-3f9a1c5e20`, from the name of the trial's run."""
-    stem = trial.rpartition("-")[0].removesuffix(f"-seed={tuning_seed}")
-    return f"{stem}-seed={seed}-{identity}"
 
 
 def make_runs(sweep: Sweep, method: SearchedMethod, choice: Choice) -> list[str]:
@@ -159,7 +154,7 @@ def make_runs(sweep: Sweep, method: SearchedMethod, choice: Choice) -> list[str]
     if not missing:
         return []
     trial = next(trial for trial in method.trials if trial.trial == choice.trial)
-    configs = dict(confirming_configs(sweep, trial, sorted(missing)))
+    configs = dict(confirming_configs(sweep, method, trial, sorted(missing)))
     with new_folder(sweep.folder) as hidden:
         for seed, (name, config) in configs.items():
             before, run = sweep.run(placeholder(method.name, choice.number, seed)), Run(hidden / name)

@@ -147,7 +147,7 @@ class _Confirming:
         missing = [seed for seed in self.search.confirming_seeds if seed not in choice.runs]
         if missing:
             trial = next(trial for trial in method.trials if trial.trial == choice.trial)
-            configs = choose.confirming_configs(self.sweep, trial, missing)
+            configs = choose.confirming_configs(self.sweep, method, trial, missing)
             choice.runs |= {seed: name for seed, (name, _) in configs}
         return choice
 
