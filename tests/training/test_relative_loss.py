@@ -118,7 +118,7 @@ class Noted:
 
 def test_a_loss_that_is_negative_at_once_needs_another_value(tmp_path):
     task = Task("b", lambda out, t: out.mean() - 1000, "regression")
-    with pytest.raises(Undefined, match="the loss of task 'b' was -.* at the first validation.*such as mean_loss"):
+    with pytest.raises(Undefined, match=r"the loss of task 'b' was -.* at the first validation.*such as mean_loss"):
         train(lambda: problem([CLASSES, task], TRAINING, VALIDATION), SETTINGS, tmp_path / "default")
     settings = SETTINGS | {"best": {"value": "mean_loss"}}
     assert train(lambda: problem([CLASSES, task], TRAINING, VALIDATION), settings, tmp_path / "other")

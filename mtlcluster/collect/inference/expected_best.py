@@ -61,7 +61,8 @@ def against_backwards(backwards: Array) -> Array:
     Args:
         backwards: What each trial really spent [N].
     """
-    return np.arange(1, len(backwards) + 1) * float(np.mean(backwards))
+    spent: Array = np.arange(1.0, len(backwards) + 1) * float(np.mean(backwards))
+    return spent
 
 
 def _shares(trials: int) -> Array:
