@@ -33,6 +33,8 @@ class Changed:
 # By the section of a run's configuration, or by slot and name of a method; and by the name of the option.
 CHANGED: dict[str, dict[str, Changed]] = {
     "best": {"value": Changed("mean_loss", 2)},
+    "weighting.uncertainty": {"lr": Changed(None, 2)},  # null: the model's rate
+    "weighting.imtl_l": {"lr": Changed(None, 2)},
 }
 
 

@@ -174,6 +174,22 @@ class Weighting(Slot):
         """
         raise NotImplementedError
 
+    def observe_losses(self, losses: Tensor, active: Active) -> None:
+        """Called after each step. It must not wait for the device.
+
+        Args:
+            losses: [A], the unweighted losses of the tasks that trained, on the device.
+            active: index of these tasks.
+        """
+
+    def learned_weights(self) -> Tensor | None:
+        """The part of the loss weights that the weighting has learned so far.
+
+        Returns:
+            [T], up to a common factor, all alike at the start. None: it learns nothing.
+        """
+        return None
+
     def observe_gradients(self, losses: Tensor, norms: Tensor, active: Active) -> None:
         """Called after each step if `needs_gradient_norms`.
 

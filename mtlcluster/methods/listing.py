@@ -23,6 +23,8 @@ TYPES = {
     "float": "number",
     "bool": "true or false",
     "dict": "number per task",
+    "typing.Optional[typing.Annotated[float, Gt(gt=0)]]": "number > 0, or null",
+    "str | None": "text",
     "list[str] | None": "list of tasks",
     "dict[typing.Annotated[int, Ge(ge=0)], list[str]] | None": "tasks by epoch",
     "dict[str, typing.Any] | None": "mapping",

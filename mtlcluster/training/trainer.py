@@ -28,6 +28,7 @@ from mtlcluster.training.early_checks import batches_per_epoch, foresee
 from mtlcluster.training.evaluator import Evaluator
 from mtlcluster.training.gradients.backward import Backward, StepResult
 from mtlcluster.training.gradients.forward import autocast
+from mtlcluster.training.hardly_moved import hardly_moved
 from mtlcluster.training.info import describe, device_name, peak_memory
 from mtlcluster.training.late_changes import LateChanges
 from mtlcluster.training.nonfinite.diagnosis import Diagnosis, diagnose, random_before_step
@@ -344,6 +345,7 @@ class Trainer:
             found = self._test(best.get("thresholds", {}))
             self.reporter.note(found.notes(TEST))
             self.recorder.add_epoch(best["epoch"], found.series(TEST))
+        self.reporter.note(hardly_moved(self.config.method["weighting"]["name"], self.weighting))
         if not self.ranks.rank:
             self.checkpoints.remove_failure()
         history = self._write_history(finished=True)

@@ -10,11 +10,11 @@ from rig.search import as_search
 
 from mtlcluster import _entry
 from mtlcluster.config.run import read_run_config, run_hash
-from mtlcluster.launch import cancel
+from mtlcluster.launch import cancel, choose
 from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_status import observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.choices import read_choices
+from mtlcluster.sweep.choices import Candidate, read_choices
 from mtlcluster.sweep.names import hash_of
 
 pytestmark = pytest.mark.usefixtures("fake_child")
@@ -172,6 +172,23 @@ def test_a_retried_trial_changes_the_choice_only_at_the_next_submit_which_says_s
     after = wait_until_ended(sweep)
     assert [after[choice.runs[1]].roles for choice in (first, second)] == [["earlier choice"], ["confirm"]]
     assert submit_search(lr=[0.2, 0.1], confirming=[1]).submitted.submitted == []
+
+
+@pytest.mark.parametrize(
+    ("direction", "numbers", "backwards", "expected"),
+    [
+        ("min", [0.3, 0.1, 0.2], [1, 9, 1], 1),
+        ("max", [0.3, 0.1, 0.2], [9, 1, 1], 0),
+        ("min", [None, 0.1, None], [0, 9, 0], 1),
+        ("max", [0.2, 0.2, 0.2], [5, 4, 4], 1),
+        ("min", [0.2, 0.2], [4, 4], 0),
+        ("min", [None, None], [4, 4], None),
+    ],
+)
+def test_ties_go_to_fewer_backwards_then_to_the_earlier_trial(direction, numbers, backwards, expected):
+    tried = [Candidate(i, number, {}, backwards[i]) for i, number in enumerate(numbers)]
+    chosen = choose.best(tried, direction)
+    assert (chosen and chosen.trial) == expected
 
 
 def start_choose(sweep, number=1):

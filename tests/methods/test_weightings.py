@@ -5,6 +5,7 @@ The toy: three quadratic losses of one vector x, trained by plain SGD; what a we
 
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from rig.methods import ALL, TASKS, make
 
 from mtlcluster.methods.catalog import names
+from mtlcluster.training.hardly_moved import hardly_moved
 
 OPTIONS = {"static": {"weights": {"a": 0.5, "c": 2.0}}, "stch": {"mu": 0.5, "warmup": 2}}
 NAMES = names("weighting")
@@ -67,6 +69,7 @@ class Training:
             if self.optimizer:
                 self.optimizer.step()
             self.weighting.observe_losses_after(losses.detach(), self.losses(active), index)
+        self.weighting.observe_losses(losses.detach(), index)
         self.weighting.observe_gradients(losses.detach(), norms, index)
         self.sums[active] += losses.detach()
         self.counts[active] += 1
@@ -164,6 +167,31 @@ class ImtlReference(Learned):
         return math.exp(self.s[i]) * loss - 1
 
 
+class AtOwnRate(Learned):
+    """The same with an own Adam: the momentum of the other tasks' numbers fades, but they stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.s, self.m, self.v, self.t = np.zeros(3), np.zeros(3), np.zeros(3), 0
+
+    def stepped(self, before, after, active):
+        gradient = np.zeros(3)
+        gradient[active] = [self.slope(i, before[i]) for i in active]
+        self.t += 1
+        self.m = 0.9 * self.m + 0.1 * gradient
+        self.v = 0.999 * self.v + 0.001 * gradient**2
+        change = 0.025 * (self.m / (1 - 0.9**self.t)) / (np.sqrt(self.v / (1 - 0.999**self.t)) + 1e-8)
+        self.s[active] -= change[active]
+
+
+class UncertaintyAtOwnRate(AtOwnRate, UncertaintyReference):
+    pass
+
+
+class ImtlAtOwnRate(AtOwnRate, ImtlReference):
+    pass
+
+
 class DwaReference(Reference):
     """Liu et al. 2019: w = T softmax(r / 2), r the ratio of the last two epochs' losses, 1 where there are none."""
 
@@ -247,9 +275,9 @@ class RandomReference(Reference):
 
 
 REFERENCES = {
-    "dwa": DwaReference, "famo": FamoReference, "gls": GeometricReference, "imtl_l": ImtlReference,
+    "dwa": DwaReference, "famo": FamoReference, "gls": GeometricReference, "imtl_l": ImtlAtOwnRate,
     "rlw": RandomReference, "scale_invariant": ScaleInvariantReference, "stch": StchReference,
-    "uncertainty": UncertaintyReference,
+    "uncertainty": UncertaintyAtOwnRate,
 }  # fmt: skip
 
 
@@ -260,6 +288,25 @@ def test_300_steps_are_those_of_the_paper(name, schedule):
     found, expected = Training(weighting_of(name)).run(300, schedule), REFERENCES[name]().run(300, schedule)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
     assert np.ptp(expected[:, 3:], axis=0).min() > 0.05  # x did go somewhere
+
+
+@pytest.mark.parametrize(("name", "reference"), [("uncertainty", UncertaintyReference), ("imtl_l", ImtlReference)])
+def test_without_a_rate_of_their_own_the_runs_optimizer_trains_them(name, reference):
+    """As it was before they had the option."""
+    found = Training(weighting_of(name, lr=None)).run(300)
+    np.testing.assert_allclose(found, reference().run(300, some_tasks), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "imtl_l", "gradnorm", "famo"])
+def test_where_the_learned_weights_hardly_differ_at_the_end_a_note_says_so(name):
+    training = Training(weighting_of(name, lr=1e-4))
+    training.run(100)
+    [note] = hardly_moved(name, training.weighting)
+    assert re.match(rf"the weighting {name} has hardly moved: .* within \d\.\d% of its start", note)
+    training = Training(weighting_of(name, lr=1e-2))
+    training.run(100)
+    assert not hardly_moved(name, training.weighting)
+    assert not hardly_moved("equal", weighting_of("equal"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -383,15 +430,12 @@ def test_a_forward_never_looks_at_a_value(name, active, monkeypatch):
 
 def test_uncertainty_is_kendalls_loss_and_learns_its_optimum():
     """At a fixed loss L the best s is log(2L) for classification and log L for regression."""
-    weighting = make("uncertainty")[1]
+    weighting = make({"weighting": {"name": "uncertainty", "lr": 0.05}})[1]
     losses = torch.tensor([2.0, 0.5, 8.0])
     assert weighting(losses, ALL).item() == pytest.approx(2.0 + 0.5 + 4.0)
-    optimizer = torch.optim.Adam(weighting.parameters(), lr=0.05)
     for _ in range(2000):
-        optimizer.zero_grad()
-        weighting(losses, ALL).backward()
-        optimizer.step()
-    s = [p.item() for p in weighting.log_variance]
+        weighting.observe_losses(losses, ALL)
+    s = (-weighting.learned_weights().log()).tolist()
     assert s == pytest.approx([math.log(4.0), math.log(1.0), math.log(8.0)], abs=1e-3)
 
 

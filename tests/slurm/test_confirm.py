@@ -132,3 +132,16 @@ def test_a_killed_submit_is_completed_by_the_next(slurm, project, make_grid, poi
     trials = {job for run, (_, job) in by_run.items() if "choice" not in run}
     for run in (CONFIRM, "equal-choice=1-seed=2"):
         assert all(job.partition("_")[0] in dependency(slurm, by_run[run][1]) for job in trials)
+
+
+def test_a_confirming_job_depends_on_the_trials_of_its_own_method_alone(slurm, project, make_grid):
+    points = {"method": ["equal", "pcgrad"], "optimizer.lr": [0.1, 0.2], "seed": [0]}
+    grid = make_grid(grid=points, resources={"partition": "closed"})
+    sweep = as_search(grid, project / "runs", [1, 2])
+    submit(grid, project / "runs", "slurm", print)
+    for method in ("equal", "pcgrad"):
+        jobs = sorted(run.job_id for run in observe([sweep]) if run.method == method and run.roles == ["trial"])
+        wanted = ",".join(f"afterany:{job}(unfulfilled)" for job in jobs)
+        confirming = [run.job_id for run in observe([sweep]) if run.method == method and run.roles == ["confirm"]]
+        assert [dependency(slurm, job) for job in confirming] == [wanted] * 2
+    assert len(slurm.jobs()) == 8

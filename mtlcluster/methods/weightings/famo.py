@@ -45,6 +45,9 @@ class FAMO(Weighting):
         z = torch.softmax(self.xi[active], dim=0)
         self.adam.step(self.xi, z * (fall - (z * fall).sum()), active)
 
+    def learned_weights(self) -> Tensor:
+        return torch.softmax(self.xi, dim=0)
+
     def get_extra_state(self) -> dict[str, Any]:
         return self.adam.state_dict(self.xi)
 

@@ -54,6 +54,9 @@ class GradNorm(Weighting):
         learned = self.weights[active].clamp_min(1e-6)
         self.weights[active] = learned * (total / learned.sum())
 
+    def learned_weights(self) -> Tensor:
+        return self.weights
+
     def get_extra_state(self) -> dict[str, Any]:
         return self.adam.state_dict(self.weights)
 

@@ -159,6 +159,7 @@ class Backward:
 
     def learn(self, result: StepResult) -> None:
         """Lets the methods learn from a step, after the optimizer has made it."""
+        self.weighting.observe_losses(result.losses, result.index)
         if result.norms is not None:
             self.weighting.observe_gradients(result.losses, result.norms, result.index)
         if result.losses_again is not None:
