@@ -14,6 +14,7 @@ from mtlcluster.defaults import NEWEST, Changed
 from mtlcluster.errors import UserError
 from mtlcluster.methods.catalog import check_method, method_label, sparse_method
 
+REAL = dict(defaults.CHANGED)
 JOB = "from mtlcluster import Problem\ndef build(data, model) -> Problem: ...\n"
 
 
@@ -31,7 +32,7 @@ def config(version: int = NEWEST, **values: object) -> RunConfig:
 def before(monkeypatch, make) -> str:
     """The hash that the version before the change gave."""
     with monkeypatch.context() as patched:
-        patched.setattr(defaults, "CHANGED", {})
+        patched.setattr(defaults, "CHANGED", REAL)
         return run_hash(make())
 
 
@@ -99,7 +100,7 @@ def test_a_sweep_keeps_the_defaults_that_it_was_submitted_with(tmp_path, grid, c
     assert grown.resolved["defaults"] == 1
     assert [run.config.optimizer.weight_decay for run in grown.runs] == [0.5, 0.5]
     expected = [
-        before(monkeypatch, lambda method=method: config(job="jobs/x.py:build", method=method))
+        before(monkeypatch, lambda method=method: config(1, job="jobs/x.py:build", method=method))
         for method in ("equal", "gradnorm")
     ]
     assert [run.hash for run in grown.runs] == expected
