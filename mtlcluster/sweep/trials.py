@@ -7,8 +7,8 @@
          "method": {"weighting": {"name": "gradnorm"}}, "searched": ["optimizer.lr", …], "single_task": null,
          "trials": [{"trial": 0, "values": {"optimizer.lr": 0.00123}, "runs": {"0": "3f9a1c5e20"}}, …]}}}
 
-`submit` writes it. It only adds to it: the values of a trial that was drawn once stay. Its runs are those of the grid as
-it was last submitted.
+`submit` writes it. It only adds to it: the values of a trial that was drawn once stay. The runs of a trial are those of
+the grid as it was last submitted.
 """
 
 import json
