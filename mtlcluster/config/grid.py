@@ -272,19 +272,23 @@ def _plan_search(context: _Context, runs_folder: Path | None, max_runs: int) -> 
         grid.refuse(("tune",), f"up to {count:,} trial runs; the limit is {max_runs:,} (--max-runs changes it)")
     earlier = _earlier(runs_folder / file.name) if runs_folder else None
     found = plan_trials(grid, file, tune, lines, context.tasks, earlier, lambda point: _configure(context, point))
-    points, runs = [], []
+    points, runs, again = [], [], False
     for planned in found.trials:
         method, trial = planned.method, planned.trial
-        trial.runs.clear()  # those of an earlier submission, perhaps with other settings in `set`
+        before = dict(trial.runs)
+        trial.runs.clear()
         for seed in seeds:
             point = [*planned.settings, ("seed", seed, ("tune", "seeds"))]
             config = _configure(context, point)
             trial.runs[seed] = run_id = run_hash(config)
+            again |= before.get(seed, run_id) != run_id
             name = trial_run_name(method.name, trial.trial, seed, run_id)
             runs.append(
                 PlannedRun(name, run_id, config, {"method": method.method, **trial.values, "seed": seed}, method.name)
             )
             points.append(point)
+    if again:
+        found.remarks.append("what all runs have in common has changed: earlier trials are trained again, as it is now")
     best = runs[0].config.best
     if tune.value not in (None, best.value):
         words = (

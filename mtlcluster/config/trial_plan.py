@@ -116,8 +116,8 @@ def plan_trials(
         drawing = _Drawing(source, tune, line.line, line.axes, points)
         name, trials = (before.name, before.trials) if before else (_free_name(line, plan.methods), [])
         if trials:
-            pairs = zip(trials, drawing.trials([]), strict=False)
-            changed |= any(old.values != new.values for old, new in pairs)
+            drawn = drawing.trials([])
+            changed |= any(_text(old.values) != _text(new.values) for old, new in zip(trials, drawn, strict=False))
         if len(trials) > max(tune.trials, 1):
             plan.remarks.append(f"{name} keeps its {len(trials)} trials, more than the {tune.trials} of `tune`")
         keys = dict.fromkeys([*(before.searched if before else ()), *line.keys])
@@ -249,7 +249,7 @@ def values_at(axes: list[Axis], row: int, tune: Tune) -> dict[str, Any]:
 
 
 def _text(values: dict[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True, default=str)
+    return json.dumps(sorted(values.items()), default=str)
 
 
 def _agrees(values: dict[str, Any], point: dict[str, Any]) -> bool:
@@ -333,7 +333,8 @@ class _Line:
     def own_values(self, other: MethodLine, source: YamlFile) -> dict[str, Any] | None:
         """The searched options that `other` fixes, if it names this method; None if it names another one."""
         try:
-            method: dict[str, Any] = by_slot(other.method) if isinstance(other.method, str) else dict(other.method)
+            placed = placed_method(other.method, source.path.parent)
+            method: dict[str, Any] = by_slot(placed) if isinstance(placed, str) else dict(placed)
             for slot, chosen in method.items():
                 method[slot] = {"name": chosen} if isinstance(chosen, str) else dict(chosen)
             given = {}
@@ -346,7 +347,7 @@ class _Line:
                     given[key] = inner[last]
                 else:
                     inner[last] = self.first[key]
-            full = check_method(placed_method(method, source.path.parent))
+            full = check_method(method)
         except (ValueError, KeyError, TypeError):
             return None
         return given if without_options(sparse_method(full), self.own) == self.sparse else None

@@ -2,12 +2,13 @@
 
     {"format": 1, "draw_seed": 0, "value": "relative_loss", "direction": "min",
      "tuning_seeds": [0], "confirming_seeds": [1, 2, 3], "prune": {"at": [0.1, 0.3], "keep": 0.33} or null,
-     "columns": ["optimizer.lr", …],              the searched keys, in the order of the columns of the Sobol sequence
+     "columns": ["optimizer.lr", …],     the keys that are searched for all methods: the first columns of the sequence
      "methods": {"gradnorm": {
          "method": {"weighting": {"name": "gradnorm"}}, "searched": ["optimizer.lr", …], "single_task": null,
          "trials": [{"trial": 0, "values": {"optimizer.lr": 0.00123}, "runs": {"0": "3f9a1c5e20"}}, …]}}}
 
-`submit` writes it. It only adds to it: a trial that was drawn once stays.
+`submit` writes it. It only adds to it: the values of a trial that was drawn once stay. The runs of a trial are those of
+the grid as it was last submitted.
 """
 
 import json
@@ -67,7 +68,8 @@ class Search:
         tuning_seeds: Every trial is trained with each of these seeds.
         confirming_seeds: The chosen setting of each method is trained with each of these seeds. Empty: with none.
         prune: `at` (shares of the training) and `keep`; None without pruning.
-        columns: The searched keys, in the order of the columns of the sequence.
+        columns: The keys that are searched for all methods, in the order of the columns of the Sobol sequence. The own
+            keys of a method follow in the next columns.
         methods: The methods by name, in the order of the grid.
     """
 
