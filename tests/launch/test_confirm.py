@@ -70,7 +70,9 @@ def test_the_best_trial_of_each_method_is_trained_with_the_confirming_seeds(subm
 
 
 def test_a_trial_that_has_a_confirming_seed_is_taken_as_it_is(submit_search):
-    sweep = submit_search(lr=[0.2, 0.1], confirming=[0, 1]).sweep
+    sweep = submit_search(lr=[0.2, 0.1], confirming=[]).sweep
+    wait_until_ended(sweep)
+    submit_search(lr=[0.2, 0.1], confirming=[0, 1])
     after = wait_until_ended(sweep)
     [choice] = read_choices(sweep.folder, "equal")
     assert len(after) == 3
@@ -191,6 +193,11 @@ def test_ties_go_to_fewer_backwards_then_to_the_earlier_trial(direction, numbers
     assert (chosen and chosen.trial) == expected
 
 
+def confirm_with(sweep, seeds):
+    search = json.loads(sweep.trials.read_text()) | {"confirming_seeds": seeds}
+    sweep.trials.write_text(json.dumps(search))
+
+
 def start_choose(sweep, number=1):
     command = [sys.executable, *_entry.python_arguments("choose"), str(sweep.folder), "equal", str(number)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -199,8 +206,7 @@ def start_choose(sweep, number=1):
 def test_two_jobs_that_choose_at_once_make_one_choice(submit_search):
     sweep = submit_search(lr=[0.2, 0.1], confirming=[]).sweep
     wait_until_ended(sweep)
-    search = json.loads(sweep.trials.read_text()) | {"confirming_seeds": [1, 2]}
-    sweep.trials.write_text(json.dumps(search))
+    confirm_with(sweep, [1, 2])
     both = [start_choose(sweep) for _ in range(2)]
     assert [json.loads(process.communicate()[0]) for process in both] == [{"chosen": True}] * 2
     [choice] = read_choices(sweep.folder, "equal")
@@ -211,8 +217,7 @@ def test_two_jobs_that_choose_at_once_make_one_choice(submit_search):
 def test_choose_that_was_killed_after_its_choice_is_completed_by_the_next(submit_search):
     sweep = submit_search(lr=[0.2, 0.1], confirming=[]).sweep
     wait_until_ended(sweep)
-    search = json.loads(sweep.trials.read_text()) | {"confirming_seeds": [1, 2]}
-    sweep.trials.write_text(json.dumps(search))
+    confirm_with(sweep, [1, 2])
     killed = (
         "import os, signal, sys; from pathlib import Path; from mtlcluster.launch import choose; "
         "from mtlcluster.sweep.folder import Sweep; "
@@ -225,6 +230,19 @@ def test_choose_that_was_killed_after_its_choice_is_completed_by_the_next(submit
     assert json.loads(start_choose(sweep).communicate()[0]) == {"chosen": True}
     assert read_choices(sweep.folder, "equal") == [choice]
     assert len(sweep.runs()) == 4
+
+
+def test_a_cancel_that_no_worker_has_seen_reaches_the_run(submit_search):
+    sweep = submit_search(lr=[0.1], confirming=[]).sweep
+    wait_until_ended(sweep)
+    confirm_with(sweep, [1, 2])
+    waiting = sweep.run("equal-choice=1-seed=2")
+    waiting.folder.mkdir(parents=True)
+    waiting.cancel.touch()
+    assert json.loads(start_choose(sweep).communicate()[0]) == {"chosen": True}
+    [choice] = read_choices(sweep.folder, "equal")
+    assert [sweep.run(choice.runs[seed]).cancel.exists() for seed in (1, 2)] == [False, True]
+    assert not waiting.folder.exists()
 
 
 def test_choose_needs_no_torch(submit_search):
