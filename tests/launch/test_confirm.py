@@ -248,3 +248,19 @@ def test_a_cancel_that_no_worker_has_seen_reaches_the_run(submit_search):
 def test_choose_needs_no_torch(submit_search):
     words = "import sys, mtlcluster.launch.choose; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", words], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_confirming_run_has_the_code_of_its_trial(project, submit_search):
+    sweep = submit_search(lr=[0.1], confirming=[]).sweep
+    wait_until_ended(sweep)
+    [old] = sweep.code.iterdir()
+    with open(project / "jobs" / "tiny.py", "a") as job:
+        job.write("# changed\n")
+    submit_search(lr=[0.1, 0.3], confirming=[1])
+    wait_until_ended(sweep)
+    [choice] = read_choices(sweep.folder, "equal")
+    run = sweep.run(choice.runs[1])
+    assert choice.trial == 0
+    assert submissions.read(sweep.submissions)[-1].code != old.name
+    assert read_run_config(run.config).origin.code == old.name
+    assert f'"cwd": "{old.name}"' in run.log.read_text()
