@@ -255,20 +255,25 @@ def cancel(sweep: str, names: tuple[str, ...], yes: bool, runs: Path) -> None:
 @click.argument("sweep")
 @click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option("--restart", is_flag=True, help="Train from scratch, with today's code.")
+@click.option("--pruned", is_flag=True, help="Continue the trials that were pruned, in place of the others.")
 @dont_ask
 @runs_folder
-def retry(sweep: str, names: tuple[str, ...], restart: bool, yes: bool, runs: Path) -> None:
+def retry(sweep: str, names: tuple[str, ...], restart: bool, pruned: bool, yes: bool, runs: Path) -> None:
     """Submit failed, lost and cancelled runs again.
 
     SWEEP is the name of a grid, RUN a run's name or a part of it. Without RUN, all such runs of the sweep are
-    submitted. They continue from their last checkpoint, with the code that they began with.
+    submitted. They continue from their last checkpoint, with the code that they began with. A pruned trial is
+    submitted only if it is named, or with --pruned; it is not pruned again.
     """
     from mtlcluster.launch import select_runs
     from mtlcluster.remote.all_runs import AllRuns
     from mtlcluster.remote.retry import retry_runs
 
     with AllRuns(runs, sweep) as all_runs:
-        again = select_runs.to_retry(sweep, all_runs.observe(), names, restart)
+        again = select_runs.to_retry(sweep, all_runs.observe(), names, restart, pruned)
+        if not again and pruned:
+            say(f"nothing to retry: no run of {sweep} was pruned")
+            return
         if not again:
             named = "; --restart trains finished runs only if they are named" if restart else ""
             say(f"nothing to retry: no run of {sweep} failed, was lost or was cancelled{named}")

@@ -7,6 +7,7 @@ from mtlcluster.errors import UserError
 from mtlcluster.launch.run_status import TO_RETRY, RunStatus
 from mtlcluster.sweep.folder import Run, find_sweep, sweeps
 from mtlcluster.sweep.names import meant_by
+from mtlcluster.sweep.status import State
 
 LISTED = 10  # names in an error
 
@@ -78,19 +79,24 @@ def find_run(runs_folder: Path, text: str) -> Path:
     return found[0].folder.resolve()
 
 
-def to_retry(sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: bool) -> list[RunStatus]:
-    """The runs to retry: those that failed, were lost or were cancelled.
+def to_retry(
+    sweep: str, runs: list[RunStatus], parts: Sequence[str], restart: bool, pruned: bool = False
+) -> list[RunStatus]:
+    """The runs to retry: those that failed, were lost or were cancelled. A pruned run has to be asked for.
 
     Args:
         sweep: The sweep's name, for messages.
         runs: Its runs.
         parts: Which of them the user means; all if empty.
         restart: True if they begin from scratch. A run that is done may be named then, too.
+        pruned: True for pruned runs in place of the others. One that is named is always taken.
 
     Raises:
         UserError: The user names a run that needs no retry.
     """
-    admitted = (*TO_RETRY, "done") if restart and parts else TO_RETRY
+    admitted: tuple[State, ...] = ("pruned",) if pruned else TO_RETRY
+    if parts:
+        admitted = (*TO_RETRY, "pruned", *(("done",) if restart else ()))
     chosen = meant(sweep, runs, parts)
     refused = [run for run in chosen if run.state not in admitted]
     if parts and refused:

@@ -29,6 +29,7 @@ STYLES: dict[State, str] = {
     "failed": "red",
     "lost": "magenta",
     "cancelled": "yellow",
+    "pruned": "blue",
 }
 MANY = 40  # with more runs than this, only active and failed ones are shown,
 MOST = 100  # and at most so many of these

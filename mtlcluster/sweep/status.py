@@ -10,10 +10,10 @@ from mtlcluster.errors import shown
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
-State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
+State = Literal["queued", "running", "done", "failed", "cancelled", "pruned", "lost"]
 FORMAT = 1
 LARGEST = 2**53  # the largest integer that every reader of JSON reads exactly
-ENDED = ("done", "failed", "cancelled", "lost")
+ENDED = ("done", "failed", "cancelled", "pruned", "lost")
 UNDEFINED = " is undefined: "  # in a note on a metric that the labels leave undefined, before the reason
 
 
@@ -39,6 +39,7 @@ class Status:
     best: dict[str, Any] | None = None  # {"value": "mean_loss", "direction": "min", "number": …, "epoch": …}
     error: str = ""  # one line, for a failed run
     notes: list[str] = field(default_factory=list)  # such as a checkpoint that was skipped
+    rungs: list[dict[str, Any]] = field(default_factory=list)  # of a trial: its values there, see pruning.py
     stops_without_progress: int = 0  # successive attempts that were stopped before they saved anything new
 
 

@@ -313,7 +313,7 @@ class Trainer:
             self.schedule.observe_validation(found.values)
             self.rate.observe_validation(self._keep_best(found))
         self.epoch, self.batch = self.epoch + 1, 0
-        self._report("epoch")
+        self._report("epoch", validated=found is not None)
 
     def _validate(self) -> Evaluation:
         before, data = random_state(), self.problem.validation

@@ -13,6 +13,7 @@ from mtlcluster.processes.exit_status import DONE, FAILED, STOPPED
 from mtlcluster.sweep.files import unfollowed
 from mtlcluster.sweep.folder import Run
 from mtlcluster.sweep.status import State, Status
+from mtlcluster.worker.pruning import Pruning
 from mtlcluster.worker.rank_process import GRACE, kill_group
 from mtlcluster.worker.ranks import Ranks
 from mtlcluster.worker.rendezvous import Nodes
@@ -74,6 +75,7 @@ class Attempt:
         self.run, self.status, self.resources, self.allocation, self.lock = run, status, resources, allocation, lock
         self.ranks = Ranks(run, code, resources, allocation, lock, nodes)
         self.stopping = False
+        self.pruned = False
         self.cancelled_at: float | None = None
         self.cancel_note = ""
         self.saving = False  # rank 0 is writing a checkpoint
@@ -89,6 +91,7 @@ class Attempt:
         self._begin_status()
         self.log_start = self._write_log_header()
         self.status_file = StatusFile(self.run, self.status)
+        self.pruning = Pruning(self.run, self.status_file)
         try:
             self.ranks.start_first()
         except OSError:
@@ -224,6 +227,9 @@ class Attempt:
             if event == "failed":
                 self._first_failed(FAILED, report["error"])
         self.status_file.changed |= event not in ("progress", "saving")
+        if report.get("validated") and not self.stopping and not self.pruning.goes_on():
+            self.pruned = True
+            self.stop()
 
     def update_status(self) -> None:
         """Writes status.json if that is due."""
@@ -263,6 +269,8 @@ class Attempt:
         if self.stopping and (self.end == "stopped" or failure is None or failure.code < 0):
             if self.run.cancel.exists():
                 return "cancelled", ""
+            if self.pruned:
+                return "pruned", ""
             enough = self.status.stops_without_progress >= MOST_STOPS
             return ("failed", STOPPED_AT_START) if enough else ("queued", "")
         return "failed", failure.words if failure else self._last_words(self.ranks.first.returncode)

@@ -7,7 +7,8 @@ ORPHANED seconds the process is then killed. REPORT_FD is an open pipe to the wo
 
     {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"]}
     {"event": "progress", "step": 95, "seconds_left": 12.0, "latest": {series name: value}}         at most one a second
-    {"event": "epoch", "epoch": 4, "step": 120, "seconds_left": 11.0, "latest": {…}, "best": {…} or null}
+    {"event": "epoch", "epoch": 4, "step": 120, "seconds_left": 11.0, "latest": {…}, "best": {…} or null,
+     "validated": true}                                                  true if a validation came after this epoch
     {"event": "saving"}                                             a checkpoint is being written, which may take long
     {"event": "saved", "step": 120}                                                                 a checkpoint
     {"event": "done" | "stopped", "epoch": 4, "step": 120}

@@ -1,0 +1,72 @@
+"""Prunes trials: the worker of a trial compares it, at each rung, with the other trials of its method."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtlcluster.sweep.folder import Run, Sweep
+from mtlcluster.sweep.names import hash_of
+from mtlcluster.sweep.pruning import due, is_kept
+from mtlcluster.sweep.status import Status, read_status
+from mtlcluster.sweep.trials import Search, read_search
+from mtlcluster.worker.status_file import StatusFile, say
+
+
+class Pruning:
+    """Decides for one run whether it goes on. It reads the status files of other runs and writes its own alone."""
+
+    def __init__(self, run: Run, status_file: StatusFile) -> None:
+        """
+        Args:
+            run: The run.
+            status_file: The writer of its status.json.
+        """
+        self.sweep, self.identity, self.status_file = Sweep(run.folder.parent), hash_of(run.name), status_file
+        self.search = self._search()
+
+    def _search(self) -> Search | None:
+        """The search, if this run is a trial of it and trials are pruned."""
+        try:
+            search = read_search(self.sweep.trials)
+        except (OSError, ValueError) as error:
+            say(f"no trial is pruned: {error}")
+            return None
+        return search if search and search.prune and search.trial_of(self.identity) else None
+
+    def goes_on(self) -> bool:
+        """Notes the rungs that the run has reached with its last validation. Returns False if it is pruned."""
+        status, search = self.status_file.status, self.search
+        if search is None or search.prune is None or status.best is None:
+            return True
+        new = due(search.prune["at"], status.rungs, status.step, status.steps)
+        value = float(status.best["number"])
+        status.rungs += [{"at": at, "epoch": status.epoch, "step": status.step, "value": value} for at in new]
+        undecided = [rung for rung in status.rungs if "kept" not in rung]
+        if not undecided:
+            return True
+        self.status_file.write()  # the others see it, whatever happens next
+        for rung in undecided:
+            rung["seen"] = self._others_at(rung["at"])
+            rung["kept"] = is_kept(rung["value"], rung["seen"].values(), search.prune["keep"], search.direction)
+        self.status_file.changed = True
+        return all(rung["kept"] for rung in undecided)
+
+    def _others_at(self, at: float) -> dict[str, float]:
+        """What the other trials of this method and tuning seed had at a rung, by identity."""
+        search = read_search(self.sweep.trials) or self.search  # it may have grown
+        found = search.trial_of(self.identity) if search else None
+        if found is None:
+            return {}
+        method, _, seed = found
+        wanted = {trial.runs[seed] for trial in method.trials if seed in trial.runs} - {self.identity}
+        values = {hash_of(run.name): _at(run, at) for run in self.sweep.runs() if hash_of(run.name) in wanted}
+        return {identity: value for identity, value in values.items() if value is not None}
+
+
+def _at(run: Run, at: float) -> float | None:
+    """The value that a run had at a rung; None if it has not come there."""
+    try:
+        status = read_status(run.status) or Status()
+        rung: Mapping[str, Any] = next(rung for rung in status.rungs if rung["at"] == at)
+        return float(rung["value"])
+    except (OSError, ValueError, StopIteration, KeyError, TypeError):
+        return None
