@@ -129,7 +129,7 @@ def test_stopped_and_started_again_two_ranks_end_the_same_and_another_number_say
     assert_same(read_history(folder / "history.pkl")["series"], series)
     trainer = here(other)
     trainer.run()
-    assert "2 ranks before, 1 from here on: dropout and augmentation draw other numbers" in trainer.notes[0]
+    assert "2 ranks before, 1 from here on: dropout and augmentation draw other numbers" in trainer.reporter.notes[0]
 
 
 def test_a_sample_that_breaks_one_rank_ends_all_and_is_named(tmp_path):

@@ -10,6 +10,8 @@ from rig.tiny_runs import assert_same, tiny, tiny_with_stops
 from torch import nn
 
 from mtlcluster import MultiTaskModel, Problem, StopRequested, Task, TensorData, train
+from mtlcluster.training.distributed import ALONE
+from mtlcluster.training.relative_loss import RelativeLoss
 from mtlcluster.training.validation import Undefined
 
 NAN = float("nan")
@@ -168,3 +170,19 @@ def test_every_label_counts_once_after_a_stop(number, tmp_path):
     again = tiny(tmp_path / "stopped", **settings)
     assert whole["info"]["relative_to"] == again["info"]["relative_to"]
     assert_same(whole["series"], again["series"])
+
+
+def test_with_fewer_ranks_than_before_every_label_still_counts_once():
+    """Two ranks have kept a part of the labels each, and one goes on alone."""
+    targets = data(TRAINING).targets
+    tasks = [CLASSES, Task("b", squared, "regression")]
+    parts = [RelativeLoss(tasks, 1, torch.device("cpu"), ALONE) for _ in range(2)]
+    for part, rows in zip(parts, (slice(0, 2), slice(2, 6)), strict=True):
+        part.keep({name: labels[rows] for name, labels in targets.items()})
+    state = parts[0].state_dict()
+    state["labels"] += parts[1].state_dict()["labels"]
+    alone = RelativeLoss(tasks, 1, torch.device("cpu"), ALONE)
+    alone.load_state_dict(state)
+    alone.fit(lambda: {"a": [2], "b": [1]})
+    assert alone.outputs["b"].item() == pytest.approx(3)
+    assert alone.outputs["a"].softmax(0).tolist() == pytest.approx([0.5, 0.5])
