@@ -93,7 +93,8 @@ class _Drawing:
 
     def __init__(self, source: YamlFile, tune: Tune, space: MethodSpace, given: "_Given") -> None:
         self.source, self.space, self.given, self.rows = source, space, given, ROWS_PER_TRIAL * tune.trials + MORE_ROWS
-        self.wanted = tune.trials if space.size is None else min(tune.trials, space.size)
+        settings = tune.trials if space.size is None else space.size + len(given.included)
+        self.wanted = min(tune.trials, settings)
 
     def trials(self, before: list[Trial]) -> list[Trial]:
         """The trials that follow on earlier ones: first those of `include`, then drawn ones."""
@@ -103,12 +104,12 @@ class _Drawing:
         for row in range(len(before), self.rows):
             if len(before) + len(found) >= self.wanted:
                 break
-            values = self.space.at(row)
-            if included:
-                values |= included.pop(0)
-            elif _text(values) in seen or any(_agrees(values, point) for point in self.given.excluded):
+            given = included.pop(0) if included else None
+            values = self.space.at(row) | (given or {})
+            text = _text(values)
+            if given is None and (text in seen or any(_agrees(values, point) for point in self.given.excluded)):
                 continue
-            seen.add(_text(values))
+            seen.add(text)
             found.append(Trial(len(before) + len(found), values, {}))
         if included:
             words = f"`include` has more trials of this method than are left of the {self.wanted} of `tune`"
