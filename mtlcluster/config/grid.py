@@ -1,10 +1,9 @@
 """Reads a grid file, checks it and plans its runs, each with its name and its identity."""
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pydantic
 
@@ -13,20 +12,19 @@ from mtlcluster.config.grid_file import GridFile
 from mtlcluster.config.grid_points import Point, expand
 from mtlcluster.config.job_file import JobFile, asked_code, find_job
 from mtlcluster.config.method_lines import MethodLine, method_lines
-from mtlcluster.config.run import PLACED, RunConfig, placed, run_hash
+from mtlcluster.config.point_config import GridSource, configure
+from mtlcluster.config.run import RunConfig, run_hash
 from mtlcluster.config.run_name import run_name, trial_run_name
-from mtlcluster.config.trial_plan import plan_trials
+from mtlcluster.config.trial_plan import PlannedTrial, plan_trials
 from mtlcluster.config.values import listed
 from mtlcluster.config.yaml_file import YamlFile, unquoted
 from mtlcluster.defaults import NEWEST
 from mtlcluster.errors import UserError, shown
-from mtlcluster.methods.catalog import OWN, by_slot, own_file, placed_method, sparse_method
+from mtlcluster.methods.catalog import OWN, own_file, sparse_method
 from mtlcluster.pydantic_errors import Key, first_mistake
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.trials import Search, read_search
-
-LARGER_IS_BETTER = ("mean_f1", "exact_match", "hamming_score")  # of the values over all tasks
 
 
 @dataclass(frozen=True)
@@ -55,26 +53,6 @@ class Grid:
     code: list[Path] = field(default_factory=list)  # other files and folders that the runs need
     search: Search | None = None  # with `tune`: the methods and their trials, whose runs are `runs`
     remarks: list[str] = field(default_factory=list)  # sentences for the user
-
-
-@dataclass
-class _Source:
-    """The file and the place of a value."""
-
-    file: YamlFile
-    key: Key
-
-
-@dataclass(frozen=True)
-class _Context:
-    """What the runs of a grid are planned from."""
-
-    grid: YamlFile
-    file: GridFile
-    base: YamlFile | None
-    job: JobFile
-    tasks: list[str]
-    defaults: int  # the version of the defaults that the runs get
 
 
 @dataclass(frozen=True)
@@ -108,8 +86,8 @@ def read_grid(path: Path, max_runs: int = 10_000, runs_folder: Path | None = Non
         code = asked_code(job.root, file.code)
     except UserError as error:
         source.refuse(("code",), str(error))
-    context = _Context(source, file, base, job, _tasks(base, file), defaults)
-    plan = _plan_search(context, runs_folder, max_runs) if file.tune else _plan_points(context, max_runs)
+    made_from = GridSource(source, file, base, job, defaults)
+    plan = _plan_search(made_from, runs_folder, max_runs) if file.tune else _plan_points(made_from, max_runs)
     points, planned = plan.points, plan.runs
     _refuse_nodes_at_once(source, file, planned)
     methods = _own_methods(source, planned)
@@ -239,14 +217,14 @@ def _distinct(source: YamlFile, planned: list[PlannedRun]) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _plan_points(context: _Context, max_runs: int) -> _Plan:
+def _plan_points(source: GridSource, max_runs: int) -> _Plan:
     """The runs of a grid without `tune`: one for each point."""
-    if context.file.confirm:
-        context.grid.refuse(("confirm",), "confirm needs `tune`: there is no choice to confirm; add tune: {trials: 12}")
-    points = expand(context.grid, context.file, context.tasks, max_runs)
+    if source.file.confirm:
+        source.grid.refuse(("confirm",), "confirm needs `tune`: there is no choice to confirm; add tune: {trials: 12}")
+    points = expand(source.grid, source.file, source.tasks, max_runs)
     runs = []
     for point in points:
-        config = _configure(context, point)
+        config = configure(source, point)
         varied = {key: value for key, value, _ in point}
         if "method" in varied:
             varied["method"] = sparse_method(config.method)
@@ -255,149 +233,64 @@ def _plan_points(context: _Context, max_runs: int) -> _Plan:
     return _Plan(points, runs)
 
 
-def _plan_search(context: _Context, runs_folder: Path | None, max_runs: int) -> _Plan:
+def _plan_search(source: GridSource, runs_folder: Path | None, max_runs: int) -> _Plan:
     """The runs of a grid with `tune`: every trial of every method with every tuning seed."""
-    grid, file, tune = context.grid, context.file, context.file.tune
-    assert tune is not None
-    seeds, given = tune.seed_list, file.grid.get("method")
-    if isinstance(given, Draw):
-        grid.refuse(("grid", "method"), "method can't be drawn: every method is tuned; give a list of them")
-    methods: dict[Key, Any] = (
-        {("grid", "method", i): value for i, value in enumerate(listed(given))} if given is not None else {}
-    )
-    lines = method_lines(grid, methods, context.tasks) if given is not None else [MethodLine(None, ("grid",))]
-    if not lines:
-        grid.refuse(("grid", "method"), "grid.method has no values")
+    grid, file = source.grid, source.file
+    assert file.tune is not None
+    tune, seeds = file.tune, file.tune.seed_list
+    lines = _method_lines(source)
     if (count := len(lines) * len(seeds) * tune.trials) > max_runs:
         grid.refuse(("tune",), f"up to {count:,} trial runs; the limit is {max_runs:,} (--max-runs changes it)")
-    earlier = _earlier(runs_folder / file.name) if runs_folder else None
-    found = plan_trials(grid, file, tune, lines, context.tasks, earlier, lambda point: _configure(context, point))
-    points, runs, again = [], [], False
-    for planned in found.trials:
-        method, trial = planned.method, planned.trial
-        before = dict(trial.runs)
-        trial.runs.clear()
-        for seed in seeds:
-            point = [*planned.settings, ("seed", seed, ("tune", "seeds"))]
-            config = _configure(context, point)
-            trial.runs[seed] = run_id = run_hash(config)
-            again |= before.get(seed, run_id) != run_id
-            name = trial_run_name(method.name, trial.trial, seed, run_id)
-            runs.append(
-                PlannedRun(name, run_id, config, {"method": method.method, **trial.values, "seed": seed}, method.name)
-            )
-            points.append(point)
-    if again:
-        found.remarks.append("what all runs have in common has changed: earlier trials are trained again, as it is now")
+    plan = plan_trials(source, tune, lines, _earlier(Sweep(runs_folder / file.name)) if runs_folder else None)
+    before = {id(planned.trial): dict(planned.trial.runs) for planned in plan.trials}
+    points, runs = _trial_runs(source, plan.trials, seeds)
+    if any(before[id(planned.trial)].items() - planned.trial.runs.items() for planned in plan.trials):
+        plan.remarks.append("what all runs have in common has changed: earlier trials are trained again, as it is now")
     best = runs[0].config.best
     if tune.value not in (None, best.value):
-        words = (
-            f"tune.value is {tune.value}, but best.value is {best.value}: the value that chooses the checkpoint also"
-        )
-        grid.refuse(("tune", "value"), f"{words} chooses the setting; leave out one of them")
+        words = f"tune.value is {tune.value}, and best.value is {best.value}; leave out one of them"
+        grid.refuse(("tune", "value"), f"the value that chooses the checkpoint also chooses the setting: {words}")
     confirming = file.confirm.seed_list(seeds) if file.confirm else []
     prune = tune.prune.model_dump() if tune.prune else None
-    search = Search(tune.draw_seed, best.value, best.direction, seeds, confirming, prune, found.columns, found.methods)
-    return _Plan(points, runs, search, found.remarks)
+    search = Search(tune.draw_seed, best.value, best.direction, seeds, confirming, prune, plan.columns, plan.methods)
+    return _Plan(points, runs, search, plan.remarks)
 
 
-def _earlier(sweep: Path) -> Search | None:
+def _method_lines(source: GridSource) -> list[MethodLine]:
+    """The methods of a grid with `tune`; without a list `method`, the one of the base or of `set`."""
+    methods = source.file.grid.get("method")
+    if methods is None:
+        return [MethodLine(None, ("grid",))]
+    if isinstance(methods, Draw):
+        source.grid.refuse(("grid", "method"), "method can't be drawn: every method is tuned; give a list of them")
+    places: dict[Key, Any] = {("grid", "method", i): method for i, method in enumerate(listed(methods))}
+    if not places:
+        source.grid.refuse(("grid", "method"), "grid.method has no values")
+    return method_lines(source.grid, places, source.tasks)
+
+
+def _trial_runs(
+    source: GridSource, trials: list[PlannedTrial], seeds: list[int]
+) -> tuple[list[Point], list[PlannedRun]]:
+    """The points and runs of trials. Notes the runs in the trials."""
+    points, runs = [], []
+    for planned in trials:
+        method, trial = planned.method, planned.trial
+        trial.runs = {}
+        for seed in seeds:
+            point: Point = [*planned.settings, ("seed", seed, ("tune", "seeds"))]
+            config = configure(source, point)
+            trial.runs[seed] = run_id = run_hash(config)
+            varied = {"method": method.method, **trial.values, "seed": seed}
+            name = trial_run_name(method.name, trial.trial, seed, run_id)
+            runs.append(PlannedRun(name, run_id, config, varied, method.name))
+            points.append(point)
+    return points, runs
+
+
+def _earlier(sweep: Sweep) -> Search | None:
     """The search of earlier submissions."""
     try:
-        return read_search(Sweep(sweep).trials)
+        return read_search(sweep.trials)
     except Unreadable as error:
         raise UserError(str(error)) from None
-
-
-def _tasks(base: YamlFile | None, file: GridFile) -> list[str]:
-    """The tasks that the base or `set` names; empty if they name none."""
-    tasks = file.set.get("tasks", base.data.get("tasks") if base else None)
-    return tasks if isinstance(tasks, list) and all(isinstance(task, str) for task in tasks) else []
-
-
-def _configure(context: _Context, point: Point) -> RunConfig:
-    """The configuration of one point: the values of the base, of `set`, of `resources` and of the point, each over the
-    last.
-    """
-    grid, job = context.grid, context.job
-    values: dict[str, Any] = {}
-    sources: dict[Key, _Source] = {}
-    for dotted_key, value, source in _settings(grid, context.file, context.base, point):
-        section = dotted_key.split(".")[0]
-        if section in PLACED:
-            value = placed(value, source.file.path.parent)
-        if section == "method":
-            value = placed_method(value, source.file.path.parent)
-        _set(values, dotted_key, value, source)
-        sources[tuple(dotted_key.split("."))] = source
-    values["job"] = job.reference
-    try:
-        config = RunConfig.model_validate(values, context={"defaults": context.defaults})
-    except pydantic.ValidationError as error:
-        _refuse(grid, sources, *first_mistake(error, RunConfig))
-    if mistake := job.first_mistake(config.data, config.model):
-        _refuse(grid, sources, *mistake)
-    return config
-
-
-def _settings(grid: YamlFile, file: GridFile, base: YamlFile | None, point: Point) -> list[tuple[str, Any, _Source]]:
-    """All settings of a point, in the order in which they apply: dotted key, value and source."""
-    settings: list[tuple[str, Any, _Source]] = []
-    if base:
-        settings += [(str(key), value, _Source(base, (key,))) for key, value in base.data.items()]
-    settings += [(key, value, _Source(grid, ("set", key))) for key, value in file.set.items()]
-    if file.tune and file.tune.value and not any(key.split(".")[0] == "best" for key, _, _ in settings):
-        source = _Source(grid, ("tune", "value"))
-        settings.append(("best", _best(source, file.tune.value), source))
-    if "resources" in file.model_fields_set:
-        settings.append(("resources", file.resources.model_dump(exclude_unset=True), _Source(grid, ("resources",))))
-    # A shallow key before a deeper one: `method` before `method.weighting`.
-    by_depth = sorted(point, key=lambda setting: setting[0].count("."))
-    return settings + [(key, value, _Source(grid, where)) for key, value, where in by_depth]
-
-
-def _best(source: _Source, value: str) -> dict[str, str]:
-    """The setting `best` for the value that chooses. Refuses a value whose better direction is not known."""
-    if value in LARGER_IS_BETTER:
-        return {"value": value, "direction": "max"}
-    if re.fullmatch(r"(.*[/_])?loss", value):
-        return {"value": value, "direction": "min"}
-    line = f"set: {{best: {{value: {value}, direction: max}}}}"
-    source.file.refuse(source.key, f"which direction of {value} is better? add to the grid, with max or min: {line}")
-
-
-def _set(values: dict[str, Any], dotted_key: str, value: Any, source: _Source) -> None:
-    *parents, last = dotted_key.split(".")
-    inner = values
-    for depth, part in enumerate(parents):
-        existing = inner.get(part, {})
-        if not isinstance(existing, dict):
-            if (part, depth) == ("method", 0) and isinstance(existing, str):
-                try:
-                    existing = by_slot(existing)
-                except ValueError as error:
-                    source.file.refuse(source.key, str(error))
-            else:
-                source.file.refuse(source.key, f"{dotted_key}: '{part}' is {shown(existing)}, which has no keys inside")
-        inner[part] = inner = dict(existing)
-    inner[last] = value
-
-
-def _refuse(grid: YamlFile, sources: dict[Key, _Source], key: Key, message: str) -> NoReturn:
-    """Refuses a value of one point at its place: in the grid, in `set` or in the base."""
-    for given, source in sources.items():
-        if key and given[: len(key)] == tuple(
-            str(part) for part in key
-        ):  # such as `optimzer`, where `optimzer.lr` is given
-            _refuse_at(source, (), message)
-    for length in range(len(key), 0, -1):
-        place = tuple(str(part) for part in key[:length])
-        if place in sources:
-            _refuse_at(sources[place], key[length:], message)
-    grid.refuse((), message)
-
-
-def _refuse_at(source: _Source, inside: Key, message: str) -> NoReturn:
-    if source.key[0] == "grid" and re.search(r"integer.*, found -?\d+\.", message):
-        message += "; for whole numbers write {range: [first, end]} or a list"
-    source.file.refuse((*source.key, *inside), message)

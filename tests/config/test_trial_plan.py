@@ -115,6 +115,12 @@ def test_include_gives_the_first_trials_of_its_method_and_keeps_the_other_drawn_
     assert len(methods["gradnorm"].trials) == 8
 
 
+def test_include_may_add_a_value_that_is_not_among_the_choices(search_of):
+    more = "include: [{method: equal, model.width: 16}, {method: equal, model.width: 4}]\n"
+    methods = search_of(methods="[equal]", keys="  model.width: [4, 8]\n", more=more)
+    assert values(methods["equal"], "model.width") == [16, 4, 8]
+
+
 def test_an_excluded_point_is_skipped_for_its_method_alone(search_of):
     more = "exclude: [{method: equal, model.width: 4}]\n"
     methods = search_of(keys=LR + "  model.width: [4, 8]\n", more=more)
