@@ -1,6 +1,5 @@
 """Says where a weighting that learns has learned next to nothing: its run is then nearly one with equal weights."""
 
-
 from mtlcluster.methods.base import Weighting
 
 HARDLY = 0.05  # a weight that has changed by no more than this share, relative to the others, has hardly moved
