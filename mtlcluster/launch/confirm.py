@@ -8,6 +8,7 @@ there are new trials, they are chosen from anew when they have ended; and if a t
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from mtlcluster.config.grid import Grid
 from mtlcluster.config.run import SweepRunConfig, read_sweep_run_config
 from mtlcluster.launch import choose, run_folders
 from mtlcluster.launch.hand_over import Submitted
@@ -42,6 +43,19 @@ def units(sweep: Sweep, cluster: str, new: Collection[str], result: Submitted) -
             found += confirming.units(method, config, {hash_of(name) for name in new})
     if waiting := sum(bool(unit.after) for unit in found):
         result.notes.append(f"{waiting:,} of them confirm what is chosen, after the trials of their method")
+    return found
+
+
+def units_after(grid: Grid, trials: Collection[Unit]) -> list[Unit]:
+    """For a dry run: the confirming runs of the methods that get trials now, as if none were there already."""
+    if grid.search is None:
+        return []
+    new, found = {hash_of(unit.name): unit for unit in trials}, []
+    for method in grid.search.methods.values():
+        if tried := [new[run] for trial in method.trials for run in trial.runs.values() if run in new]:
+            after = tuple(unit.name for unit in tried)
+            names = [placeholder(method.name, 1, seed) for seed in grid.search.confirming_seeds]
+            found += [Unit(name, tried[-1].resources, tried[-1].code, after) for name in names]
     return found
 
 

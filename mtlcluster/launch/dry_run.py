@@ -6,7 +6,7 @@ import mtlcluster
 from mtlcluster.config.cluster import Cluster
 from mtlcluster.config.grid import Grid
 from mtlcluster.config.run import Resources
-from mtlcluster.launch import run_folders, sweep_file
+from mtlcluster.launch import confirm, run_folders, sweep_file
 from mtlcluster.launch.budget import budget
 from mtlcluster.launch.choose_cluster import choose_cluster, refuse_impossible
 from mtlcluster.launch.code import snapshot
@@ -40,7 +40,7 @@ def describe(sweep: Sweep, grid: Grid, cluster: Cluster, found: run_folders.Sort
     lines += [f"left out: {name}: {why}" for name, why in unreadable.items()]
     lines += budget(sweep, grid, units)
     if units:
-        lines += [*_shown(code), *_jobs(sweep, grid, cluster, units)]
+        lines += [*_shown(code), *_jobs(sweep, grid, cluster, units + confirm.units_after(grid, units))]
     return "\n".join(lines)
 
 

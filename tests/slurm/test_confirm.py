@@ -1,5 +1,6 @@
 """Trials and confirming runs from one `submit` on a real Slurm: dependencies, preemption, requeue, a killed submit."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 from rig.search import as_search
 from rig.slurm_cluster import wait_for
 
+from mtlcluster.config.grid import read_grid
+from mtlcluster.launch.dry_run import preview
 from mtlcluster.launch.run_status import observe
 from mtlcluster.launch.submit import submit
 from mtlcluster.sweep import submissions
@@ -145,3 +148,14 @@ def test_a_confirming_job_depends_on_the_trials_of_its_own_method_alone(slurm, p
         confirming = [run.job_id for run in observe([sweep]) if run.method == method and run.roles == ["confirm"]]
         assert [dependency(slurm, job) for job in confirming] == [wanted] * 2
     assert len(slurm.jobs()) == 8
+
+
+def test_the_dry_run_shows_the_script_of_the_confirming_jobs(slurm, project):
+    keys = {"name": "sweep", "job": "tiny", "grid": {"method": ["equal"], "optimizer.lr": [0.1, 0.2]}}
+    keys |= {"tune": {"trials": 2}, "confirm": {"seeds": 3}, "resources": {"time": "5m"}, "runs_per_job": 2}
+    (project / "sweep.yaml").write_text(json.dumps(keys))
+    shown = preview(read_grid(project / "sweep.yaml"), project / "runs", "slurm")
+    trials, confirming = shown.split("--- sbatch script ")[1:]
+    assert "dependency" not in trials
+    assert "#SBATCH --dependency=afterany:THE_JOBS_OF_ITS_TRIALS\n" in confirming
+    assert "#SBATCH --array=0-1%2\n" in confirming
