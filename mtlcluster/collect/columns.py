@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from mtlcluster.collect.read_histories import TaskInfo
 from mtlcluster.collect.settings import Setting
-from mtlcluster.collect.statistics import Spread, delta_m, mean_ranks, spread
+from mtlcluster.collect.statistics import Spread, mean_ranks, spread
+from mtlcluster.collect.verdict.scores import Scale
 from mtlcluster.sweep import series
 
 ARROWS = {"min": "↓", "max": "↑", "": ""}
@@ -54,27 +56,19 @@ class Column:
 
 @dataclass(frozen=True)
 class DeltaColumn(Column):
-    """Δm over `metrics`, against the mean of the single-task baselines with the same other values."""
+    """Δm, counted by task, against the ONE single-task baseline of each task: −z, see verdict/scores.py."""
 
     key: str = DELTA_M
     group: str = ""
     name: str = "Δm %"
     direction: str = "min"
-    metrics: tuple[Column, ...] = ()
+    scale: Scale | None = None
 
     def numbers(self, setting: Setting, settings: Sequence[Setting]) -> list[float]:
-        """Empty for baselines, and where a baseline is missing or at 0. Metrics without a finite value are left out."""
-        metrics = [metric for metric in self.metrics if metric.has_finite(settings)]
-        singles = [s for s in settings if s.single and not setting.single]
-        same = [s for s in singles if s.values == setting.values] or (singles if len(singles) == 1 else [])
-        if not same or not metrics:
+        """Empty for baselines and without a scale. Runs that lack a value are left out."""
+        if self.scale is None or setting.single:
             return []
-        baseline = [spread(same[0].numbers(metric.key)).mean for metric in metrics]
-        if not all(math.isfinite(number) and number != 0 for number in baseline):
-            return []
-        directions = [metric.direction for metric in metrics]
-        rows = [[run.values.get(metric.key, math.nan) for metric in metrics] for run in setting.runs]
-        return [delta_m(row, baseline, directions) for row in rows if all(map(math.isfinite, row))]
+        return [-z for z in (self.scale.z(run.values) for run in setting.runs) if math.isfinite(z)]
 
     def reference(self, cells: Sequence[Spread]) -> float:
         return 0.0
@@ -82,7 +76,10 @@ class DeltaColumn(Column):
 
 @dataclass(frozen=True)
 class RankColumn(Column):
-    """The mean rank over `metrics` among the multi-task settings that have every metric; one number a setting."""
+    """The mean rank over the tasks, among the multi-task settings that have every metric; one number a setting.
+
+    The rank in a task is the mean over its `metrics`: a task with many metrics does not count more than others.
+    """
 
     key: str = MEAN_RANK
     group: str = ""
@@ -99,19 +96,23 @@ class RankColumn(Column):
         ranked = [i for i, s in enumerate(settings) if not s.single and all(cells[i].n for _, cells in by_metric)]
         if len(ranked) < 2 or not by_metric:
             return [nothing] * len(settings)
-        means = [[cells[i].mean for _, cells in by_metric] for i in ranked]
-        ranks = dict(zip(ranked, mean_ranks(means, [metric.direction for metric, _ in by_metric]), strict=True))
+        by_task = []
+        for _, own in groupby(by_metric, key=lambda entry: entry[0].group):
+            columns = list(own)
+            means = [[cells[i].mean for _, cells in columns] for i in ranked]
+            by_task.append(mean_ranks(means, [metric.direction for metric, _ in columns]))
+        ranks = {row: sum(one) / len(one) for row, one in zip(ranked, zip(*by_task, strict=True), strict=True)}
         return [Spread(ranks[i], math.nan, 1) if i in ranks else nothing for i in range(len(settings))]
 
 
-def result_columns(data: str, tasks: Sequence[TaskInfo]) -> list[Column]:
+def result_columns(data: str, tasks: Sequence[TaskInfo], scale: Scale | None) -> list[Column]:
     """The columns of the results: values over all tasks, the leading metrics of each task, Δm and the mean rank.
 
     A task without metrics is judged by its loss.
     """
     own = [_task_columns(data, task, leading_metrics(task) or {series.LOSS: "min"}) for task in tasks]
     metrics = tuple(column for columns in own for column in columns)
-    return [*overall_columns(data, tasks), *metrics, DeltaColumn(metrics=metrics), RankColumn(metrics=metrics)]
+    return [*overall_columns(data, tasks), *metrics, DeltaColumn(scale=scale), RankColumn(metrics=metrics)]
 
 
 def every_column(data: str, tasks: Sequence[TaskInfo]) -> list[Column]:

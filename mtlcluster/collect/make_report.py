@@ -9,6 +9,7 @@ from mtlcluster.collect import report_folder
 from mtlcluster.collect.plain_matplotlib import plain_matplotlib
 from mtlcluster.collect.report_folder import PAGE, PARTS, Record
 from mtlcluster.collect.run_list import ListedRun, list_runs
+from mtlcluster.collect.verdict.sources import sources
 from mtlcluster.errors import UserError
 from mtlcluster.progress import Say, progress
 from mtlcluster.sweep.disk import naming_the_disk
@@ -70,6 +71,7 @@ def _make(sweep: Sweep, listed: list[ListedRun], former: list[str]) -> list[str]
     from mtlcluster.collect.figures import FIGURES
     from mtlcluster.collect.read_histories import read_histories
 
+    decided_by = sources(sweep)
     with progress("collecting", len(listed) + len(FIGURES)) as advance:
         finished, omitted = read_histories(listed, advance)
         lines = _about_runs(finished, omitted)
@@ -79,11 +81,11 @@ def _make(sweep: Sweep, listed: list[ListedRun], former: list[str]) -> list[str]
         remove(beside)
         try:
             with naming_the_disk(sweep.report):
-                lines += _write(sweep.name, finished, omitted, beside, advance)
+                lines += _write(sweep, finished, omitted, beside, advance)
                 files = report_folder.put_in_place(beside, sweep.report, former)
         finally:
             remove(beside)
-    report_folder.write_record(sweep.report, Record(report_folder.drawing_code(), listed, lines, files))
+    report_folder.write_record(sweep.report, Record(report_folder.drawing_code(), listed, lines, files, decided_by))
     return lines
 
 
@@ -97,21 +99,32 @@ def _about_runs(finished: "Sequence[FinishedRun]", omitted: "Sequence[OmittedRun
 
 
 def _write(
-    name: str, finished: "list[FinishedRun]", omitted: "list[OmittedRun]", folder: Path, advance: Callable[[], object]
+    sweep: Sweep,
+    finished: "list[FinishedRun]",
+    omitted: "list[OmittedRun]",
+    folder: Path,
+    advance: Callable[[], object],
 ) -> list[str]:
     """Writes the whole report into `folder`. Returns lines for the user."""
     from mtlcluster.collect import figures, page, table_text, tables
     from mtlcluster.collect.settings import group_runs, trained_tasks
+    from mtlcluster.collect.verdict.baseline import SINGLE_TASK
+    from mtlcluster.collect.verdict.contest import make_contest
+    from mtlcluster.collect.verdict.verdict import make_verdict
+    from mtlcluster.collect.verdict.verdict_json import verdict_json
 
     folder.mkdir()
     for part in PARTS:
         (folder / part).mkdir()
     settings, tasks = group_runs(finished), trained_tasks(finished)
-    made = tables.make_tables(settings, tasks)
+    contest = make_contest(sweep, settings, tasks, finished, omitted)
+    verdict = make_verdict(contest)
+    made = tables.make_tables(settings, tasks, contest.scales if contest.relative_to == SINGLE_TASK else {})
     drawing = figures.Figures(settings, tasks, made[0])
     drawn = drawing.draw(folder / "figures", advance)
-    texts = {PAGE: page.make_page(name, settings, omitted, made, drawn)}
+    texts = {PAGE: page.make_page(sweep.name, settings, omitted, made, drawn)}
     texts["tables/runs.csv"] = table_text.runs_csv(settings)
+    texts["verdict.json"] = verdict_json(verdict)
     for table in made:
         texts[f"tables/{table.name}.csv"] = table_text.as_csv(table)
         texts[f"tables/{table.name}.md"] = table_text.as_markdown(table)

@@ -17,16 +17,42 @@ Array = NDArray[np.float64]
 POINTS = 256  # kept of each curve: no figure shows more, and a thousand histories stay small
 LARGEST = 1e100  # larger numbers count as infinite: their squares and their axes would overflow
 DRAWN = ("train", "weight", "active", "share", "learning_rate", "cosine", "validation")  # kinds of series
+ENDED_EARLY = ("pruned", "failed", "cancelled")
 BEST: dict[str, Any] = {"value": str, "direction": str, "number": float, "epoch": int}
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a run has spent.
+
+    Attributes:
+        backwards: Backward passes through the trunk; None if its history does not say.
+        steps: Optimizer steps.
+        seconds: Seconds of training.
+    """
+
+    backwards: int | None = None
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class OmittedRun:
-    """A run that is not part of the report, and why."""
+    """A run that is not part of the report, and why.
+
+    Attributes:
+        name: Its name.
+        state: Its state, or why its history can't be read.
+        reason: In words.
+        best: As in FinishedRun, if it has ended early and left a history.
+        spent: What it has spent, likewise.
+    """
 
     name: str
     state: str
     reason: str
+    best: dict[str, Any] | None = None
+    spent: Spent = Spent()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", printable.line(self.reason))  # it may come from somebody else's file
@@ -70,6 +96,7 @@ class FinishedRun:
         epoch: The epoch whose validation values count: the best one, or the last one where none was chosen.
         curves: The series that are drawn, by name.
         values: `validation/…` at that epoch, `test/…` and `measured/…`. Some may not be finite.
+        spent: What its training has spent.
     """
 
     name: str
@@ -87,6 +114,7 @@ class FinishedRun:
     versions: dict[str, str]
     curves: dict[str, Curve]
     values: dict[str, float]
+    spent: Spent = Spent()
 
 
 def read_histories(
@@ -112,7 +140,7 @@ def read_histories(
 def _finished_or_omitted(listed: ListedRun) -> FinishedRun | OmittedRun:
     name = listed.run.name
     if listed.state != "done":
-        return OmittedRun(name, listed.state, listed.error)
+        return _ended_early(listed) if listed.state in ENDED_EARLY and listed.history else _unread(listed)
     if listed.history is None:
         return OmittedRun(name, "unreadable", "is done, but has no history.pkl")
     try:
@@ -125,6 +153,32 @@ def _finished_or_omitted(listed: ListedRun) -> FinishedRun | OmittedRun:
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"history.pkl lacks what a history has ({type(error).__name__}: {error})"
         return OmittedRun(name, "unreadable", reason)
+
+
+def _unread(listed: ListedRun) -> OmittedRun:
+    return OmittedRun(listed.run.name, listed.state, listed.error)
+
+
+def _ended_early(listed: ListedRun) -> OmittedRun:
+    """A run whose training is over without its end: what it has spent counts."""
+    try:
+        history = _printable(read_history(listed.run.history))
+        best = _best(history["info"])
+        return OmittedRun(listed.run.name, listed.state, listed.error, best, _spent(history))
+    except (UnsafePickle, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
+        return _unread(listed)
+
+
+def _best(info: dict[str, Any]) -> dict[str, Any] | None:
+    best: dict[str, Any] | None = info["best"] and {key: kind(info["best"][key]) for key, kind in BEST.items()}
+    return best
+
+
+def _spent(history: dict[str, Any]) -> Spent:
+    backwards = history["info"].get("backwards")
+    steps = max((int(s["step"][-1]) for s in history["series"].values() if "step" in s and len(s["step"])), default=0)
+    seconds = np.asarray(history["measured"].get("epoch_seconds", {}).get("value", []), dtype=float)
+    return Spent(None if backwards is None else int(backwards), steps, float(seconds[np.abs(seconds) < LARGEST].sum()))
 
 
 def _printable(value: Any) -> Any:
@@ -144,7 +198,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
     """
     info, series = history["info"], history["series"]
     tasks = [_task(entry) for entry in info["tasks"]]
-    best = info["best"] and {key: kind(info["best"][key]) for key, kind in BEST.items()}
+    best = _best(info)
     schedule = info["config"]["method"]["schedule"]
     single = schedule.get("task") if schedule["name"] == "single" else None
     if single is not None:
@@ -170,6 +224,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         versions={str(k): str(v) for k, v in info["versions"].items()},
         curves={k: _curve(s) for k, s in _as_numbers(series) if names.kind(k) in DRAWN and len(s["value"])},
         values=_values(series, epoch) | _costs(history["measured"]),
+        spent=_spent(history),
     )
 
 

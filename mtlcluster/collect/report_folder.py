@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtlcluster import printable
 from mtlcluster._version import __version__
 from mtlcluster.collect.run_list import ListedRun
+from mtlcluster.collect.verdict.sources import sources
+from mtlcluster.sweep.file_sizes import SizeAndTime
 from mtlcluster.sweep.files import make_folder, replace_text
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.reading import read_json
@@ -18,7 +20,9 @@ PAGE = "index.html"
 PARTS = ("figures", "tables")
 RECORD = ".made.json"
 LARGEST = 2**26  # bytes of the record
-OF_A_REPORT = re.compile(r"index\.html|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tables/[a-z][a-z0-9_]*\.(?:csv|md)")
+OF_A_REPORT = re.compile(
+    r"index\.html|verdict\.(?:json|md|tex)|figures/[a-z][a-z0-9_]*\.(?:png|pdf)|tables/[a-z][a-z0-9_]*\.(?:csv|md)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Record:
         runs: The runs of the sweep, as they were then.
         lines: The lines that were printed for the user.
         files: The files that belong to the report, named from its folder.
+        sources: Size and time of the files beside the histories that decide, see `sources`.
     """
 
     code: str
     runs: list[ListedRun]
     lines: list[str]
     files: list[str]
+    sources: dict[str, SizeAndTime | None] = field(default_factory=dict)
 
 
 def read_record(sweep: Sweep) -> Record | None:
@@ -49,25 +55,29 @@ def read_record(sweep: Sweep) -> Record | None:
         entry = read_json(sweep.report / RECORD, LARGEST)
         files = [name for name in entry["files"] if OF_A_REPORT.fullmatch(name)]
         runs = [ListedRun(sweep.run(name), *rest) for name, *rest in entry["seen"] if Path(name).name == name]
-        return Record(str(entry["code"]), runs, [printable.line(line) for line in entry["lines"]], files)
+        return Record(
+            str(entry["code"]), runs, [printable.line(line) for line in entry["lines"]], files, entry.get("sources")
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def write_record(report: Path, record: Record) -> None:
     seen = [[entry.run.name, entry.state, entry.error, entry.status, entry.history] for entry in record.runs]
-    entry = {"code": record.code, "seen": seen, "lines": record.lines, "files": record.files}
+    entry: dict[str, object] = {"code": record.code, "seen": seen, "lines": record.lines, "files": record.files}
+    entry["sources"] = record.sources
     replace_text(report / RECORD, json.dumps(entry))
 
 
 def is_current(record: Record, sweep: Sweep, listed: list[ListedRun]) -> bool:
-    """True if a new report would be the same: the runs, their states and histories, and the code that draws."""
+    """True if a new report would be the same: the runs, their states and histories, what decides, and the code."""
 
     def deciding(runs: list[ListedRun]) -> list[object]:
         return [(entry.run.name, entry.state, entry.error, entry.history) for entry in runs]
 
     whole = all((sweep.report / name).is_file() for name in record.files)
-    return record.code == drawing_code() and deciding(record.runs) == deciding(listed) and whole
+    same = record.sources == sources(sweep) and deciding(record.runs) == deciding(listed)
+    return record.code == drawing_code() and same and whole
 
 
 def drawing_code() -> str:

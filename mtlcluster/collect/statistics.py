@@ -96,20 +96,6 @@ def _binned_mean(x: Array, y: Array, bins: int, end: float) -> Array:
     return means
 
 
-def delta_m(values: Sequence[float], baseline: Sequence[float], directions: Sequence[str]) -> float:
-    """Δm: the mean relative change of the metrics against the single-task baselines, in per cent; negative is better.
-
-    Δm% = 100/K · Σ (−1)^[higher is better] (M − M_single) / |M_single| over the K metrics (Maninis et al., CVPR 2019).
-
-    Args:
-        values: The metrics [K].
-        baseline: Those of the single-task baselines [K].
-        directions: Which direction of each metric is better, "min" or "max" [K].
-    """
-    signs = [_sign(direction) for direction in directions]
-    return 100 * float(np.mean([s * (m - b) / abs(b) for s, m, b in zip(signs, values, baseline, strict=True)]))
-
-
 def mean_ranks(means: Sequence[Sequence[float]], directions: Sequence[str]) -> list[float]:
     """The rank of each row of `means` among the rows, averaged over the metrics. 1 is best.
 

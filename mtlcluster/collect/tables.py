@@ -1,6 +1,6 @@
 """Tables of the values at the best validation epoch: mean and spread over the seeds of each setting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -8,6 +8,7 @@ from mtlcluster.collect.columns import Column, confusion_columns, cost_columns, 
 from mtlcluster.collect.read_histories import TaskInfo
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.statistics import Spread, leaders
+from mtlcluster.collect.verdict.scores import Scale
 from mtlcluster.sweep.series import kind
 
 DATA = {"validation": "validation data", "test": "test data"}
@@ -35,11 +36,17 @@ class Table:
     best: set[tuple[int, int]]
 
 
-def make_tables(settings: list[Setting], tasks: Sequence[TaskInfo]) -> list[Table]:
-    """Makes the results (on test data where there are any), then tables of every value, of counts and of costs."""
+def make_tables(settings: list[Setting], tasks: Sequence[TaskInfo], scales: Mapping[str, Scale | None]) -> list[Table]:
+    """Makes the results (on test data where there are any), then tables of every value, of counts and of costs.
+
+    Args:
+        settings: The rows.
+        tasks: The tasks.
+        scales: By kind of data the single-task baselines that Δm is relative to; without them there is no Δm.
+    """
     has_test = any(kind(key) == "test" for s in settings for run in s.runs for key in run.values)
     data = "test" if has_test else "validation"
-    results = _table("results", f"Results on {DATA[data]}", settings, result_columns(data, tasks))
+    results = _table("results", f"Results on {DATA[data]}", settings, result_columns(data, tasks, scales.get(data)))
     others = [
         _table(part, f"Every value on {DATA[part]}", settings, every_column(part, tasks))
         for part in ("validation", "test")[: 1 + has_test]

@@ -12,7 +12,7 @@ confirming runs. If it was killed, the next one goes on where it was. It prints 
 import json
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,14 @@ from mtlcluster.config.run_name import trial_run_name
 from mtlcluster.errors import UserError
 from mtlcluster.launch import run_folders
 from mtlcluster.launch.run_status import RunStatus, observe
-from mtlcluster.sweep.choices import Candidate, Choice, placeholder, read_choices, write_choices
+from mtlcluster.sweep.choices import (
+    Candidate,
+    Choice,
+    best_candidate,
+    placeholder,
+    read_choices,
+    write_choices,
+)
 from mtlcluster.sweep.files import new_folder, remove
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.history import read_history
@@ -92,22 +99,12 @@ def _candidate(trial: Trial, runs: dict[int, RunStatus]) -> Candidate:
     return Candidate(trial.trial, number, by_seed, state=unfit[0] if unfit else "done")
 
 
-def best(found: Collection[Candidate], direction: str) -> Candidate | None:
-    """The candidate with the best mean. Ties: the one with fewer backward passes, then the one with the lower number.
-
-    None if no trial has ended well.
-    """
-    sign = 1 if direction == "min" else -1
-    fit = [(sign * one.number, one.backwards, one.trial, one) for one in found if one.number is not None]
-    return min(fit, key=lambda entry: entry[:3])[3] if fit else None
-
-
 def decide(sweep: Sweep, search: Search, method: SearchedMethod, trials: Trials, number: int) -> Choice | None:
     """The choice among trials that have all ended; None if nothing can be chosen. Writes nothing."""
     found = candidates(method, trials)
     for candidate, trial in zip(found, method.trials, strict=True):
         candidate.backwards = sum(_backwards(sweep.run(trials[run].run)) for run in trial.runs.values())
-    chosen = best(found, search.direction)
+    chosen = best_candidate(found, search.direction)
     if chosen is None:
         return None
     trial = next(trial for trial in method.trials if trial.trial == chosen.trial)

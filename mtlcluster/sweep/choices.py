@@ -14,6 +14,7 @@ say about it: that the user cancelled it, or why nothing could be chosen.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ class Choice:
     time: float
     candidates: list[Candidate] = field(default_factory=list)
     runs: dict[int, str] = field(default_factory=dict)
+
+
+def best_candidate(found: Iterable[Candidate], direction: str) -> Candidate | None:
+    """The candidate with the best mean. Ties: the one with fewer backward passes, then the one with the lower number.
+
+    Args:
+        found: The trials of one method.
+        direction: The better direction of the value: "min" or "max".
+
+    Returns:
+        The candidate; None if no trial has ended well.
+    """
+    sign = 1 if direction == "min" else -1
+    fit = [(sign * one.number, one.backwards, one.trial, one) for one in found if one.number is not None]
+    return min(fit, key=lambda entry: entry[:3])[3] if fit else None
 
 
 def placeholder(method: str, number: int, seed: int) -> str:

@@ -14,12 +14,13 @@ def sizes_and_times(sweep: Sweep, names: Iterable[str]) -> OfRuns:
 
     names: the files, relative to a run's folder.
     """
-    return {run.name: [_size_and_time(f"{run.folder}/{name}") for name in names] for run in sweep.runs()}
+    return {run.name: [size_and_time(f"{run.folder}/{name}") for name in names] for run in sweep.runs()}
 
 
-def _size_and_time(file: str) -> SizeAndTime | None:
+def size_and_time(file: str) -> SizeAndTime | None:
+    """The size and time of a file; None if it is missing, or a link to nothing."""
     try:
         about = os.stat(file)  # noqa: PTH116 - faster than a Path for each of thousands
-    except OSError:  # it is missing, or a link to nothing
+    except OSError:
         return None
     return [about.st_size, about.st_mtime_ns]

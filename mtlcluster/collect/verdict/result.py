@@ -42,6 +42,56 @@ class Versus:
 
 
 @dataclass(frozen=True)
+class FrontPoint:
+    """One setting of the static weights.
+
+    Attributes:
+        name: Such as "static trial 3".
+        values: Its values, by dotted key.
+        validation, test: The mean task value of each task, in points; empty without such data.
+        on_front: True if no other static weights are better on all tasks of the data that the verdict is from.
+    """
+
+    name: str
+    values: dict[str, Any]
+    validation: dict[str, float]
+    test: dict[str, float]
+    on_front: bool
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """How a method stands to the front of the static weights, over seeds that both have.
+
+    Attributes:
+        on_validation: How many static weights beat it on all tasks on the validation data.
+        again_on_test: How many of these do so on the test data, too.
+        place: "below", "on" or "above" the front; "on": fixed weights do the same.
+    """
+
+    on_validation: int
+    again_on_test: int
+    place: str
+
+
+@dataclass(frozen=True)
+class Front:
+    """The trade-offs that static weights offer.
+
+    Attributes:
+        tasks: The tasks.
+        points: The settings of the static weights that were tried.
+        methods: The methods that are held against them, by name.
+        sentences: What it says, in words.
+    """
+
+    tasks: list[str]
+    points: list[FrontPoint]
+    methods: dict[str, Beaten]
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """A row of the main table: a method with its chosen setting; without a search, a setting of the grid.
 
@@ -54,6 +104,7 @@ class MethodResult:
         z: The mean over seeds; NaN if there is none.
         z_by_seed: z of each seed.
         per_task: The mean task value of each task, in points.
+        per_task_by_seed: The task value of each seed, by task.
         leading: Mean and standard deviation over the seeds of each leading metric, by "task/metric".
         trials: The number of trials.
         seeds: The number of tuning seeds of each trial.
@@ -63,6 +114,9 @@ class MethodResult:
         versus_reference: None for the reference itself and where nothing is compared.
         in_best_group: True if it is not told apart from the best; also where no method is told apart.
         missing: Why it takes no part in the comparison, such as "2 of 5 confirming runs have not ended"; else "".
+        worst_put_in: The seeds whose run failed: the worst z of any finished run with that seed stands for them in z.
+        expected_best: The expected best value of its search with as many trials as the method with the fewest has,
+            in the unit of `tune.value`; None without a search, or where the trials are not random.
     """
 
     name: str
@@ -73,6 +127,7 @@ class MethodResult:
     z: float = float("nan")
     z_by_seed: dict[int, float] = field(default_factory=dict)
     per_task: dict[str, float] = field(default_factory=dict)
+    per_task_by_seed: dict[str, dict[int, float]] = field(default_factory=dict)
     leading: dict[str, tuple[float, float]] = field(default_factory=dict)
     trials: int = 1
     seeds: int = 0
@@ -83,6 +138,8 @@ class MethodResult:
     versus_reference: Versus | None = None
     in_best_group: bool = False
     missing: str = ""
+    worst_put_in: list[int] = field(default_factory=list)
+    expected_best: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +166,8 @@ class Verdict:
         missing: What is asked for, such as a tuned plain sum, each with the lines to add to the grid.
         sentences: The verdict in words, three to six sentences.
         warnings: What limits the verdict, such as a noisy method.
+        value: The validation value that chose the settings; "" if the runs differ in it.
+        front: The trade-offs of the static weights; None with fewer than eight of them.
     """
 
     complete: bool
@@ -131,3 +190,5 @@ class Verdict:
     missing: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    value: str = ""
+    front: Front | None = None
