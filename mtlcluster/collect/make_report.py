@@ -1,7 +1,7 @@
 """`mtlcluster collect`: makes `report/` from the histories of the runs that have finished, if anything is new."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from mtlcluster.sweep.locks import locked
 
 if TYPE_CHECKING:  # needs numpy; a collect with nothing new does without
     from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
+    from mtlcluster.collect.verdict.contest import Contest
+    from mtlcluster.collect.verdict.result import Verdict
 
 NAMED = 10  # runs, or characters, that are named in a message
 BOXES = "no installed font has {}: figures show boxes instead; to fix that, install a font and remove report/"
@@ -68,23 +70,22 @@ def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
 
 def _make(sweep: Sweep, listed: list[ListedRun], former: list[str]) -> list[str]:
     """Makes the report and returns the lines for the user. former: the files of the last report."""
-    from mtlcluster.collect.figures import FIGURES
     from mtlcluster.collect.read_histories import read_histories
 
     decided_by = sources(sweep)
-    with progress("collecting", len(listed) + len(FIGURES)) as advance:
+    with progress("collecting", len(listed)) as advance:
         finished, omitted = read_histories(listed, advance)
-        lines = _about_runs(finished, omitted)
-        if not finished:
-            raise UserError(f"sweep '{sweep.name}': no history can be read; {'; '.join(lines[1:])}")
-        beside = sweep.folder / ".report.new"
+    lines = _about_runs(finished, omitted)
+    if not finished:
+        raise UserError(f"sweep '{sweep.name}': no history can be read; {'; '.join(lines[1:])}")
+    beside = sweep.folder / ".report.new"
+    remove(beside)
+    try:
+        with naming_the_disk(sweep.report):
+            lines += _write(sweep, finished, omitted, beside)
+            files = report_folder.put_in_place(beside, sweep.report, former)
+    finally:
         remove(beside)
-        try:
-            with naming_the_disk(sweep.report):
-                lines += _write(sweep, finished, omitted, beside, advance)
-                files = report_folder.put_in_place(beside, sweep.report, former)
-        finally:
-            remove(beside)
     report_folder.write_record(sweep.report, Record(report_folder.drawing_code(), listed, lines, files, decided_by))
     return lines
 
@@ -98,19 +99,28 @@ def _about_runs(finished: "Sequence[FinishedRun]", omitted: "Sequence[OmittedRun
     return lines + ([f"and {len(unreadable) - NAMED} more"] if len(unreadable) > NAMED else [])
 
 
-def _write(
-    sweep: Sweep,
-    finished: "list[FinishedRun]",
-    omitted: "list[OmittedRun]",
-    folder: Path,
-    advance: Callable[[], object],
-) -> list[str]:
+def _decide(contest: "Contest", sweep: Sweep) -> "Verdict":
+    """The verdict, with the test data's own error where the predictions tell it."""
+    from mtlcluster.collect.bootstrap import LeftOut
+    from mtlcluster.collect.verdict.samples import compared_runs, samples_error
+    from mtlcluster.collect.verdict.verdict import comparable, make_verdict
+
+    table = comparable(contest)
+    runs = compared_runs(contest, table.rows, table.seeds)
+    try:
+        with progress("drawing the test samples anew", len(runs)) as advance:
+            samples = samples_error(contest, runs, sweep, advance)
+    except LeftOut as why:
+        return make_verdict(contest, table, left_out=str(why))
+    return make_verdict(contest, table, samples)
+
+
+def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRun]", folder: Path) -> list[str]:
     """Writes the whole report into `folder`. Returns lines for the user."""
     from mtlcluster.collect import figures, page, table_text, tables
     from mtlcluster.collect.settings import group_runs, trained_tasks
     from mtlcluster.collect.verdict.baseline import SINGLE_TASK
     from mtlcluster.collect.verdict.contest import make_contest
-    from mtlcluster.collect.verdict.verdict import make_verdict
     from mtlcluster.collect.verdict.verdict_json import verdict_json
 
     folder.mkdir()
@@ -118,10 +128,11 @@ def _write(
         (folder / part).mkdir()
     settings, tasks = group_runs(finished), trained_tasks(finished)
     contest = make_contest(sweep, settings, tasks, finished, omitted)
-    verdict = make_verdict(contest)
+    verdict = _decide(contest, sweep)
     made = tables.make_tables(settings, tasks, contest.scales if contest.relative_to == SINGLE_TASK else {})
     drawing = figures.Figures(settings, tasks, made[0])
-    drawn = drawing.draw(folder / "figures", advance)
+    with progress("drawing figures", len(figures.FIGURES)) as advance:
+        drawn = drawing.draw(folder / "figures", advance)
     texts = {PAGE: page.make_page(sweep.name, settings, omitted, made, drawn)}
     texts["tables/runs.csv"] = table_text.runs_csv(settings)
     texts["verdict.json"] = verdict_json(verdict)

@@ -24,10 +24,14 @@ def points(value: float, baseline: float, direction: str, can_be_negative: bool 
         direction: The better direction, "min" or "max".
         can_be_negative: True for such as R² and correlations.
     """
+    return slope(baseline, direction, can_be_negative) * (value - baseline)
+
+
+def slope(baseline: float, direction: str, can_be_negative: bool = False) -> float:
+    """The points for each unit of a metric. The arguments are those of `points`."""
     sign = -1.0 if direction == "min" else 1.0
     relative = baseline > 0 if direction == "min" else baseline >= SMALL_SCORE
-    scale = abs(baseline) if relative and not can_be_negative else 1.0
-    return 100 * sign * (value - baseline) / scale
+    return 100 * sign / (abs(baseline) if relative and not can_be_negative else 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,24 @@ class Scale:
         """z of a run: the mean over the tasks; −z is Δm %. NaN where a value is missing."""
         return float(np.mean(list(self.task_values(values).values()))) if self.leading else math.nan
 
+    def slopes(self) -> dict[str, float]:
+        """By series, such as `test/left/accuracy`: the change of z for each unit of this metric. z is linear in all."""
+        found = {}
+        for task, metrics in self.leading.items():
+            for metric, direction in metrics.items():
+                each = slope(self.baseline[task][metric], direction, self._can_be_negative(task, metric))
+                found[series.evaluated(self.data, metric, task)] = each / len(metrics) / len(self.leading)
+        return found
+
     def _points(self, values: Mapping[str, float], task: str, metric: str) -> float:
         value = values.get(series.evaluated(self.data, metric, task), math.nan)
         if not math.isfinite(value):
             return math.nan
-        negative = (task, metric) in self.negative or any(word in CAN_BE_NEGATIVE for word in _words(metric))
-        return points(value, self.baseline[task][metric], self.leading[task][metric], negative)
+        direction = self.leading[task][metric]
+        return points(value, self.baseline[task][metric], direction, self._can_be_negative(task, metric))
+
+    def _can_be_negative(self, task: str, metric: str) -> bool:
+        return (task, metric) in self.negative or any(word in CAN_BE_NEGATIVE for word in _words(metric))
 
 
 def _words(metric: str) -> list[str]:

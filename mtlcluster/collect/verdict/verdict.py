@@ -41,15 +41,18 @@ class Table:
     put_in: list[list[int]]
 
 
-def make_verdict(contest: Contest, samples: Mapping[str, float] | None = None) -> Verdict:
+def make_verdict(
+    contest: Contest, table: Table, samples: Mapping[str, float] | None = None, left_out: str = ""
+) -> Verdict:
     """Makes the verdict.
 
     Args:
         contest: What is compared.
+        table: Its values, see `comparable`.
         samples: By method the standard deviation of its difference from the reference that the test data's own error
             makes, in points of z; None where it is not known.
+        left_out: Why it is not known, if something can be done about it.
     """
-    table = comparable(contest)
     reference = next((i for i, row in enumerate(table.rows) if row is contest.reference), None)
     compared = _compare(contest, table, reference, samples)
     results = _results(contest, table, compared, reference)
@@ -78,7 +81,9 @@ def make_verdict(contest: Contest, samples: Mapping[str, float] | None = None) -
         value=contest.rows.value,
         front=make_front(contest),
     )
-    verdict = replace(verdict, warnings=sentences.warnings(contest, verdict, compared))
+    warnings = sentences.warnings(contest, verdict, compared)
+    warnings += [f"The test data's own error is left out: {left_out}."] if left_out else []
+    verdict = replace(verdict, warnings=warnings)
     return replace(verdict, sentences=sentences.sentences(contest, verdict, compared))
 
 
