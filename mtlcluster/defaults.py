@@ -14,6 +14,7 @@ behaviour without an option gets an option.
 from dataclasses import dataclass
 from typing import Any
 
+FIRST = 1
 NEWEST = 2  # the version of today's defaults; before this file was there, it was 1
 
 
@@ -30,9 +31,12 @@ class Changed:
     since: int
 
 
-# By the section of a run's configuration, or by slot and name of a method; and by the name of the option.
+# By the section of a run's configuration, or by slot and name of a method, or by slot and * for an option that many
+# methods of the slot have; and by the name of the option.
 CHANGED: dict[str, dict[str, Changed]] = {
     "best": {"value": Changed("mean_loss", 2)},
+    "weighting.*": {"layer": Changed(None, 2)},  # null: the layer registered last
+    "gradient.*": {"layer": Changed(None, 2)},
     "weighting.uncertainty": {"lr": Changed(None, 2)},  # null: the model's rate
     "weighting.imtl_l": {"lr": Changed(None, 2)},
 }
@@ -44,7 +48,7 @@ def first_defaults(section: str) -> dict[str, Any]:
     Args:
         section: Such as "best", or "weighting.uncertainty".
     """
-    return defaults_before(section, 1)
+    return defaults_before(section, FIRST)
 
 
 def defaults_before(section: str, version: int) -> dict[str, Any]:
@@ -60,4 +64,6 @@ def defaults_before(section: str, version: int) -> dict[str, Any]:
 def kept(version: int) -> str:
     """The options whose defaults differed in a version, as a list for a sentence, such as `best.value mean_loss`."""
     found = [(s, name, first) for s in CHANGED for name, first in defaults_before(s, version).items()]
-    return ", ".join(f"{section}.{name} {'null' if first is None else first}" for section, name, first in found)
+    return ", ".join(
+        f"{section.removesuffix('.*')}.{name} {'null' if first is None else first}" for section, name, first in found
+    )

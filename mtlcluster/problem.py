@@ -364,8 +364,8 @@ class MultiTaskModel(nn.Module):
 
     Attributes:
         last_shared_layer: the name of the last shared module, such as "trunk.2". The weighting `gradnorm` and the
-            option `at: last_layer` take the gradients of its weight. None: the last matrix among the trainable shared
-            parameters, in the order of their registration. A subclass may say it, too, as a class attribute.
+            option `at: last_layer` take the gradients of its weight. None: the layer that the first forward calls last
+            (see their option `layer`). A subclass may say it, too, as a class attribute.
 
     Example:
         >>> trunk = nn.Sequential(nn.Linear(300, 64), nn.ReLU())
@@ -414,17 +414,27 @@ class MultiTaskModel(nn.Module):
         """
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("heads.")]
 
-    def last_shared_weight(self) -> nn.Parameter:
+    @property
+    def names_last_shared_layer(self) -> bool:
+        """True if the model says itself which shared layer is the last."""
+        return self._modules.get("last_shared_layer", self.last_shared_layer) is not None
+
+    def last_shared_weight(self, layer: str | None = None) -> nn.Parameter:
         """The weight of the last shared layer. If it has several, the last one that is trainable and not a vector.
+
+        Args:
+            layer: the name of the layer. None: the model's `last_shared_layer`; if there is none, the layer that is
+                registered last.
 
         Returns:
             The weight, a matrix or a tensor of more dimensions.
 
         Raises:
-            ValueError: `last_shared_layer` names no trainable shared layer, or none is named and the trunk has none.
+            ValueError: the name is that of no trainable shared layer, or none is named and the trunk has none.
         """
         matrices = [p for p in self.shared_parameters() if p.requires_grad and p.ndim > 1]
-        name = self._modules.get("last_shared_layer", self.last_shared_layer)
+        name = layer or self._modules.get("last_shared_layer", self.last_shared_layer)
+        said = "layer" if layer else "last_shared_layer"
         if not matrices:
             raise ValueError("the method needs a trainable layer in the trunk: all of it is frozen")
         if name is None:
@@ -434,13 +444,11 @@ class MultiTaskModel(nn.Module):
             raise ValueError(f"last_shared_layer should be the name of a layer, such as 'trunk.2', found a {kind}")
         modules = dict(self.named_modules())
         if name not in modules:
-            raise ValueError(
-                f"last_shared_layer: the model has no module '{name}'{nearest(name, filter(None, modules))}"
-            )
+            raise ValueError(f"{said}: the model has no module '{name}'{nearest(name, filter(None, modules))}")
         shared = {id(matrix) for matrix in matrices}
         of_layer: list[nn.Parameter] = [p for p in modules[name].parameters() if id(p) in shared]
         if not of_layer:
-            raise ValueError(f"last_shared_layer: '{name}' has no trainable weight that is shared by the tasks")
+            raise ValueError(f"{said}: '{name}' has no trainable weight that is shared by the tasks")
         return of_layer[-1]
 
 

@@ -98,16 +98,26 @@ def make(in_order=False, last_shared_layer=None):
 
 
 @pytest.mark.parametrize("name", ["trunk.last", "trunk.last.0"])
-def test_gradnorm_takes_the_layer_that_the_model_names(tmp_path, name):
-    """Then it does not matter in which order the layers are registered."""
+def test_gradnorm_takes_the_layer_that_is_named_else_the_one_used_last(tmp_path, name):
+    """Then it does not matter in which order the layers are registered. A name in the option comes before the model's.
+    Without one, `layer: null` takes the one that is registered last.
+    """
     assert make().last_shared_weight().shape == (8, 5), "the last one that is registered"
-    found, weights = [], copy.deepcopy(make().state_dict())
-    for model in (make(in_order=True), make(last_shared_layer=name), make()):
+    weights = copy.deepcopy(make().state_dict())
+    models = [(make(in_order=True), None), (make(last_shared_layer=name), "used_last"), (make(), name)]
+    models += [(make(), "used_last"), (make(last_shared_layer="trunk.first"), name)]
+    models += [(make(), None), (make(last_shared_layer="trunk.first"), "used_last")]
+    found, layers = [], []
+    for number, (model, layer) in enumerate(models):
         model.load_state_dict(weights)
-        trainer = trainer_for(model, torch.linspace(-1, 1, 60).view(12, 5), tmp_path / str(len(found)), "gradnorm")
-        found.append(trainer.run()["series"]["weight/value"]["value"].tolist())
-    assert found[0] == found[1]
-    assert found[0] != found[2]
+        method = {"weighting": {"name": "gradnorm", "layer": layer}}
+        trainer = trainer_for(model, torch.linspace(-1, 1, 60).view(12, 5), tmp_path / str(number), method)
+        history = trainer.run()
+        found.append(history["series"]["weight/value"]["value"].tolist())
+        layers.append(history["info"]["gradient_layer"])
+    assert layers == [*["trunk.last.0"] * 5, *["trunk.first"] * 2]
+    assert all(same == found[0] for same in found[:5])
+    assert found[5] == found[6] != found[0]
 
 
 class Named(MultiTaskModel):

@@ -81,7 +81,7 @@ def source_of(item, name):
 
 @pytest.mark.parametrize("method", catalog(), ids=lambda method: method.name)
 def test_a_methods_docstring_describes_its_options_and_its_source_is_cited(method):
-    common = {"at", "every"} if method.constants["needs"] == "gramian" and method.slot == "gradient" else set()
+    common = {"at", "every", "layer"} if method.constants["needs"] == "gramian" and method.slot == "gradient" else set()
     assert set(method.option_texts) == set(method.options.model_fields) - common
     assert all(text.endswith(".") for text in method.option_texts.values())
     assert method.text.splitlines()[0].endswith((".", ":")) or "\n" in method.text

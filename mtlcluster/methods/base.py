@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcluster.errors import nearest
-from mtlcluster.methods.options import At
+from mtlcluster.methods.options import USED_LAST, At, Layer
 from mtlcluster.problem import Task
 
 Active = slice | Tensor
@@ -146,6 +146,9 @@ class Weighting(Slot):
         needs_gradient_norms: true if `observe_gradients` is called. It takes a backward from each head to the last
             shared layer.
         needs_losses_after: true if `observe_losses_after` is called. It takes another forward.
+        layer: option of every weighting with `needs_gradient_norms`: the last shared layer. "used_last" is the model's
+            `last_shared_layer`, else the shared layer that the first forward calls last; None: else the one that is
+            registered last. Or a module's name.
 
     Example:
         >>> class Root(Weighting):
@@ -158,6 +161,7 @@ class Weighting(Slot):
     linear: ClassVar[bool] = True
     needs_gradient_norms: ClassVar[bool] = False
     needs_losses_after: ClassVar[bool] = False
+    layer: Layer = USED_LAST
 
     def begin_step(self) -> None:
         """Called before each step. Draw random numbers here: `forward` may be called several times in a step."""
@@ -231,6 +235,7 @@ class Gradient(Slot):
             parameters, which is exact. "representation" (what enters the heads) and "last_layer" (the weight of the
             last shared layer) are approximations; they need one backward through the trunk instead of A.
         every: option of every method that needs a Gramian: new weights at each so many steps.
+        layer: option of every method that needs a Gramian, for at: last_layer: which layer that is, see `Weighting`.
 
     Example:
         >>> class Mean(Gradient):
@@ -242,6 +247,7 @@ class Gradient(Slot):
     usual_weighting: ClassVar[str] = "equal"
     at: At = "shared"
     every: int = 1
+    layer: Layer = USED_LAST
 
     def weights(self, gramian: Tensor, active: Active) -> Tensor:
         """Chooses the direction Σ a_i g_i.

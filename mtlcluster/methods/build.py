@@ -10,7 +10,7 @@ import torch
 
 from mtlcluster.methods.base import Context, Gradient, Schedule, Weighting
 from mtlcluster.methods.catalog import OWN, SLOTS, method
-from mtlcluster.methods.source import OF_GRAMIANS, Method
+from mtlcluster.methods.source import Method, common_options
 
 
 def build_method(
@@ -33,7 +33,7 @@ def build_method(
     for slot in SLOTS:
         options = {key: value for key, value in config[slot].items() if key != "name"}
         entry = method(slot, config[slot]["name"])
-        of_all = {key: options.pop(key) for key in OF_GRAMIANS.keys() & options.keys()} if slot == "gradient" else {}
+        of_all = {key: options.pop(key) for key in common_options(slot, entry.constants).keys() & options.keys()}
         try:
             made = getattr(_module(entry), entry.class_name)(context, **options)
         except ValueError as error:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pydantic
 
-from mtlcluster.defaults import NEWEST, defaults_before, first_defaults
+from mtlcluster.defaults import FIRST, NEWEST, defaults_before, first_defaults
 from mtlcluster.errors import UserError, nearest
 from mtlcluster.methods.combinations import refuse_meaningless, why_not
-from mtlcluster.methods.options import PerTask
+from mtlcluster.methods.options import USED_LAST, PerTask
 from mtlcluster.methods.source import Method, read_built_in, read_own
 from mtlcluster.pydantic_errors import first_mistake
 
@@ -156,10 +156,21 @@ def _check_slot(slot: str, value: Any, version: int) -> dict[str, Any]:
         if reason := why_not(entry, option):
             raise ValueError(f"{slot} '{entry.label}': {reason}")
     try:
-        checked = entry.options(**(defaults_before(f"{slot}.{entry.name}", version) | options))
+        checked = entry.options(**(_depending(slot, options) | _older(slot, entry, version) | options))
     except pydantic.ValidationError as error:
         raise ValueError(f"{slot} '{entry.label}': {first_mistake(error, entry.options)[1]}") from None
     return {"name": entry.name, **checked.model_dump()}
+
+
+def _depending(slot: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Today's defaults that depend on other options."""
+    return {"layer": USED_LAST} if slot == "gradient" and options.get("at") == "last_layer" else {}
+
+
+def _older(slot: str, entry: Method, version: int) -> dict[str, Any]:
+    """The defaults of a method's options that differed from today's in a version."""
+    found = defaults_before(f"{slot}.*", version) | defaults_before(f"{slot}.{entry.name}", version)
+    return {option: value for option, value in found.items() if option in entry.options.model_fields}
 
 
 def named_tasks(full: dict[str, dict[str, Any]]) -> list[str]:
@@ -197,7 +208,8 @@ def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     usual = _defaults(full["gradient"]["name"])
     sparse = {}
     for slot, chosen in full.items():
-        defaults = method(slot, chosen["name"]).defaults() | first_defaults(f"{slot}.{chosen['name']}")
+        entry = method(slot, chosen["name"])
+        defaults = entry.defaults() | _older(slot, entry, FIRST)
         options = {k: v for k, v in chosen.items() if k != "name" and (k not in defaults or v != defaults[k])}
         if options or chosen["name"] != usual[slot]:
             sparse[slot] = {"name": _moved(chosen["name"], ""), **options}
@@ -206,10 +218,11 @@ def sparse_method(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def without_younger_options(full: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """`full` without the options whose default has changed and that are at their first default."""
-    return {
-        slot: {k: v for k, v in chosen.items() if (k, v) not in first_defaults(f"{slot}.{chosen['name']}").items()}
-        for slot, chosen in full.items()
-    }
+    kept = {}
+    for slot, chosen in full.items():
+        first = first_defaults(f"{slot}.*") | first_defaults(f"{slot}.{chosen['name']}")
+        kept[slot] = {k: v for k, v in chosen.items() if k not in first or v != first[k]}
+    return kept
 
 
 def method_label(full: dict[str, dict[str, Any]]) -> str:
@@ -221,9 +234,10 @@ def sparse_label(sparse: dict[str, dict[str, Any]]) -> str:
     """The short name of a method in its sparse form, see `method_label`. It leaves out options at today's default."""
     parts = []
     for slot, chosen in sparse.items():
-        name, younger = chosen["name"].rpartition(":")[2], first_defaults(f"{slot}.{chosen['name']}")
-        usual = method(slot, name).defaults() if younger else {}
-        given = {k: value for k, value in chosen.items() if k != "name" and (k not in younger or value != usual[k])}
+        name, own = chosen["name"].rpartition(":")[2], first_defaults(f"{slot}.{chosen['name']}")
+        today = method(slot, name).defaults() if own else {}
+        usual = {"layer": USED_LAST} | {option: today[option] for option in own}
+        given = {k: value for k, value in chosen.items() if k != "name" and (k not in usual or value != usual[k])}
         options = ",".join(_plain(key, value) for key, value in given.items())
         parts.append(f"{name}({options})" if options else name)
     return "+".join(parts) or DEFAULTS["weighting"]

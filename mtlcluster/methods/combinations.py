@@ -21,10 +21,23 @@ def refuse_meaningless(full: dict[str, dict[str, Any]], methods: dict[str, Metho
         if weighting in WITHIN_A_STEP:
             same = WITHIN_A_STEP[weighting]
             raise ValueError(f"{alone}: weighting '{weighting}' has no other task to weigh it against; use {same}")
+    _refuse_layers(full, methods)
     if schedule == "single" and weighting == "dwa":
         raise ValueError("schedule 'single' trains one task only: weighting 'dwa' has no other to compare it with")
     if schedule == "sequential" and (order := full["schedule"]["order"]) and len(set(order)) < len(order):
         raise ValueError(f"schedule 'sequential': order names a task twice: {', '.join(order)}")
+
+
+def _refuse_layers(full: dict[str, dict[str, Any]], methods: dict[str, Method]) -> None:
+    """Refuses a layer that nothing looks at, and two different ones: a step looks at one layer."""
+    at_last, of_gradient = full["gradient"].get("at") == "last_layer", full["gradient"].get("layer")
+    if of_gradient is not None and not at_last:
+        raise ValueError(f"gradient '{methods['gradient'].label}': layer has a meaning with at: last_layer only")
+    if at_last and "layer" in methods["weighting"].options.model_fields:
+        of_weighting = full["weighting"]["layer"]
+        if of_weighting != of_gradient:
+            both = f"weighting '{methods['weighting'].label}' and gradient '{methods['gradient'].label}'"
+            raise ValueError(f"{both} look at one layer, found {of_weighting} and {of_gradient}: give both the same")
 
 
 def _one_a_step(schedule: dict[str, Any]) -> bool:
@@ -40,7 +53,7 @@ def refuse_compiled(full: dict[str, dict[str, Any]]) -> None:
 
 
 def why_not(method: Method, option: str) -> str | None:
-    """Why a gradient method has no option `at` or `every`; None for other options."""
+    """Why a gradient method has no option `at`, `every` or `layer`; None for other options."""
     if option not in OF_GRAMIANS or method.slot != "gradient":
         return None
     if method.constants["needs"] == "jacobian":

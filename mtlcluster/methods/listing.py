@@ -71,7 +71,7 @@ def all_methods(width: int) -> Iterator[str]:
                 yield textwrap.fill(text, width, initial_indent=first, subsequent_indent=" " * indent)
         yield ""
     gramian = next(method for method in methods if _common(method))
-    common = " and ".join(_brief(gramian, name) for name in OF_GRAMIANS)
+    common = ", ".join(_brief(gramian, name) for name in OF_GRAMIANS)
     yield textwrap.fill(f"Gradient methods that need a Gramian also have the options {common}.", width)
     example = "{schedule: dsg, weighting: gradnorm, gradient: pcgrad}"
     yield textwrap.fill(f"One from each slot makes a method: method: {example}", width)

@@ -33,10 +33,15 @@ DEFINED = {"schedule": "active", "weighting": "forward", "nothing": "", "gramian
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):\n")
 ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 NEEDS = ("nothing", "gramian", "jacobian")
-# The options that every gradient method with needs = "gramian" has: type and default.
-OF_GRAMIANS = {"at": (option_types.At, "shared"), "every": (option_types.Count, 1)}
+# The options that every gradient method with needs = "gramian" has: type and default. `layer` is for at: last_layer,
+# where its default is USED_LAST.
+OF_GRAMIANS = {
+    "at": (option_types.At, "shared"), "every": (option_types.Count, 1), "layer": (option_types.Layer, None),
+}  # fmt: skip
+# The option of every weighting with needs_gradient_norms.
+OF_NORMS = {"layer": (option_types.Layer, option_types.USED_LAST)}
 ANNOTATIONS = {
-    **{name: kind for name, kind in vars(option_types).items() if not name.startswith("_")},
+    **{name: kind for name, kind in vars(option_types).items() if not name.startswith("_") and name != "USED_LAST"},
     **{kind.__name__: kind for kind in (float, int, str, bool, list, dict)},
     "Literal": Literal,
     "Any": Any,
@@ -138,13 +143,20 @@ def _read(node: ast.ClassDef, source: PythonFile, slot: str, name: str, label: s
     functions = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
     if constants["needs"] not in NEEDS:
         source.refuse(node, f"needs is {constants['needs']!r}{nearest(str(constants['needs']), NEEDS)}")
-    common: dict[str, Any] = OF_GRAMIANS if slot == "gradient" and constants["needs"] == "gramian" else {}
+    common = common_options(slot, constants)
     fields = _options(node, source)
     if taken := sorted(fields.keys() & {"name", *common}):
         source.refuse(node, f"option '{taken[0]}' has a meaning in every {slot} already; choose another name")
     options = pydantic.create_model(node.name, __base__=Checked, **fields, **common)
     text, option_texts = _docstring(node)
     return Method(name, label, slot, source.path, node.name, text, option_texts, constants, functions, options)
+
+
+def common_options(slot: str, constants: dict[str, Any]) -> dict[str, Any]:
+    """The options, with type and default, that a method of this kind has beside its own."""
+    if slot == "gradient" and constants["needs"] == "gramian":
+        return OF_GRAMIANS
+    return OF_NORMS if slot == "weighting" and constants["needs_gradient_norms"] else {}
 
 
 def _docstring(node: ast.ClassDef) -> tuple[str, dict[str, str]]:

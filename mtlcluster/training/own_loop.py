@@ -16,6 +16,7 @@ from mtlcluster.training.distributed import ALONE
 from mtlcluster.training.gradients.backward import Backward, StepResult
 from mtlcluster.training.gradients.batch import Batch
 from mtlcluster.training.gradients.forward import ForwardResult, Forwards, StepData, autocast
+from mtlcluster.training.gradients.last_used import LastUsed
 from mtlcluster.training.seeding import mix_seed
 
 
@@ -178,6 +179,7 @@ class GivenLosses(Forwards):
     """Losses that the user's loop has computed. A batch is a list of one loss per active task; None: it has no loss."""
 
     given: Sequence[Tensor]
+    watched: LastUsed | None = None  # until the first step: its forward is the user's
 
     def prepare(
         self,
@@ -193,6 +195,16 @@ class GivenLosses(Forwards):
         if not present:
             return None
         return StepData([Batch(None, {}, [], [], [])], [None], present, self._index(present), scale, None)
+
+    def watch(self) -> None:
+        self.watched = LastUsed(self.model)
+
+    def end_watch(self) -> None:
+        if self.watched is not None:
+            self.watched.end()
+
+    def last_used(self, data: StepData) -> str | None:
+        return self.watched.name if self.watched is not None else None
 
     def losses(self, data: StepData, number: int, result: ForwardResult) -> list[Tensor]:
         result.losses = torch.stack(list(self.given)).detach()

@@ -94,6 +94,7 @@ class Trainer:
         self._build_rest()
 
         self.epoch = self.batch = self.step = 0
+        self.backwards = 0  # backward passes through the trunk so far
         self.indices: list[torch.Tensor] = []  # of the samples of every batch of this epoch
         self.saved_at, self.save_every = time.monotonic(), seconds(config.checkpoint_every)
         self.attempts: list[dict[str, Any]] = []
@@ -242,6 +243,7 @@ class Trainer:
             if not self.guard.is_sound(found, norm):
                 self._refuse_step({**random, "active": active, "shares": shares}, step_batches)
             self._descend(found)
+            self.backwards += found.backwards
             rates = (self.base_rates["trunk"] * factor, self.base_rates["heads"] * factor)
             self.recorder.add(
                 StepRecord(
@@ -313,7 +315,7 @@ class Trainer:
             self.schedule.observe_validation(found.values)
             self.rate.observe_validation(self._keep_best(found))
         self.epoch, self.batch = self.epoch + 1, 0
-        self._report("epoch", validated=found is not None)
+        self._report("epoch", validated=found is not None, gradient_layer=self.update.gradient_layer)
 
     def _validate(self) -> Evaluation:
         before, data = random_state(), self.problem.validation
@@ -418,7 +420,9 @@ class Trainer:
     def _write_history(self, finished: bool) -> dict[str, Any]:
         info = describe(self.config, self.history_path.parent.name, self.model, self.trained, self.device)
         info |= {"best": self.validations.best, "finished": finished, "attempts": self.attempts}
-        info |= {"ranks": self.ranks.size, "relative_to": self.relative_loss.relative_to}
+        info |= {"ranks": self.ranks.size, "relative_to": self.relative_loss.relative_to, "backwards": self.backwards}
+        if self.update.gradient_layer is not None:
+            info["gradient_layer"] = self.update.gradient_layer
         history = {**self.recorder.history(), "info": info}
         if not self.ranks.rank:
             write_history(self.history_path, history)
@@ -445,7 +449,7 @@ class Trainer:
         return {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
             "identity": run_hash(self.config), "samples": samples(self.problem),
-            "attempts": self.attempts, "overflows": self.guard.overflows,
+            "attempts": self.attempts, "overflows": self.guard.overflows, "backwards": self.backwards,
             **self.validations.state_dict(), **states_of(self.all_parts), **self.random.state_dict(),
         }  # fmt: skip
 
@@ -465,6 +469,7 @@ class Trainer:
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         self.attempts = state["attempts"]
         self.guard.overflows = state.get("overflows", 0)  # older checkpoints lack it
+        self.backwards = state.get("backwards", self.step)  # they lack this, too: each step made at least one
         self.validations.load_state_dict(state)
         self.relative_loss.is_left_out = "relative_loss" not in state  # a checkpoint of a version without it
         restore(self.all_parts, state)

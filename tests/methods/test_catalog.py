@@ -69,7 +69,8 @@ def test_a_gradient_method_may_have_a_usual_weighting():
 def test_identities_of_earlier_versions_are_kept():
     combined = {"schedule": "dsg", "weighting": "gradnorm", "gradient": "pcgrad"}
     for method, known in (("equal", "55ce294960"), ("cagrad", "fa6c831ca3"), (combined, "0b9085e2d3")):
-        assert run_hash(RunConfig(job="jobs/tiny.py:build", method=method)) == known
+        old = RunConfig.model_validate({"job": "jobs/tiny.py:build", "method": method}, context={"defaults": 1})
+        assert run_hash(old) == known
 
 
 def test_where_and_how_often_are_options_of_every_method_that_needs_a_gramian():
@@ -79,9 +80,11 @@ def test_where_and_how_often_are_options_of_every_method_that_needs_a_gramian():
         [method] = [m for m in catalog() if m.slot == "gradient" and m.name == name]
         full = check_method(name)["gradient"]
         if method.constants["needs"] == "gramian":
-            assert (full["at"], full["every"]) == ("shared", 1)
+            assert (full["at"], full["every"], full["layer"]) == ("shared", 1, None)
+            full = check_method({"gradient": {"name": name, "at": "last_layer"}})["gradient"]
+            assert full["layer"] == "used_last"
         else:
-            assert not {"at", "every"} & full.keys()
+            assert not {"at", "every", "layer"} & full.keys()
     approximate = {"gradient": {"name": "cagrad", "at": "last_layer", "every": 5}}
     assert method_label(check_method(approximate)) == "cagrad(at=last_layer,every=5)"
 
@@ -103,6 +106,11 @@ BY_HAND = {"schedule": {"name": "curriculum", "stages": {0: ["a"], 2: ["b"]}}}
         ({"schedule": {"name": "sequential", "order": ["a", "b", "a"]}}, "order names a task twice"),
         ({"gradient": {"name": "sum", "every": 2}}, "'sum': it takes one plain backward.* no option 'every'"),
         ({"gradient": {"name": "graddrop", "at": "last_layer"}}, "works on the gradients themselves.* no option 'at'"),
+        ({"gradient": {"name": "mgda", "layer": "trunk"}}, "layer has a meaning with at: last_layer only"),
+        (
+            {"weighting": "gradnorm", "gradient": {"name": "mgda", "at": "last_layer", "layer": "trunk.2"}},
+            "look at one layer, found used_last and trunk.2: give both the same",
+        ),
         ({"gradient": {"name": "mgda", "at": "head"}}, "at should be 'shared', 'representation' or 'last_layer'"),
         ({"gradient": {"name": "mgda", "every": 0}}, "every should be greater than or equal to 1"),
     ],

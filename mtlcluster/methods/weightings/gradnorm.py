@@ -12,7 +12,7 @@ class GradNorm(Weighting):
     """Learns weights by which all tasks train at similar rates.
 
     Minimises Σ |w_i n_i − Ḡ r_i^alpha| over w with an Adam of its own. n_i = ‖∇L_i‖ at the weight of the last shared
-    layer (see MultiTaskModel.last_shared_layer), Ḡ is the mean of the w_i n_i, and r_i = (L_i / L_i(0)) over its mean.
+    layer, Ḡ is the mean of the w_i n_i, and r_i = (L_i / L_i(0)) over its mean.
     The target Ḡ r_i^alpha is held constant, and ‖∇(w_i L_i)‖ = w_i n_i, so the gradient is n_i · sign(w_i n_i − Ḡ
     r_i^alpha).
 
@@ -22,6 +22,8 @@ class GradNorm(Weighting):
     Args:
         alpha: how strongly tasks that train slowly are favoured; 0 makes all gradients equally long.
         lr: the learning rate of its Adam.
+        layer: the last shared layer: a module's name, or used_last. Null: the layer registered last. The model's
+            `last_shared_layer` comes before used_last and null.
     """
 
     paper = "Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing, ICML 2018, algorithm 1"

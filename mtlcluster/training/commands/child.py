@@ -8,7 +8,8 @@ ORPHANED seconds the process is then killed. REPORT_FD is an open pipe to the wo
     {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"]}
     {"event": "progress", "step": 95, "seconds_left": 12.0, "latest": {series name: value}}         at most one a second
     {"event": "epoch", "epoch": 4, "step": 120, "seconds_left": 11.0, "latest": {…}, "best": {…} or null,
-     "validated": true}                                                  true if a validation came after this epoch
+     "validated": true,                                                  true if a validation came after this epoch
+     "gradient_layer": "trunk.2" or null}                                   where GradNorm and at: last_layer look
     {"event": "saving"}                                             a checkpoint is being written, which may take long
     {"event": "saved", "step": 120}                                                                 a checkpoint
     {"event": "done" | "stopped", "epoch": 4, "step": 120}
@@ -77,6 +78,8 @@ class WorkerCallbacks(Callbacks):
         if event == "epoch":
             logged = {name: values["latest"].get(name) for name in (TOTAL_LOSS, VALIDATION_MEAN_LOSS)}
             latest = [f"{name} {value:.4g}" for name, value in logged.items() if value is not None]
+            if (layer := values["gradient_layer"]) and values["epoch"] == 1:
+                latest.append(f"the tasks' gradients are taken at {layer}")
             with contextlib.suppress(OSError):  # a full disk: if it matters, the next checkpoint will fail
                 print(f"epoch {values['epoch']}, step {values['step']}: {', '.join(latest)}", flush=True)
 

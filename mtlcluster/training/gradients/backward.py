@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from mtlcluster.methods.answers import direction, refuse_not_linear, total_loss
 from mtlcluster.methods.base import Active, Gradient, Weighting
+from mtlcluster.methods.options import USED_LAST
 from mtlcluster.problem import MultiTaskModel, Task
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.aggregate import Aggregation, aggregate
 from mtlcluster.training.gradients.factor_cache import FactorCache, State
 from mtlcluster.training.gradients.forward import Autocast, Forwards, StepData
 from mtlcluster.training.gradients.last_layer import LastLayer
+from mtlcluster.training.gradients.last_used import name_of
 from mtlcluster.training.gradients.linear_layers import LinearLayers
 from mtlcluster.training.gradients.plain_backward import PlainBackward
 from mtlcluster.training.gradients.proxy_gramian import ProxyGramian
@@ -37,6 +39,7 @@ class StepResult:
         extremes: for each micro-batch, the smallest and the largest value of each input tensor and of all outputs.
         norms: [A], norms of the unweighted gradients at the last shared layer, for a weighting that asks for them.
         aggregation: the result of the gradient method. None when it was not asked.
+        backwards: the backward passes through the trunk. Those of micro-batches count as one.
         losses_again: computes the losses [A] of the same samples once more, for a weighting that asks for them.
     """
 
@@ -46,6 +49,7 @@ class StepResult:
     weights: Tensor
     total: Tensor
     extremes: list[Tensor]
+    backwards: int
     norms: Tensor | None = None
     aggregation: Aggregation | None = None
     losses_again: Callable[[], Tensor] | None = None
@@ -94,18 +98,21 @@ class Backward:
         self.forwards = forwards(
             model, tasks, autocast, device, gradient.context.generator, ranks, reduces=one_backward
         )
-        visible = shared if linear_layers and ranks.size == 1 else []
-        last, by_layers = None, visible if self.source is SharedJacobian and gradient.needs == "gramian" else []
-        if weighting.needs_gradient_norms or gradient.at == "last_layer":
-            weight = model.last_shared_weight()
-            alone = LinearLayers(model, visible if weighting.needs_gradient_norms else [], only=weight)
-            last, by_layers = LastLayer(weight, alone), [p for p in by_layers if p is not weight]
+        self.visible = shared if linear_layers and ranks.size == 1 else []
+        by_layers = self.visible if self.source is SharedJacobian and gradient.needs == "gramian" else []
         self.is_linear_checked = False  # once: to look at the weights makes the CPU wait for the device
         self.parts = Parts(
-            self.forwards, shared, heads, LinearLayers(model, by_layers), last,
+            self.forwards, shared, heads, LinearLayers(model, by_layers), None,
             needs_norms=weighting.needs_gradient_norms, needs_losses=not weighting.linear,
             at_representation=gradient.at == "representation",
         )  # fmt: skip
+        self.gradient_layer: str | None = None  # the layer at which the tasks' gradients are taken, once it is known
+        if weighting.needs_gradient_norms or gradient.at == "last_layer":
+            layer = weighting.layer if weighting.needs_gradient_norms else gradient.layer
+            self._look_at(None if layer == USED_LAST else layer)
+            if layer == USED_LAST and not model.names_last_shared_layer:  # the first step finds it
+                self.gradient_layer = None
+                self.forwards.watch()
 
     def __call__(
         self,
@@ -132,6 +139,8 @@ class Backward:
         data = self.forwards.prepare(batches, active, scale, shares, sizes)
         if data is None:
             return None
+        if self.parts.last_layer is not None and self.gradient_layer is None:
+            self._look_at(self.forwards.last_used(data))
         factors = self.cache.get(data.active)  # of an earlier step, with `every`
         kind = self.source if factors is None else PlainBackward
         source = kind(self.parts, data)
@@ -153,8 +162,8 @@ class Backward:
             total, weights = self._weigh(data, source.losses)
         again = None if random is None else partial(self.forwards.rehearse, data, random)
         return StepResult(
-            data.active, data.index, source.losses, weights, total, source.result.extremes, source.norms, aggregation,
-            again,
+            data.active, data.index, source.losses, weights, total, source.result.extremes, source.backwards,
+            source.norms, aggregation, again,
         )  # fmt: skip
 
     def learn(self, result: StepResult) -> None:
@@ -171,10 +180,33 @@ class Backward:
         self.forwards.leave_ranks()
 
     def state_dict(self) -> State:
-        return self.cache.state_dict()
+        return {**self.cache.state_dict(), "gradient_layer": self.gradient_layer}
 
     def load_state_dict(self, state: State) -> None:
         self.cache.load_state_dict(state)
+        if self.parts.last_layer is None:
+            return
+        if "gradient_layer" not in state and self.gradient_layer is None:  # older ones took the layer registered last
+            self._look_at(None)
+        elif state.get("gradient_layer") is not None:
+            self._look_at(state["gradient_layer"])
+
+    def _look_at(self, layer: str | None) -> None:
+        """Takes gradients at a layer from now on.
+
+        Args:
+            layer: its name. None: the model's `last_shared_layer`, else the layer registered last.
+
+        Raises:
+            ValueError: it is no trainable shared layer.
+        """
+        weight = self.model.last_shared_weight(layer)
+        self.gradient_layer = name_of(self.model, weight)
+        alone = LinearLayers(self.model, self.visible if self.parts.needs_norms else [], only=weight)
+        self.parts.last_layer = LastLayer(weight, alone)
+        self.forwards.end_watch()
+        if self.source is SharedJacobian and self.gradient.needs == "gramian":
+            self.parts.linear_layers = LinearLayers(self.model, [p for p in self.visible if p is not weight])
 
     def _weigh(self, data: StepData, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Asks the weighting. What it learns gets its gradient, times the scale.

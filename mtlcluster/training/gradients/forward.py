@@ -23,6 +23,7 @@ from mtlcluster.methods.base import Active
 from mtlcluster.problem import MultiTaskModel, Task, refuse_missing_outputs
 from mtlcluster.training.distributed import ALONE, Ranks
 from mtlcluster.training.gradients.batch import Batch, partition, prepare
+from mtlcluster.training.gradients.last_used import LastUsed
 from mtlcluster.training.gradients.rehearsal import without_trace
 from mtlcluster.training.seeding import RandomState
 
@@ -192,6 +193,24 @@ class Forwards:
         here = torch.stack(losses).detach()
         result.losses = here if result.losses is None else result.losses + here
         return losses
+
+    def watch(self) -> None:
+        """Called where `last_used` will be asked for, before any forward."""
+
+    def end_watch(self) -> None:
+        """Called where it will not be asked for any more."""
+
+    def last_used(self, data: StepData) -> str | None:
+        """The name of the shared layer that the forwards of a step call last, on rank 0. None: they call none.
+
+        It takes a rehearsal, eagerly: in a compiled model no module is called.
+        """
+        found = LastUsed(self.model)
+        compiled = self.model._compiled_call_impl is not None
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            self.rehearse(data)
+        found.end()
+        return self.ranks.same(found.name)
 
     def over_ranks(self, result: ForwardResult) -> Tensor:
         """The losses [A] of all ranks' samples."""

@@ -22,6 +22,7 @@ class SharedJacobian(Source):
         self.head_parameters = [parts.heads[i] for i in data.active]
         self.heads: list[Row] = [[None] * len(head) for head in self.head_parameters]  # gradients of the heads
         self.jacobian: Jacobian
+        self.backwards = len(data.active)
 
     def forward(self) -> None:
         for number in range(len(self.data.batches)):

@@ -52,11 +52,14 @@ class Source(ABC):
     Attributes:
         losses: [A]. Before `write_gradients` they may be zeros when the loss weights do not depend on them.
         result: losses and extremes of this rank's forwards.
+        backwards: the backward passes through the trunk that it makes. Those of micro-batches count as one; those that
+            end at the last shared layer or at the representation do not count.
         norms: [A], norms of the tasks' unweighted gradients at the last shared layer. None when the weighting does not
             ask for them, and after an overflow in fp16.
     """
 
     losses: Tensor
+    backwards: int = 1
     norms: Tensor | None = None
 
     def __init__(self, parts: Parts, data: StepData) -> None:

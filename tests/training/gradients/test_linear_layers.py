@@ -325,7 +325,7 @@ def test_where_it_must_not_be_used_it_is_not(settings, tmp_path):
 
 def test_what_gradnorm_looks_at_keeps_its_gradient(tmp_path):
     """Together with a Gramian method: the last shared layer's, of which GradNorm wants the norms."""
-    method = {"weighting": "gradnorm", "gradient": "upgrad"}
+    method = {"weighting": {"name": "gradnorm", "layer": "trunk.2"}, "gradient": "upgrad"}
     model = seeded(Plain)
     trainer = trainer_for(model, torch.randn(X), tmp_path, method)
     taken = spied(trainer.update)

@@ -46,7 +46,8 @@ class TwoRepresentations(MultiTaskModel):
         self.last = nn.Linear(8, 8)
 
     def points(self, inputs):
-        return self.last(self.trunk(inputs).tanh()), self.second(inputs).tanh()
+        second = self.second(inputs).tanh()
+        return self.last(self.trunk(inputs).tanh()), second
 
     def heads_of(self, points, tasks):
         a, b = points
