@@ -12,6 +12,7 @@ from torch import nn
 from mtlcluster import MultiTaskModel, Problem, StopRequested, Task, TensorData, train
 from mtlcluster.training.distributed import ALONE
 from mtlcluster.training.relative_loss import RelativeLoss
+from mtlcluster.training.resume.checkpoint import Checkpoints
 from mtlcluster.training.validation import Undefined
 
 NAN = float("nan")
@@ -186,3 +187,15 @@ def test_with_fewer_ranks_than_before_every_label_still_counts_once():
     alone.fit(lambda: {"a": [2], "b": [1]})
     assert alone.outputs["b"].item() == pytest.approx(3)
     assert alone.outputs["a"].softmax(0).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_checkpoint_of_a_version_without_it_goes_on_without_it(tmp_path):
+    settings = {"epochs": 2, "data": {"metrics": False}, "best": {"value": "mean_loss"}}
+    with pytest.raises(StopRequested):
+        tiny(tmp_path, StopAt(5), **settings)
+    state, _ = Checkpoints(tmp_path / "checkpoints").newest()
+    del state["relative_loss"]
+    Checkpoints(tmp_path / "checkpoints").save(state["step"], state)
+    history = tiny(tmp_path, **settings)
+    assert not [name for name in history["series"] if "relative_loss" in name]
+    assert history["info"]["best"]["value"] == "mean_loss"
