@@ -93,7 +93,7 @@ def static_weights(tasks: Sequence[str], count: int, column: int, seed: int) -> 
         gaps = [high - low for low, high in itertools.pairwise(cuts)]
         settings.append([FLOOR + (total - FLOOR * total) * gap for gap in gaps])
     return [
-        {task: max(FLOOR, float(f"{weight:.{DIGITS}g}")) for task, weight in zip(tasks, weights, strict=True)}
+        {task: float(f"{weight:.{DIGITS}g}") for task, weight in zip(tasks, weights, strict=True)}
         for weights in settings[:count]
     ]
 
