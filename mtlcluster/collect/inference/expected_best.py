@@ -61,7 +61,7 @@ def against_backwards(backwards: Array) -> Array:
     Args:
         backwards: What each trial really spent [N].
     """
-    return np.arange(1, len(backwards) + 1) * float(np.mean(backwards))
+    return np.cumsum(np.full(len(backwards), np.mean(backwards)))
 
 
 def _shares(trials: int) -> Array:
