@@ -63,5 +63,5 @@ def test_without_predictions_it_is_left_out_and_the_reason_is_said(tmp_path):
     found = verdict(sweep)
     [versus] = [m["versus_reference"] for m in found["methods"] if m["name"] == "pcgrad"]
     assert versus["half_samples"] is None
-    [warning] = [w for w in found["warnings"] if "left out" in w]
+    [warning] = [w for w in found["warnings"] if "own error is left out" in w]
     assert "the predictions of the test data were not kept" in warning

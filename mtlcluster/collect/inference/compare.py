@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlcluster.collect.inference import dunnett, paired
 from mtlcluster.collect.inference.difference import NOT_TESTED, Difference, untested, words
-from mtlcluster.collect.inference.model import Array, Fit, fit, noisy, seeds_needed, smallest_difference
+from mtlcluster.collect.inference.model import Array, fit, noisy, seeds_needed, smallest_difference
 from mtlcluster.collect.inference.tukey import BestGroup, best_group
 
 SEEDS_FOR_A_GROUP = 3  # with fewer, nothing is shown as best
@@ -29,8 +29,8 @@ class Comparison:
         p_range: The p-value of the permutation test that all methods are equal; None where it is left out.
         sigma: The residual standard deviation; NaN with one method or one seed.
         smallest_difference: The smallest difference of two methods that these seeds could tell; NaN without a test.
-        seeds_needed: How many seeds the difference between the two best would take; None if unknown or too many.
         noisy: The methods that are much noisier than the others.
+        level: One minus the probability of any false alarm.
     """
 
     means: Array
@@ -41,13 +41,20 @@ class Comparison:
     p_range: float | None
     sigma: float
     smallest_difference: float
-    seeds_needed: int | None
     noisy: list[int]
+    level: float
 
     @property
     def strict(self) -> bool:
         """True if the best group leaves out a method. Only then it may be shown in bold."""
         return len(self.best_group) < len(self.means)
+
+    def seeds_needed(self) -> int | None:
+        """How many seeds the difference between the two best would take. None without a test, or if too many."""
+        if self.test == "none":
+            return None
+        second, best = np.sort(self.means)[-2:]
+        return seeds_needed(float(best - second), self.sigma, len(self.means), self.level)
 
 
 def compare(
@@ -68,7 +75,7 @@ def compare(
     """
     model = fit(z) if min(z.shape) > 1 else None
     if model is None or model.sigma == 0:
-        return _untested(z, reference, 0.0 if model else math.nan)
+        return _untested(z, reference, 0.0 if model else math.nan, level)
     loud = noisy(z)
     by_pairs = bool(loud) and model.seeds >= SEEDS_FOR_PAIRED
     against = paired.against_reference if by_pairs else dunnett.against_reference
@@ -86,8 +93,8 @@ def compare(
         group.p_range,
         model.sigma,
         smallest_difference(model, level),
-        _seeds_for_the_lead(model, level),
         loud,
+        level,
     )
 
 
@@ -106,14 +113,9 @@ def compare_tasks(
     return [compare(z, reference, delta, None if samples is None else samples[t], level) for t, z in enumerate(values)]
 
 
-def _untested(z: Array, reference: int | None, sigma: float) -> Comparison:
+def _untested(z: Array, reference: int | None, sigma: float, level: float) -> Comparison:
     means = z.mean(axis=1)
     everyone = range(len(z))
     found = [None if reference in (None, m) else untested(float(means[m] - means[reference])) for m in everyone]
     said = [NOT_TESTED if one else None for one in found]
-    return Comparison(means, "none", found, said, [*everyone], None, sigma, math.nan, None, [])
-
-
-def _seeds_for_the_lead(model: Fit, level: float) -> int | None:
-    second, best = np.sort(model.means)[-2:]
-    return seeds_needed(float(best - second), model.sigma, model.methods, level)
+    return Comparison(means, "none", found, said, [*everyone], None, sigma, math.nan, [], level)
