@@ -57,7 +57,7 @@ def test_where_the_grid_is_not_here_none_is_used_and_that_is_said(sweep):
     (sweep.folder.parent / "grid.yaml").unlink()
     verdict = verdict_of(sweep)
     assert verdict.delta == 1.0
-    assert "the grid file of this sweep is not here" in verdict.warnings[0]
+    assert "The grid file of this sweep is not here" in verdict.warnings[0]
 
 
 def test_a_changed_report_file_makes_a_new_report(sweep, monkeypatch):
