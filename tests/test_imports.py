@@ -39,7 +39,7 @@ MAY_IMPORT = {
     ),
     # The user's side: many runs, here and on other clusters, and what has become of them.
     "launch": "_entry config errors methods printable processes progress pydantic_errors sweep terminal worker",
-    "collect": "_version config csv_text errors printable progress sweep terminal",
+    "collect": "_version config csv_text errors printable progress pydantic_errors sweep terminal",
     "remote": "_entry config errors launch printable processes progress sweep",
     # What a user meets first.
     "__init__": "_version data methods problem training",

@@ -19,8 +19,8 @@ from mtlcluster.sweep import series
 
 LEADING = {"binary": "f1", "classification": "accuracy", "regression": "mae"}  # by kind of task
 LEFT_BEHIND = (
-    "the grid file of this sweep is not here, so no report.yaml is used: the defaults hold for the reference, the "
-    "leading metrics and what is too small to matter"
+    "The grid file of this sweep is not here, so no report.yaml is used: the defaults hold for the reference, the "
+    "leading metrics and what is too small to matter."
 )
 
 

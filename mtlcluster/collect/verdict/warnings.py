@@ -1,0 +1,74 @@
+"""What limits a verdict: one sentence each."""
+
+from collections.abc import Sequence
+
+from mtlcluster.collect.inference.compare import SEEDS_FOR_A_GROUP, SEEDS_FOR_PAIRED, Comparison
+from mtlcluster.collect.verdict.contest import Contest
+from mtlcluster.collect.verdict.result import Verdict
+from mtlcluster.collect.verdict.words import counted, names
+
+
+def warnings(contest: Contest, verdict: Verdict, compared: Comparison | None, loud: Sequence[str]) -> list[str]:
+    """What limits the verdict, one sentence each.
+
+    Args:
+        contest: What is compared.
+        verdict: All but its words.
+        compared: The statistics; None where nothing is compared.
+        loud: The methods that are much noisier than the others.
+    """
+    found = [contest.report.note] if contest.report.note else []
+    if verdict.tuned and not verdict.fresh_seeds:
+        found.append(
+            "Tuned and tested on the same seeds: the chosen settings look better than they are. Add "
+            "confirm: {seeds: 5} to the grid."
+        )
+    if _reference_was_selected(contest):
+        found.append(
+            f"The reference {verdict.reference} is one of several such settings: the one with the best validation "
+            "value, on the seeds that are compared."
+        )
+    found += [
+        f"{m.name}: {len(m.worst_put_in)} of {m.n + len(m.worst_put_in)} runs failed; the worst z of any finished run "
+        "with the same seed is put in for each."
+        for m in verdict.methods
+        if m.worst_put_in
+    ]
+    return [*found, *(_about_tests(verdict, compared, loud) if compared else []), *_budgets(contest, verdict)]
+
+
+def _about_tests(verdict: Verdict, compared: Comparison, loud: Sequence[str]) -> list[str]:
+    found = []
+    if loud:
+        then = f"false alarms may rise to 10 %. With {SEEDS_FOR_PAIRED} seeds paired tests could be used."
+        if compared.test == "paired":
+            then = "the methods are compared by paired t-tests with Holm's correction instead."
+        found.append(f"Much noisier than the others over the seeds: {names(loud)}; {then}")
+    if compared.test == "pooled" and compared.p_range is None and len(verdict.seeds) >= SEEDS_FOR_A_GROUP:
+        found.append("The permutation test is left out: with so few methods and seeds it can't reject.")
+    return found
+
+
+def _reference_was_selected(contest: Contest) -> bool:
+    reference = contest.reference
+    alike = [row for row in contest.rows.rows if reference and row.method == reference.method and row.runs]
+    return not contest.rows.tuned and len(alike) > 1 and contest.report.keys.reference != (reference and reference.name)
+
+
+def _budgets(contest: Contest, verdict: Verdict) -> list[str]:
+    """Where the searches had different budgets: the expected best at the smallest one."""
+    methods = [m for m in verdict.methods if not m.single]
+    found = []
+    fewest, most = (limit((m.trials for m in methods), default=0) for limit in (min, max))
+    if verdict.tuned and fewest != most:
+        known = [f"{m.name} {m.expected_best:.4g}" for m in methods if m.expected_best is not None]
+        at = f" With {counted(fewest, 'trial')} each, the expected best validation/{verdict.value} would be: "
+        compared = at + ", ".join(known) + "." if known else ""
+        found.append(f"Budgets differ: the methods have {fewest} to {most} trials.{compared}")
+    spent = (run.spent for row in contest.rows.rows for run in row.spent)
+    if any(one.backwards is None and one.steps for one in spent):
+        found.append("Backward passes are not in all histories: where they are unknown, steps are counted.")
+    passes = [m.backwards for m in methods if m.backwards]
+    if passes and max(passes) > 1.1 * min(passes):
+        found.append(f"Backward passes differ: from {min(passes):,} to {max(passes):,} a method.")
+    return found
