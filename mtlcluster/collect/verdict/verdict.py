@@ -12,7 +12,7 @@ import numpy as np
 from mtlcluster.collect.inference.compare import Comparison, compare
 from mtlcluster.collect.inference.difference import BETTER, WORSE
 from mtlcluster.collect.verdict.asked_for import asked_for
-from mtlcluster.collect.verdict.comparable import Table, comparable
+from mtlcluster.collect.verdict.comparable import Table
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.front import make_front
 from mtlcluster.collect.verdict.result import MethodResult, Verdict, Versus
@@ -53,46 +53,18 @@ def make_verdict(
         better=[name for name, word in words.items() if word == BETTER],
         worse=[name for name, word in words.items() if word == WORSE],
         smallest_difference=compared.smallest_difference if compared else math.nan,
-        seeds_needed=compared.seeds_needed if compared else None,
+        seeds_needed=compared.seeds_needed() if compared else None,
         p_range=compared.p_range if compared else None,
         delta=contest.report.keys.delta,
         missing=asked_for(contest),
         value=contest.rows.value,
         front=make_front(contest),
     )
-<<<<<<< HEAD
-    warnings = sentences.warnings(contest, verdict, compared)
-    warnings += [f"The test data's own error is left out: {left_out}."] if left_out else []
-    verdict = replace(verdict, warnings=warnings)
-    return replace(verdict, sentences=sentences.sentences(contest, verdict, compared))
-
-
-def comparable(contest: Contest) -> Table:
-    """The methods whose runs have all ended, with the seeds that all of them have.
-
-    A run that failed counts with the worst z of any finished run with its seed. A run without a finite value counts as
-    failed.
-    """
-    scale = contest.scales[contest.data]
-    if scale is None:
-        return Table([], [], np.zeros((0, 0)), [])
-    by_row = [(row, _z_by_seed(scale, row)) for row in contest.rows.rows if not row.single and not row.missing]
-    by_row = [(row, found) for row, found in by_row if found]
-    rows = [row for row, _ in by_row]
-    worst: dict[int, float] = {}
-    for _, found in by_row:
-        for seed, number in found.items():
-            worst[seed] = min(number, worst.get(seed, number))
-    failed = [({*row.failed} | {*row.runs}) - {*found} for row, found in by_row]
-    shared = [{*found} | lost for (_, found), lost in zip(by_row, failed, strict=True)]
-    seeds = sorted(set.intersection(*shared) & {*worst}) if shared else []
-    z = np.array([[found.get(seed, worst[seed]) for seed in seeds] for _, found in by_row])
-    return Table(rows, seeds, z, [sorted(lost & {*seeds}) for lost in failed])
-=======
     loud = [table.rows[i].name for i in compared.noisy] if compared else []
-    verdict = replace(verdict, warnings=warnings(contest, verdict, compared, loud))
+    limits = warnings(contest, verdict, compared, loud)
+    limits += [f"The test data's own error is left out: {left_out}."] if left_out else []
+    verdict = replace(verdict, warnings=limits)
     return replace(verdict, sentences=sentences(contest, verdict, compared))
->>>>>>> verdict
 
 
 def _compare(
