@@ -23,7 +23,6 @@ from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, own_file, sparse_method
 from mtlcluster.pydantic_errors import Key, first_mistake
 from mtlcluster.sweep.folder import Sweep
-from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.trials import Search, read_search
 
 
@@ -241,7 +240,7 @@ def _plan_search(source: GridSource, runs_folder: Path | None, max_runs: int) ->
     lines = _method_lines(source)
     if (count := len(lines) * len(seeds) * tune.trials) > max_runs:
         grid.refuse(("tune",), f"up to {count:,} trial runs; the limit is {max_runs:,} (--max-runs changes it)")
-    plan = plan_trials(source, tune, lines, _earlier(Sweep(runs_folder / file.name)) if runs_folder else None)
+    plan = plan_trials(source, tune, lines, read_search(Sweep(runs_folder / file.name).trials) if runs_folder else None)
     before = {id(planned.trial): dict(planned.trial.runs) for planned in plan.trials}
     points, runs = _trial_runs(source, plan.trials, seeds)
     if any(before[id(planned.trial)].items() - planned.trial.runs.items() for planned in plan.trials):
@@ -286,11 +285,3 @@ def _trial_runs(
             runs.append(PlannedRun(name, run_id, config, varied, method.name))
             points.append(point)
     return points, runs
-
-
-def _earlier(sweep: Sweep) -> Search | None:
-    """The search of earlier submissions."""
-    try:
-        return read_search(sweep.trials)
-    except Unreadable as error:
-        raise UserError(str(error)) from None
