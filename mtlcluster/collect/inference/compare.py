@@ -49,7 +49,6 @@ class Comparison:
         """True if the best group leaves out a method. Only then it may be shown in bold."""
         return len(self.best_group) < len(self.means)
 
-    @property
     def seeds_needed(self) -> int | None:
         """How many seeds the difference between the two best would take. None without a test, or if too many."""
         if self.test == "none":

@@ -45,7 +45,7 @@ def test_the_words_of_an_interval_where_one_point_matters(found, word):
 
 def test_one_seed_tests_nothing():
     found = compare(np.array([[0.0], [50.0], [-3.0]]), 0, 1.0)
-    assert (found.test, found.strict, found.p_range, found.seeds_needed) == ("none", False, None, None)
+    assert (found.test, found.strict, found.p_range, found.seeds_needed()) == ("none", False, None, None)
     assert found.best_group == [0, 1, 2]
     assert found.words == [None, "not tested", "not tested"]
     assert found.differences[1].mean == 50
