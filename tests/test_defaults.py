@@ -47,7 +47,7 @@ def test_the_old_default_keeps_its_hash_and_the_new_one_has_another(monkeypatch,
 
 def test_options_of_methods_likewise(monkeypatch, changed):
     """What was `gradnorm` is now `gradnorm` with alpha 9, and has the same hash."""
-    old = before(monkeypatch, lambda: config(method="gradnorm"))
+    old = before(monkeypatch, lambda: config(method={"weighting": {"name": "gradnorm", "layer": None}}))
     as_before = {"name": "gradnorm", "alpha": 9.0, "layer": None}
     full = check_method({"weighting": as_before})
     assert sparse_method(full) == {"weighting": {"name": "gradnorm"}}

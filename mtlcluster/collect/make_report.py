@@ -112,8 +112,8 @@ def _decide(contest: "Contest", sweep: Sweep) -> "Verdict":
         with progress("drawing the test samples anew", len(runs)) as advance:
             samples = samples_error(contest, runs, sweep, advance)
     except LeftOut as why:
-        return make_verdict(contest, table, left_out=str(why))
-    return make_verdict(contest, table, samples)
+        return make_verdict(contest, left_out=str(why))
+    return make_verdict(contest, samples)
 
 
 def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRun]", folder: Path) -> list[str]:

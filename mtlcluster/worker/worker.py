@@ -7,6 +7,8 @@ The worker handles the signals:
 
 Further signals change nothing.
 
+Confirming runs whose setting is not chosen yet come last: it has the setting chosen first, see choosing.py.
+
 It imports nothing heavy, so that it starts quickly. It reads status.json, so that a requeued job goes on where it was.
 """
 

@@ -10,11 +10,12 @@ from rig.search import as_search
 
 from mtlcluster import _entry
 from mtlcluster.config.run import read_run_config, run_hash
-from mtlcluster.launch import cancel, choose
+from mtlcluster.launch import cancel, choose, confirm
+from mtlcluster.launch import submit as submitting
 from mtlcluster.launch.retry import resubmit
 from mtlcluster.launch.run_status import observe
 from mtlcluster.sweep import submissions
-from mtlcluster.sweep.choices import Candidate, read_choices
+from mtlcluster.sweep.choices import Candidate, best_candidate, read_choices
 from mtlcluster.sweep.names import hash_of
 
 pytestmark = pytest.mark.usefixtures("fake_child")
@@ -176,6 +177,24 @@ def test_a_retried_trial_changes_the_choice_only_at_the_next_submit_which_says_s
     assert submit_search(lr=[0.2, 0.1], confirming=[1]).submitted.submitted == []
 
 
+@pytest.mark.parametrize("point", ["write_choices", "make_runs", "hand_over"])
+def test_a_submit_that_was_killed_at_a_new_choice_is_completed_by_the_next(submit_search, monkeypatch, point):
+    sweep = submit_search(lr=[0.2, 0.1], confirming=[1]).sweep
+    trial = next(run for run in wait_until_ended(sweep) if "lr=0.2-" in run)
+    entry = json.loads(sweep.run(trial).status.read_text())
+    entry["best"]["number"] = 0.05
+    sweep.run(trial).status.write_text(json.dumps(entry))
+    owner = {"write_choices": confirm, "make_runs": choose, "hand_over": submitting}[point]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, point, lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            submit_search(lr=[0.2, 0.1], confirming=[1])
+    submitted = submit_search(lr=[0.2, 0.1], confirming=[1]).submitted
+    _, second = read_choices(sweep.folder, "equal")
+    assert (second.trial, submitted.submitted) == (0, [second.runs[1]])
+    assert wait_until_ended(sweep)[second.runs[1]].state == "done"
+
+
 @pytest.mark.parametrize(
     ("direction", "numbers", "backwards", "expected"),
     [
@@ -189,7 +208,7 @@ def test_a_retried_trial_changes_the_choice_only_at_the_next_submit_which_says_s
 )
 def test_ties_go_to_fewer_backwards_then_to_the_earlier_trial(direction, numbers, backwards, expected):
     tried = [Candidate(i, number, {}, backwards[i]) for i, number in enumerate(numbers)]
-    chosen = choose.best(tried, direction)
+    chosen = best_candidate(tried, direction)
     assert (chosen and chosen.trial) == expected
 
 

@@ -62,7 +62,7 @@ def permutation_p(z: Array, level: float = 0.95) -> float | None:
     """
     methods, seeds = z.shape
     tables = math.factorial(methods) ** (seeds - 1)
-    if tables * (1 - level) * SHARE < 1 - 1e-9:
+    if tables < (1 - 1e-9) / ((1 - level) * SHARE):  # not multiplied: it may be larger than any float
         return None
     limit = np.ptp(z.sum(axis=1)) * (1 - 1e-9)
     if tables <= ENUMERATED:

@@ -108,7 +108,8 @@ class Executor(ABC):
         Args:
             sweep: The sweep, whose folder is locked.
             submission: The id of the submission; sweep.submission_folder(submission) exists.
-            array: The runs of each job, their code and what they need.
+            array: The runs of each job, their code and what they need. If it has `after`, its jobs should start when
+                those runs have ended. One that starts earlier waits, or asks to be requeued.
             cluster: The options of the cluster.
             say: Called with a line for the user if something is odd.
 
