@@ -1,0 +1,111 @@
+"""The main table of the verdict as texts: a row for each method with its chosen setting."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mtlcluster.collect.verdict.result import MethodResult, Verdict, Versus
+
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class MainRow:
+    """One row.
+
+    Attributes:
+        name: The method.
+        setting: Its chosen setting, such as "trial 7: lr=0.0012"; "" if nothing was chosen.
+        cells: The other cells, in the order of `MainTable.headings`.
+        bold: True if it is not told apart from the best, where that leaves others out.
+        missing: Why it is not compared; else "".
+    """
+
+    name: str
+    setting: str
+    cells: list[str]
+    bold: bool
+    missing: str
+
+
+@dataclass(frozen=True)
+class MainTable:
+    """The main table.
+
+    Attributes:
+        headings: Of the cells. The method's column comes before them.
+        rows: Single-task training first, then the reference, then by z.
+    """
+
+    headings: list[str]
+    rows: list[MainRow]
+
+
+def main_table(verdict: Verdict) -> MainTable:
+    """The main table of a verdict."""
+    metrics = list(dict.fromkeys(name for method in verdict.methods for name in method.leading))
+    compared = any(method.versus_reference for method in verdict.methods)
+    headings = ["z"]
+    if compared:
+        headings += [f"difference from {verdict.reference}", "95 % interval", "", "P(better)"]
+    headings += [*metrics, "trials", "seeds", "backwards"]
+    digits = {name: _digits([m.leading[name] for m in verdict.methods if name in m.leading]) for name in metrics}
+    rows = []
+    for method in verdict.methods:
+        cells = [_signed(method.z, verdict)]
+        if compared:
+            cells += _versus(method.versus_reference, verdict)
+        cells += [_spread(method.leading.get(name), digits[name]) for name in metrics]
+        cells += [f"{method.trials}", f"{method.n}", f"{method.backwards:,}"]
+        bold = verdict.strict and method.name in verdict.best_group
+        rows.append(MainRow(method.name, _setting(method), cells, bold, method.missing))
+    return MainTable(headings, rows)
+
+
+def shown_values(values: dict[str, Any]) -> str:
+    """Such as "lr=0.0012 alpha=1.5": the last part of each key, and its value."""
+    return " ".join(f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in values.items())
+
+
+def _setting(method: MethodResult) -> str:
+    values = shown_values(method.values)
+    return " ".join(filter(None, ["" if method.chosen is None else f"trial {method.chosen}:", values])).rstrip(":")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{_plain(inner)}" for key, inner in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _versus(versus: Versus | None, verdict: Verdict) -> list[str]:
+    if versus is None:
+        return [UNKNOWN, "", "", ""]
+    interval = (
+        f"{_signed(versus.low, verdict)} to {_signed(versus.high, verdict)}" if versus.low == versus.low else UNKNOWN
+    )
+    return [_signed(versus.difference, verdict), interval, versus.words, f"{versus.p_better:.2f}"]
+
+
+def _signed(number: float, verdict: Verdict) -> str:
+    """Points of z with one decimal, or two where differences are small."""
+    if not math.isfinite(number):
+        return UNKNOWN
+    known = [abs(m.z) for m in verdict.methods if math.isfinite(m.z)]
+    text = f"{number:+.{1 if max(known, default=0) >= 2 else 2}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def _digits(cells: list[tuple[float, float]]) -> int:
+    """Decimals: two digits of the typical standard deviation; without one, four digits of the largest value."""
+    spreads = sorted(sd for _, sd in cells if math.isfinite(sd) and sd > 0)
+    size = max((abs(mean) for mean, _ in cells if math.isfinite(mean)), default=0.0)
+    number, shown = (spreads[len(spreads) // 2], 2) if spreads else (size, 4)
+    return max(0, min(6, shown - 1 - math.floor(math.log10(number)))) if number > 0 else 2
+
+
+def _spread(cell: tuple[float, float] | None, digits: int) -> str:
+    if cell is None or not math.isfinite(cell[0]):
+        return UNKNOWN
+    mean, sd = cell
+    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
