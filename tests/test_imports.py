@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "methods": "defaults errors problem pydantic_errors python_file",
     "config": "defaults errors methods pydantic_errors python_file sweep",
     "training": (
-        "_version config csv_text data errors losses methods problem processes progress pydantic_errors sweep terminal"
+        "_version config csv_text data defaults errors losses methods problem processes progress pydantic_errors sweep "
+        "terminal"
     ),
     # The user's side: many runs, here and on other clusters, and what has become of them.
     "launch": "_entry config errors methods printable processes progress pydantic_errors sweep terminal worker",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from mtlcluster.sweep.history import UnsafePickle, read_history
 
 Array = NDArray[np.float64]
 POINTS = 256  # kept of each curve: no figure shows more, and a thousand histories stay small
+MANY, FEWER_POINTS = 2000, 64  # with more runs than that, curves are means over many of them
 LARGEST = 1e100  # larger numbers count as infinite: their squares and their axes would overflow
 DRAWN = ("train", "weight", "active", "share", "learning_rate", "cosine", "validation")  # kinds of series
 ENDED_EARLY = ("pruned", "failed", "cancelled")
@@ -126,9 +127,10 @@ def read_histories(
         listed: All runs of the sweep.
         advance: Called after each run.
     """
-    finished, omitted = [], []
-    for entry in listed:
-        found = _finished_or_omitted(entry)
+    finished, omitted, entries = [], [], list(listed)
+    points = POINTS if len(entries) <= MANY else FEWER_POINTS
+    for entry in entries:
+        found = _finished_or_omitted(entry, points)
         if isinstance(found, FinishedRun):
             finished.append(found)
         else:
@@ -137,7 +139,7 @@ def read_histories(
     return finished, omitted
 
 
-def _finished_or_omitted(listed: ListedRun) -> FinishedRun | OmittedRun:
+def _finished_or_omitted(listed: ListedRun, points: int) -> FinishedRun | OmittedRun:
     name = listed.run.name
     if listed.state != "done":
         return _ended_early(listed) if listed.state in ENDED_EARLY and listed.history else _unread(listed)
@@ -147,7 +149,7 @@ def _finished_or_omitted(listed: ListedRun) -> FinishedRun | OmittedRun:
         history = _printable(read_history(listed.run.history))
         if not history["info"]["finished"]:
             return OmittedRun(name, "unfinished", "is done by its status, but its history has no end")
-        return finished_run(name, history)
+        return finished_run(name, history, points)
     except (UnsafePickle, ValueError, OSError) as error:
         return OmittedRun(name, "unreadable", str(error).removeprefix(f"{listed.run.history}: "))
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
@@ -190,8 +192,13 @@ def _printable(value: Any) -> Any:
     return [_printable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
+def finished_run(name: str, history: dict[str, Any], points: int = POINTS) -> FinishedRun:
     """Makes a FinishedRun of a history.
+
+    Args:
+        name: The run's name.
+        history: The history.
+        points: How many are kept of each curve.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: `history` does not have the form of a history.
@@ -222,7 +229,7 @@ def finished_run(name: str, history: dict[str, Any]) -> FinishedRun:
         cluster=str(info.get("cluster", "")),
         device=str(info["device"]),
         versions={str(k): str(v) for k, v in info["versions"].items()},
-        curves={k: _curve(s) for k, s in _as_numbers(series) if names.kind(k) in DRAWN and len(s["value"])},
+        curves=_curves(series, points),
         values=_values(series, epoch) | _costs(history["measured"]),
         spent=_spent(history),
     )
@@ -280,7 +287,18 @@ def _costs(measured: dict[str, Any]) -> dict[str, float]:
     return costs
 
 
-def _curve(entry: dict[str, Any]) -> Curve:
+def _curves(series: dict[str, Any], points: int) -> dict[str, Curve]:
+    """The series that are drawn. Those with the same steps share one array of them."""
+    shared: dict[bytes, Array] = {}
+    found = {}
+    for name, entry in _as_numbers(series):
+        if names.kind(name) in DRAWN and len(entry["value"]):
+            curve = _curve(entry, points)
+            found[name] = replace(curve, x=shared.setdefault(curve.x.tobytes(), curve.x))
+    return found
+
+
+def _curve(entry: dict[str, Any], points: int) -> Curve:
     axis = "step" if "step" in entry else "epoch"
     x, y = np.asarray(entry[axis], dtype=float), np.asarray(entry["value"], dtype=float)
     if x.ndim != 1 or x.shape != y.shape:
@@ -288,9 +306,9 @@ def _curve(entry: dict[str, Any]) -> Curve:
     if not (x[0] >= 0 and x[-1] < LARGEST and np.all(x[1:] >= x[:-1])):  # also false for NaN
         raise ValueError(f"a series has {axis}s that do not go up from 0")
     y = np.where(np.abs(y) < LARGEST, y, np.nan)
-    if len(x) <= POINTS:
+    if len(x) <= points:
         return Curve(axis, x, y)
-    starts = np.arange(0, len(x), -(-len(x) // POINTS))
+    starts = np.arange(0, len(x), -(-len(x) // points))
     present = ~np.isnan(y)
     counts = np.add.reduceat(present.astype(float), starts)
     sums = np.add.reduceat(np.where(present, y, 0.0), starts)

@@ -12,7 +12,7 @@ from pydantic import Field
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.units import Duration, GpuType, Line, Size
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.defaults import CHANGED, NEWEST, defaults_before, first_defaults
+from mtlcluster.defaults import CHANGED, FIRST, NEWEST, defaults_before, first_defaults
 from mtlcluster.errors import UserError, nearest, shown
 from mtlcluster.methods.catalog import check_method, named_tasks, placed_method, sparse_method
 from mtlcluster.methods.combinations import refuse_compiled
@@ -273,16 +273,20 @@ def placed(value: Any, folder: Path) -> Any:
     return value
 
 
-def read_run_config(path: Path) -> RunConfig:
+def read_run_config(path: Path, version: int = NEWEST) -> RunConfig:
     """Reads the configuration of one run: a user's file, or config.yaml in a sweep folder.
 
     The paths of the user's own methods are relative to the folder of the user's file. In a sweep they are relative to
     the run's folder code/<hash>/.
 
+    Args:
+        path: The file.
+        version: The version of the defaults for what a user's file leaves out.
+
     Raises:
         UserError: The file is missing, is a grid, or has a mistake. The message names file and line.
     """
-    return _checked(YamlFile(path))
+    return _checked(YamlFile(path), version)
 
 
 def read_sweep_run_config(path: Path) -> SweepRunConfig:
@@ -297,21 +301,25 @@ def read_sweep_run_config(path: Path) -> SweepRunConfig:
     return config
 
 
-def read_run_and_job(path: Path) -> tuple[RunConfig, JobFile]:
+def read_run_and_job(path: Path, version: int = NEWEST) -> tuple[RunConfig, JobFile]:
     """Reads the configuration of one run and finds its job.
+
+    Args:
+        path: The file.
+        version: See `read_run_config`.
 
     Raises:
         UserError: See `read_run_config`; also if the job is missing, or does not know an option of `data` or `model`.
     """
     file = YamlFile(path)
-    config = _checked(file)
+    config = _checked(file, version)
     job = find_job(config.job, path.parent)
     if mistake := job.first_mistake(config.data, config.model):
         file.refuse(*mistake)
     return config, job
 
 
-def _checked(file: YamlFile) -> RunConfig:
+def _checked(file: YamlFile, version: int) -> RunConfig:
     if "grid" in file.data:
         raise UserError(
             f"{file.path}: this is a grid, not the configuration of one run; train it with `mtlcluster submit`"
@@ -319,7 +327,7 @@ def _checked(file: YamlFile) -> RunConfig:
     folder = file.path.parent
     model = SweepRunConfig if "origin" in file.data else RunConfig
     # config.yaml of a sweep holds every option. One that is missing was not there when the run was submitted.
-    version = 1 if "origin" in file.data else NEWEST
+    version = FIRST if "origin" in file.data else version
     sections = {section: placed(file.data[section], folder) for section in PLACED & file.data.keys()}
     if "method" in file.data:
         origin = file.data.get("origin")

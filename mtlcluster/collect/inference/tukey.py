@@ -13,9 +13,7 @@ __all__ = ["BestGroup", "best_group", "permutation_p", "tukey_constant"]
 
 ENUMERATED = 10_000  # permutations; of more, DRAWS are drawn
 DRAWS = 999
-SHARE = (
-    0.1  # of the allowed false alarms: the smallest p-value must not be larger, else the permutation test is left out
-)
+SHARE = 0.1  # of the allowed false alarms. Where the smallest possible p-value is larger, the test is left out
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich.table import Table
 from mtlcluster.config.job_file import JobFile, find_job
 from mtlcluster.config.run import RunConfig, read_run_and_job, read_run_config, run_hash
 from mtlcluster.config.yaml_file import dump
+from mtlcluster.defaults import FIRST, NEWEST
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.history import UnsafePickle, read_history
@@ -44,8 +45,7 @@ def train_file(config_path: Path, folder: Path) -> int:
     Raises:
         UserError: There is a mistake in the configuration, or the folder holds another run.
     """
-    config, job = read_run_and_job(config_path)
-    _refuse_another(folder, config, job)
+    config, job = _read_for(folder, config_path)
     if finished := _finished(folder):
         print(f"{folder} is finished: nothing is left to train")
         _print_result(finished, folder)
@@ -157,15 +157,23 @@ def _check_data(problem: "Problem", tasks: "list[Task]", config: RunConfig) -> i
     return int(broken > 0)
 
 
-def _refuse_another(folder: Path, config: RunConfig, job: JobFile) -> None:
-    """Raises UserError if the folder holds another run."""
+def _read_for(folder: Path, config_path: Path) -> tuple[RunConfig, JobFile]:
+    """Reads the user's file. A training that was begun under older defaults keeps them.
+
+    Raises:
+        UserError: There is a mistake in the file, or the folder holds another run.
+    """
+    config, job = read_run_and_job(config_path)
     path = folder / "config.yaml"
     if not path.exists():
-        return
-    there = read_run_config(path)
-    there = there.model_copy(update={"job": find_job(there.job, folder).reference})
-    if run_hash(there) != run_hash(config.model_copy(update={"job": job.reference})):
-        raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
+        return config, job
+    there = read_run_config(path, FIRST)  # it holds every option that there was
+    wanted = run_hash(there.model_copy(update={"job": find_job(there.job, folder).reference}))
+    for version in range(NEWEST, FIRST - 1, -1):
+        config, job = read_run_and_job(config_path, version)
+        if run_hash(config.model_copy(update={"job": job.reference})) == wanted:
+            return config, job
+    raise UserError(f"{folder} holds another run; choose another with --folder, or remove it")
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

@@ -28,6 +28,14 @@ def test_an_interval_leaves_out_zero_exactly_where_holm_rejects(level):
     assert some > 30
 
 
+def test_after_the_first_that_is_not_rejected_holm_rejects_none():
+    """Both rows have p-values between 0.025 and 0.05."""
+    t = stats.t.ppf(1 - np.array([0.03, 0.04]) / 2, 4)
+    noise = np.array([-2.0, -1, 0, 1, 2])
+    d = noise + t[:, None] * noise.std(ddof=1) / 5**0.5
+    assert (np.array(holm_halves(d)) > d.mean(axis=1)).all()
+
+
 def test_a_single_comparison_has_the_t_interval():
     z = np.random.default_rng(0).standard_normal((2, 6))
     found = against_reference(z, 1)[0]

@@ -8,7 +8,11 @@ import sys
 import pytest
 from rig.tiny_runs import PROJECT, assert_same
 
+from mtlcluster.config.run import RunConfig
+from mtlcluster.config.yaml_file import dump
+from mtlcluster.errors import UserError
 from mtlcluster.sweep.history import read_history
+from mtlcluster.training.commands.terminal import _read_for
 
 
 @pytest.fixture
@@ -64,3 +68,20 @@ def test_what_goes_wrong_is_one_message(start, settings, code, message):
     assert process.returncode == code
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_a_training_that_was_begun_under_older_defaults_keeps_them(tmp_path):
+    """Its config.yaml holds every option that there was then."""
+    settings = {"job": f"{PROJECT / 'jobs/tiny.py'}:build", "method": "uncertainty"}
+    (tmp_path / "run.yaml").write_text(dump(settings))
+    began = RunConfig.model_validate(settings, context={"defaults": 1}).model_dump()
+    del began["method"]["weighting"]["lr"]
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_text(dump(began))
+    rates = [
+        _read_for(tmp_path / name, tmp_path / "run.yaml")[0].method["weighting"]["lr"] for name in ("begun", "new")
+    ]
+    assert rates == [None, 0.025]
+    (tmp_path / "run.yaml").write_text(dump({**settings, "seed": 1}))
+    with pytest.raises(UserError, match="holds another run"):
+        _read_for(tmp_path / "begun", tmp_path / "run.yaml")
