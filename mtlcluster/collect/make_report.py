@@ -122,6 +122,8 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     from mtlcluster.collect.settings import group_runs, trained_tasks
     from mtlcluster.collect.verdict.baseline import SINGLE_TASK
     from mtlcluster.collect.verdict.contest import make_contest
+    from mtlcluster.collect.verdict.latex import verdict_latex
+    from mtlcluster.collect.verdict.markdown import verdict_markdown
     from mtlcluster.collect.verdict.verdict_json import verdict_json
 
     folder.mkdir()
@@ -131,12 +133,14 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     contest = make_contest(sweep, settings, tasks, finished, omitted)
     verdict = _decide(contest, sweep)
     made = tables.make_tables(settings, tasks, contest.scales if contest.relative_to == SINGLE_TASK else {})
-    drawing = figures.Figures(settings, tasks, made[0])
+    drawing = figures.Figures(settings, tasks, made[0], contest, verdict)
     with progress("drawing figures", len(figures.FIGURES)) as advance:
         drawn = drawing.draw(folder / "figures", advance)
-    texts = {PAGE: page.make_page(sweep.name, settings, omitted, made, drawn)}
+    texts = {PAGE: page.make_page(sweep.name, settings, omitted, contest, verdict, made, drawn)}
     texts["tables/runs.csv"] = table_text.runs_csv(settings)
     texts["verdict.json"] = verdict_json(verdict)
+    texts["verdict.md"] = verdict_markdown(sweep.name, verdict)
+    texts["verdict.tex"] = verdict_latex(sweep.name, verdict)
     for table in made:
         texts[f"tables/{table.name}.csv"] = table_text.as_csv(table)
         texts[f"tables/{table.name}.md"] = table_text.as_markdown(table)

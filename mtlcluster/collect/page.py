@@ -8,12 +8,16 @@ from itertools import groupby
 
 from mtlcluster.collect.columns import DELTA_M, MEAN_RANK, Column
 from mtlcluster.collect.escaping import in_html
-from mtlcluster.collect.figures import Drawn
+from mtlcluster.collect.figures import OF_THE_VERDICT, Drawn
 from mtlcluster.collect.page_template import page, plain_table
 from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
 from mtlcluster.collect.settings import Setting, best_epoch_rule
 from mtlcluster.collect.table_text import CellText, cell_texts, seeds_shown
 from mtlcluster.collect.tables import Table, side_by_side
+from mtlcluster.collect.verdict.appendix import choices_section
+from mtlcluster.collect.verdict.contest import Contest
+from mtlcluster.collect.verdict.result import Verdict
+from mtlcluster.collect.verdict.section import verdict_section
 from mtlcluster.sweep import series
 
 PIXELS = 120  # on the page for an inch of a figure: a little larger than in print
@@ -28,7 +32,13 @@ TUNED = (
 
 
 def make_page(
-    name: str, settings: list[Setting], omitted: list[OmittedRun], tables: Sequence[Table], figures: Sequence[Drawn]
+    name: str,
+    settings: list[Setting],
+    omitted: list[OmittedRun],
+    contest: Contest,
+    verdict: Verdict,
+    tables: Sequence[Table],
+    figures: Sequence[Drawn],
 ) -> str:
     """Makes the whole page. All that a user chose, such as names of sweeps, runs and tasks, is escaped.
 
@@ -36,6 +46,8 @@ def make_page(
         name: The name of the sweep.
         settings: The settings in the report.
         omitted: The runs that are not in it.
+        contest: What the verdict is made of.
+        verdict: The verdict.
         tables: The results first.
         figures: In the order of the page.
     """
@@ -44,17 +56,21 @@ def make_page(
     parts = [
         f"<h1>{in_html(name)}</h1>",
         f'<p class="soft">{in_html(summary(len(runs), omitted))}</p>',
-        '<nav><a href="#results">Results</a><a href="#figures">Figures</a><a href="#tables">All values</a>'
-        '<a href="#runs">Runs</a><a href="#configuration">Configuration</a><a href="#reading">How to read this</a>'
+        '<nav><a href="#verdict">Verdict</a><a href="#results">Every setting</a><a href="#figures">Figures</a>'
+        '<a href="#tables">All values</a><a href="#runs">Runs</a><a href="#configuration">Configuration</a>'
+        '<a href="#reading">How to read this</a>'
         "</nav>",
+        *verdict_section(verdict),
         _omitted(omitted),
-        '<h2 id="results">Results</h2>',
+        *(_figure(figure) for figure in figures if figure.name in OF_THE_VERDICT),
+        '<h2 id="results">Every setting</h2>',
         *_table(results),
         *(f"<p class='soft'>{in_html(text)}</p>" for text in _about_results(settings, results)),
         '<h2 id="figures">Figures</h2>',
-        *map(_figure, figures),
+        *(_figure(figure) for figure in figures if figure.name not in OF_THE_VERDICT),
         '<h2 id="tables">All values</h2>',
         *(f"<h3>{in_html(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
+        *choices_section(contest),
         '<h2 id="runs">Runs</h2>',
         _runs(runs),
         '<h2 id="configuration">Configuration</h2>',
@@ -83,7 +99,7 @@ def _omitted(omitted: list[OmittedRun]) -> str:
         names = "".join(
             f"<li>{in_html(run.name)}{': ' + in_html(run.reason) if run.reason else ''}</li>" for run in of_state
         )
-        opened = " open" if len(of_state) <= LISTED else ""
+        opened = " open" if len(of_state) <= LISTED and state != "pruned" else ""
         lines.append(f"<details{opened}><summary>{len(of_state)} {in_html(state)}</summary><ul>{names}</ul></details>")
     return f'<div class="warn"><strong>Not in this report:</strong> {"".join(lines)}</div>'
 
@@ -108,7 +124,7 @@ def _part(table: Table, name: str) -> str:
 def _cell(cell: CellText) -> str:
     extra = " ".join(filter(None, (cell.spread, cell.note)))
     extra = f' <span class="std">{extra}</span>' if extra else ""
-    return f"<td{' class=best' if cell.bold else ''}>{cell.mean.replace('-', '−')}{extra}</td>"
+    return f"<td>{cell.mean.replace('-', '−')}{extra}</td>"
 
 
 def _head(columns: list[Column]) -> str:
@@ -132,10 +148,6 @@ def _caption(table: Table) -> str:
     if table.name == "confusion":
         return "How many samples, by truth and decision: means over seeds ± standard deviation, at the best epochs."
     text = f"{table.title}: mean over n seeds ± standard deviation over seeds, each run at its best validation epoch."
-    if table.best:
-        text += " Bold: the best mean of a column, and every mean within two standard errors of the difference from it."
-    elif all(setting.seeds[1] == 1 for setting in table.settings):
-        text += " Nothing is bold: with one seed there is no telling a lead from noise."
     return text
 
 
@@ -210,12 +222,11 @@ def notes(settings: list[Setting]) -> list[str]:
         "they are evaluated once, with the checkpoint of that epoch. A run that chose none counts with its last epoch.",
         *([TUNED] if tuned else []),
         "Order: baselines come first, the others by that validation value. The best of many settings looks better than "
-        "it is: a lead found by trying many deserves fresh seeds. A number before a label in a figure is the row of "
-        "the tables.",
+        "it is: only the verdict compares chosen settings, on fresh seeds where there are any. A number before a label "
+        "in a figure is the row of the tables.",
         "Seeds: ± is the standard deviation over seeds (n − 1 in the denominator); bands and bars go from the lowest "
         "to the highest seed. Both show how far seeds lie apart; neither is a confidence interval of the mean, and "
-        "one seed has neither. Two standard errors, the margin of what is bold, hold 95 % of chance differences with "
-        "many seeds, fewer with two or three.",
+        "one seed has neither. The intervals are in the verdict.",
         "Seeds of different length: a line goes on, pale and without a band, where some seeds have ended, as the mean "
         "of those that go on, and ends where more than half have.",
         "Missing values: steps at which a task was not active have no loss; values that are not finite are left out, "

@@ -4,9 +4,10 @@ from mtlcluster.collect.escaping import in_html
 
 CSS = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #5b6570; --line: #d9dee3; --back: #ffffff; --raised: #f5f7f9;
-  --best: #0b6b4f; --link: #0b5fa5; --warn: #8a4b00; --warn-back: #fff6e6; }
+  --best: #0b6b4f; --link: #0b5fa5; --warn: #8a4b00; --warn-back: #fff6e6; --red: #b3261e; --red-back: #fdeeed; }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9aa5b1; --line: #353c44; --back: #14181c;
-  --raised: #1d2329; --best: #6fd6b3; --link: #7db9f0; --warn: #f1c37a; --warn-back: #33280f; } }
+  --raised: #1d2329; --best: #6fd6b3; --link: #7db9f0; --warn: #f1c37a; --warn-back: #33280f;
+  --red: #ff9d94; --red-back: #3a1715; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; background: var(--back); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif; }
@@ -38,8 +39,13 @@ table.dense thead tr.groups th { white-space: nowrap; }
 table thead tr.groups th.long { white-space: normal; min-width: 12rem; max-width: 20rem; overflow-wrap: anywhere; }
 tbody th { font-weight: 400; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: break-word; }
 tbody tr:hover > * { background: var(--raised); }
-td.best { font-weight: 700; color: var(--best); }
-td .std { color: var(--soft); font-weight: 400; font-size: .92em; }
+tr.best th > span:first-child { font-weight: 700; color: var(--best); }
+.verdict { font-size: 1.05rem; max-width: 52rem; }
+.missing { border-left: 3px solid var(--red); background: var(--red-back); padding: .5rem .9rem; margin: 1rem 0;
+  overflow-wrap: anywhere; }
+.missing strong { color: var(--red); }
+.missing ul { margin: .25rem 0; padding-left: 1.2rem; }
+.std { color: var(--soft); font-weight: 400; font-size: .92em; }
 figure { margin: 1.75rem 0 2.25rem; }
 figure .paper { display: inline-block; max-width: 100%; background: #fff; border: 1px solid var(--line);
   border-radius: 6px; padding: .6rem; }

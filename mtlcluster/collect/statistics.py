@@ -111,25 +111,6 @@ def mean_ranks(means: Sequence[Sequence[float]], directions: Sequence[str]) -> l
     return [float(rank) for rank in (better + (equal + 1) / 2).mean(axis=1)]
 
 
-def leaders(cells: Sequence[Spread], direction: str) -> set[int]:
-    """The places of the best cells of a column: the best mean, and all within two standard errors of the difference.
-
-    Empty where the best cell has one seed: its lead may be noise. Empty, too, for a column without a better direction.
-    """
-    sign = _sign(direction)
-    known = [i for i, cell in enumerate(cells) if cell.n]
-    if not direction or len(known) < 2:
-        return set()
-    best = min(known, key=lambda i: sign * cells[i].mean)
-    if cells[best].n < 2:
-        return set()
-    return {best} | {i for i in known if cells[i].n > 1 and _within_noise(cells[i], cells[best])}
-
-
-def _within_noise(cell: Spread, best: Spread) -> bool:
-    return abs(cell.mean - best.mean) <= 2 * math.sqrt(cell.std**2 / cell.n + best.std**2 / best.n)
-
-
 def _sign(direction: str) -> float:
     """The factor that makes a lower number the better one."""
     return -1.0 if direction == "max" else 1.0

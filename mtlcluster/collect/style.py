@@ -187,6 +187,21 @@ def add_legend(figure: Figure, settings: Sequence[Setting], looks: Sequence[Look
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
 
 
+def dot(colour: Any, mark: str) -> Line2D:
+    """A mark for a legend."""
+    return Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=0)
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """Puts a legend below the panels, in as many columns as fit, and makes the figure higher for it."""
+    longest = max(breadth(label) for label in labels)
+    across = max(1, int(figure.get_figwidth() / (CHARACTER * longest + 0.5)))
+    rows = math.ceil(len(labels) / across)
+    figure.set_figheight(figure.get_figheight() + rows * 0.145 + 0.1)
+    columns = math.ceil(len(labels) / rows)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Writes the figure as PNG and PDF. The same figure gives the same bytes."""
     figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})

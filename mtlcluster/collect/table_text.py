@@ -37,23 +37,18 @@ class CellText:
         mean: The mean, or a sign in its place.
         spread: Such as `± 0.01`; empty where there is none.
         note: The number of seeds with a value, if it is smaller than the setting's number of seeds; else empty.
-        bold: True if it is one of the best.
     """
 
     mean: str
     spread: str
     note: str
-    bold: bool
 
 
 def cell_texts(table: Table) -> list[list[CellText]]:
     """The cells of a table as texts, row by row."""
     digits = [decimals(table, place) for place in range(len(table.columns))]
     return [
-        [
-            CellText(*_mean_and_spread(cell, digits[i]), _seeds_note(table, r, i), (r, i) in table.best)
-            for i, cell in enumerate(row)
-        ]
+        [CellText(*_mean_and_spread(cell, digits[i]), _seeds_note(table, r, i)) for i, cell in enumerate(row)]
         for r, row in enumerate(table.rows)
     ]
 
@@ -86,8 +81,7 @@ def _as_markdown(table: Table) -> str:
     headings = ["setting", "n", *(in_markdown(f"{c.group} {c.heading}".strip()) for c in table.columns)]
     lines = [headings, ["---", "--:", *("--:" for _ in table.columns)]]
     for setting, row in zip(table.settings, cell_texts(table), strict=True):
-        texts = [(" ".join(filter(None, (cell.mean, cell.spread, cell.note))), cell.bold) for cell in row]
-        cells = [f"**{text}**" if bold else text for text, bold in texts]
+        cells = [" ".join(filter(None, (cell.mean, cell.spread, cell.note))) for cell in row]
         lines.append([in_markdown(setting.label), seeds_shown(setting), *cells])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 

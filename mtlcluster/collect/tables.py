@@ -7,7 +7,7 @@ from itertools import groupby
 from mtlcluster.collect.columns import Column, confusion_columns, cost_columns, every_column, result_columns
 from mtlcluster.collect.read_histories import TaskInfo
 from mtlcluster.collect.settings import Setting
-from mtlcluster.collect.statistics import Spread, leaders
+from mtlcluster.collect.statistics import Spread
 from mtlcluster.collect.verdict.scores import Scale
 from mtlcluster.sweep.series import kind
 
@@ -25,7 +25,6 @@ class Table:
         columns: Its columns [C].
         settings: Its rows [S].
         rows: The cells [S][C].
-        best: The (row, column) of the cells that are shown in bold.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Table:
     columns: list[Column]
     settings: list[Setting]
     rows: list[list[Spread]]
-    best: set[tuple[int, int]]
 
 
 def make_tables(settings: list[Setting], tasks: Sequence[TaskInfo], scales: Mapping[str, Scale | None]) -> list[Table]:
@@ -60,9 +58,8 @@ def _table(name: str, title: str, settings: list[Setting], columns: list[Column]
     """A table of those columns that have any value."""
     made = [(column, column.cells(settings)) for column in columns]
     made = [(column, cells) for column, cells in made if any(cell.n or cell.other is not None for cell in cells)]
-    best = {(row, i) for i, (column, cells) in enumerate(made) for row in leaders(cells, column.direction)}
     rows = [[cells[row] for _, cells in made] for row in range(len(settings))]
-    return Table(name, title, [column for column, _ in made], settings, rows, best)
+    return Table(name, title, [column for column, _ in made], settings, rows)
 
 
 def side_by_side(table: Table) -> list[Table]:
@@ -77,6 +74,5 @@ def side_by_side(table: Table) -> list[Table]:
 
 
 def _cut(table: Table, places: list[int]) -> Table:
-    best = {(row, places.index(i)) for row, i in table.best if i in places}
     rows = [[row[i] for i in places] for row in table.rows]
-    return replace(table, columns=[table.columns[i] for i in places], rows=rows, best=best)
+    return replace(table, columns=[table.columns[i] for i in places], rows=rows)

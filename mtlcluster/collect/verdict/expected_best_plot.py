@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mtlcluster.collect import style
 from mtlcluster.collect.colours import COLOURS, DASHES
@@ -24,20 +25,22 @@ def draw_expected_best(rows: Rows) -> tuple[Figure, str] | None:
     shown = every[:METHODS_SHOWN]
     if not shown:
         return None
-    figure, axes = style.new_figure(style.PAGE, 2.3, 1, 2, sharey=True)
+    known = any(spent.any() for _, _, spent in shown)  # older histories do not count backward passes
+    figure, axes = style.new_figure(style.PAGE if known else 4.2, 2.3, 1, 1 + known, sharey=True)
     handles = []
     for number, (_, values, spent) in enumerate(shown):
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         larger = rows.direction == "max"
         curve, (low, high) = expected_best_curve(values, larger), expected_best_band(values, larger)
-        for axis, x in zip(axes, (np.arange(1, len(values) + 1), against_backwards(spent)), strict=True):
+        for axis, x in zip(axes, (np.arange(1, len(values) + 1), against_backwards(spent)), strict=False):
             [line] = axis.plot(x, curve, color=colour, linestyle=dash, linewidth=1.2)
             if len(shown) <= 4:
                 axis.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         handles.append(line)
     axes[0].set_ylabel(f"validation/{rows.value}")
-    axes[0].set_xlabel("trials")
-    axes[1].set_xlabel("backward passes")
+    for axis, label in zip(axes, ("trials", "backward passes"), strict=False):
+        axis.set_xlabel(label)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     style.legend_below(figure, handles, wrapped_apart([row.name for row, *_ in shown], 36, 1))
     band = " The bands hold 95 % of searches by a bootstrap over the trials." if len(shown) <= 4 else ""
     note = style.first_shown_note(len(shown), len(every), "methods")
@@ -50,6 +53,5 @@ def draw_expected_best(rows: Rows) -> tuple[Figure, str] | None:
 
 def _trials(row: Row) -> tuple[np.ndarray, np.ndarray]:
     """The value and the backward passes of each trial that has a value."""
-    passes = row.backwards_of_trials()
-    known = [(one.value, passes.get(one.trial, 0)) for one in row.tried if one.value is not None and np.isfinite(one.value)]
+    known = [(one.value, one.backwards) for one in row.tried if one.value is not None and np.isfinite(one.value)]
     return np.array([value for value, _ in known]), np.array([spent for _, spent in known], dtype=float)

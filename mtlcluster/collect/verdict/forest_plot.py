@@ -1,6 +1,7 @@
 """The forest plot: the difference of each method from the reference, with its interval."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -40,7 +41,7 @@ def draw_forest(verdict: Verdict) -> tuple[Figure, str] | None:
     return figure, f"{_caption(verdict, rows)} {more}".strip()
 
 
-def _draw_row(axis, place: int, method: MethodResult, reference: MethodResult | None) -> None:  # type: ignore[no-untyped-def]
+def _draw_row(axis: Axes, place: int, method: MethodResult, reference: MethodResult | None) -> None:
     versus = method.versus_reference
     assert versus is not None
     colour = LOOKS.get(versus.words, GREY)
@@ -64,7 +65,7 @@ def _add_legend(figure: Figure, rows: list[MethodResult]) -> None:
     labels = [label for label, _ in entries]
     handles.append(Line2D([], [], color=style.EDGE, marker="o", markersize=2, linewidth=0, alpha=0.55))
     labels.append("pairs of runs with the same seed")
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), columnspacing=1.4)
+    style.legend_below(figure, handles, labels)
 
 
 def _caption(verdict: Verdict, rows: list[MethodResult]) -> str:

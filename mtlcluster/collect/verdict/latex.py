@@ -2,9 +2,9 @@
 
 import re
 
+from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
 from mtlcluster.collect.verdict.main_table import MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
-from mtlcluster.collect.verdict.words import BOLD_MEANS, about_table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

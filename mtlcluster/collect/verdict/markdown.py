@@ -1,9 +1,9 @@
 """report/verdict.md: the verdict and its main table in Markdown."""
 
 from mtlcluster.collect.escaping import in_markdown
+from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
 from mtlcluster.collect.verdict.main_table import MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
-from mtlcluster.collect.verdict.words import BOLD_MEANS, about_table
 
 
 def verdict_markdown(name: str, verdict: Verdict) -> str:

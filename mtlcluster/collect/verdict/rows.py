@@ -19,12 +19,14 @@ class Tried:
         values: Its values, by dotted key.
         runs: Its finished runs, by tuning seed.
         value: The mean of the value that decides over the tuning seeds, of a pruned run at the rung; None without.
+        backwards: The backward passes that its runs have spent; 0 where histories do not say.
     """
 
     trial: int
     values: dict[str, Any]
     runs: dict[int, FinishedRun]
     value: float | None
+    backwards: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,7 +103,9 @@ def _tried(search: Search, trial: Trial, runs: Runs) -> Tried:
     found = {seed: runs[run] for seed, run in trial.runs.items() if run in runs}
     numbers = [float(run.best["number"]) for run in found.values() if run.best and run.best["value"] == search.value]
     value = sum(numbers) / len(numbers) if numbers and len(numbers) == len(trial.runs) else None
-    return Tried(trial.trial, trial.values, {s: r for s, r in found.items() if isinstance(r, FinishedRun)}, value)
+    spent = sum(run.spent.backwards or 0 for run in found.values())
+    finished = {seed: run for seed, run in found.items() if isinstance(run, FinishedRun)}
+    return Tried(trial.trial, trial.values, finished, value, spent)
 
 
 def _candidate(trial: Trial, runs: Runs) -> Candidate:

@@ -1,22 +1,31 @@
-"""Sentences that explain the main table, wherever it stands."""
+"""Words that the sentences of a verdict share."""
 
-from mtlcluster.collect.verdict.result import Verdict
+import math
+from collections.abc import Iterable
 
-BOLD_MEANS = (
-    "Bold: not told apart from the best (paired Tukey, 5 %): 1 in 20 such tables wrongly leaves one out if all are "
-    "equal."
-)
+from mtlcluster.collect.verdict.result import MethodResult, Verdict
+
+NAMED = 6  # names in a sentence
 
 
-def about_table(verdict: Verdict) -> str:
-    """What the columns are."""
-    if not verdict.relative_to:
-        return ""
-    of = f"the mean over the tasks of how much better their leading metrics on {verdict.data} data are than those of "
-    text = f"z is {of}{verdict.relative_to}, in per cent; larger is better, and −z is Δm %."
-    if any(method.versus_reference for method in verdict.methods):
-        text += (
-            " The intervals hold all at once with 95 % (Dunnett). P(better) is the estimated probability that a run is "
-            "better than the reference's with the same seed."
-        )
-    return f"{text} ± is the standard deviation over seeds."
+def names(found: Iterable[str]) -> str:
+    """Such as "a, b and c", at most NAMED of them."""
+    every = list(found)
+    if len(every) > NAMED:
+        return f"{', '.join(every[:NAMED])} and {len(every) - NAMED} more"
+    return " and ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
+
+
+def counted(number: int, what: str) -> str:
+    """Such as "1 seed" or "3 seeds"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def compared_methods(verdict: Verdict) -> list[MethodResult]:
+    """The rows that take part in the comparison."""
+    return [m for m in verdict.methods if not m.single and not m.missing and math.isfinite(m.z)]
+
+
+def number(value: float) -> str:
+    """With one decimal, or two digits of a small one."""
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
