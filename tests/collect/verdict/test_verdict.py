@@ -207,11 +207,13 @@ def test_a_static_weight_disguised_as_a_method_lies_on_the_front(sweep):
     for weight in weights:
         static = {"name": "static", "weights": {"left": weight, "ink": 2 - weight}}
         sweep.run(f"static-{weight:.1f}", 0, method(weighting=static), values(weight))
-    sweep.run("mine", 0, method(weighting="famo"), values(0.71))
+    twin = values(0.6)  # a little worse than its twin on both tasks, by less than delta
+    noisy = {"left/accuracy": twin["left/accuracy"] - 0.002, "ink/mae": twin["ink/mae"] + 0.01}
+    sweep.run("mine", 0, method(weighting="famo"), noisy)
     sweep.run("poor", 0, method(gradient="pcgrad"), {"left/accuracy": 0.6, "ink/mae": 2.5})
     front = verdict_of(sweep.sweep).front
     assert all(point.on_front for point in front.points)
-    assert front.methods["famo"].place == "on"
+    assert (front.methods["famo"].place, front.methods["famo"].on_validation) == ("on", 1)
     assert (front.methods["pcgrad"].place, front.methods["pcgrad"].again_on_test) == ("below", 9)
     assert any("famo lies on the front of the 9 static weights" in text for text in front.sentences)
 
