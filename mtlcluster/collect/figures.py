@@ -21,21 +21,12 @@ from mtlcluster.collect.schedule_strips import draw_strips
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.statistics import BINS
 from mtlcluster.collect.tables import DATA, Table
-from mtlcluster.collect.verdict.contest import Contest
-from mtlcluster.collect.verdict.expected_best_plot import draw_expected_best
-from mtlcluster.collect.verdict.forest_plot import draw_forest
-from mtlcluster.collect.verdict.front_plot import draw_front
-from mtlcluster.collect.verdict.result import Verdict
 from mtlcluster.sweep import series
 
 Captioned = tuple[Figure, str]
 
 SMOOTHED = f"Each point is a mean over 1/{BINS} of the training, or over what was recorded in one go if that is longer."
-OF_THE_VERDICT = ("forest", "front", "expected_best")
 FIGURES = {  # names and titles in the order of the page; each name is a method of Figures
-    "forest": "Differences from the reference",
-    "front": "Trade-offs between tasks",
-    "expected_best": "Expected best of fewer trials",
     "results": "Results of every setting",
     "metrics": "Metrics on validation data",
     "validation_losses": "Validation losses",
@@ -67,15 +58,7 @@ class Figures:
         boxes: The characters of names that no installed font has.
     """
 
-    def __init__(
-        self,
-        settings: Sequence[Setting],
-        tasks: Sequence[TaskInfo],
-        results: Table,
-        contest: Contest,
-        verdict: Verdict,
-    ) -> None:
-        self.contest, self.verdict = contest, verdict
+    def __init__(self, settings: Sequence[Setting], tasks: Sequence[TaskInfo], results: Table) -> None:
         self.settings = list(settings)
         self.tasks = list(tasks)
         self.table = results
@@ -84,7 +67,6 @@ class Figures:
 
     def _names(self) -> Iterator[str]:
         yield from (setting.label for setting in self.settings)
-        yield from (method.name for method in self.verdict.methods)
         for task in self.tasks:
             yield from (task.name, *task.metrics)
 
@@ -100,15 +82,6 @@ class Figures:
                     drawn.append(Drawn(name, title, caption, tuple(figure.get_size_inches())))
             advance()
         return drawn
-
-    def forest(self) -> Captioned | None:
-        return draw_forest(self.verdict)
-
-    def front(self) -> Captioned | None:
-        return draw_front(self.verdict)
-
-    def expected_best(self) -> Captioned | None:
-        return draw_expected_best(self.contest.rows)
 
     def results(self) -> Captioned | None:
         made = draw_dots(self.table, self.looks)

@@ -120,6 +120,7 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     """Writes the whole report into `folder`. Returns lines for the user."""
     from mtlcluster.collect import figures, page, table_text, tables
     from mtlcluster.collect.settings import group_runs, trained_tasks
+    from mtlcluster.collect.verdict import verdict_figures
     from mtlcluster.collect.verdict.baseline import SINGLE_TASK
     from mtlcluster.collect.verdict.contest import make_contest
     from mtlcluster.collect.verdict.latex import verdict_latex
@@ -133,10 +134,11 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     contest = make_contest(sweep, settings, tasks, finished, omitted)
     verdict = _decide(contest, sweep)
     made = tables.make_tables(settings, tasks, contest.scales if contest.relative_to == SINGLE_TASK else {})
-    drawing = figures.Figures(settings, tasks, made[0], contest, verdict)
-    with progress("drawing figures", len(figures.FIGURES)) as advance:
+    drawing = figures.Figures(settings, tasks, made[0])
+    with progress("drawing figures", len(verdict_figures.FIGURES) + len(figures.FIGURES)) as advance:
+        of_verdict = verdict_figures.draw_verdict(contest, verdict, folder / "figures", advance)
         drawn = drawing.draw(folder / "figures", advance)
-    texts = {PAGE: page.make_page(sweep.name, settings, omitted, contest, verdict, made, drawn)}
+    texts = {PAGE: page.make_page(sweep.name, settings, omitted, contest, verdict, of_verdict, made, drawn)}
     texts["tables/runs.csv"] = table_text.runs_csv(settings)
     texts["verdict.json"] = verdict_json(verdict)
     texts["verdict.md"] = verdict_markdown(sweep.name, verdict)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from mtlcluster.collect.columns import DELTA_M, MEAN_RANK, Column
 from mtlcluster.collect.escaping import in_html
-from mtlcluster.collect.figures import OF_THE_VERDICT, Drawn
+from mtlcluster.collect.figures import Drawn
 from mtlcluster.collect.page_template import page, plain_table
 from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
 from mtlcluster.collect.settings import Setting, best_epoch_rule
@@ -37,6 +37,7 @@ def make_page(
     omitted: list[OmittedRun],
     contest: Contest,
     verdict: Verdict,
+    of_verdict: Sequence[Drawn],
     tables: Sequence[Table],
     figures: Sequence[Drawn],
 ) -> str:
@@ -48,6 +49,7 @@ def make_page(
         omitted: The runs that are not in it.
         contest: What the verdict is made of.
         verdict: The verdict.
+        of_verdict: Its figures.
         tables: The results first.
         figures: In the order of the page.
     """
@@ -62,12 +64,12 @@ def make_page(
         "</nav>",
         *verdict_section(verdict),
         _omitted(omitted),
-        *(_figure(figure) for figure in figures if figure.name in OF_THE_VERDICT),
+        *map(_figure, of_verdict),
         '<h2 id="results">Every setting</h2>',
         *_table(results),
         *(f"<p class='soft'>{in_html(text)}</p>" for text in _about_results(settings, results)),
         '<h2 id="figures">Figures</h2>',
-        *(_figure(figure) for figure in figures if figure.name not in OF_THE_VERDICT),
+        *map(_figure, figures),
         '<h2 id="tables">All values</h2>',
         *(f"<h3>{in_html(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
         *choices_section(contest),

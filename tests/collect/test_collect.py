@@ -20,7 +20,7 @@ from mtlcluster.collect.make_report import make_report
 from mtlcluster.collect.read_histories import Curve, read_histories
 from mtlcluster.collect.run_list import list_runs
 from mtlcluster.collect.settings import group_runs
-from mtlcluster.collect.statistics import Spread, band, leaders, mean_ranks
+from mtlcluster.collect.statistics import band, mean_ranks
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.history import write_history
@@ -135,7 +135,7 @@ def test_page_opens_in_a_browser_without_a_network(mixed):
         "const box = document.createElement('pre'); box.id = 'seen'; box.textContent = JSON.stringify({seen,"
         "wide: document.documentElement.scrollWidth > innerWidth, title: document.title,"
         "links: [...document.links].map(a => a.getAttribute('href')),"
-        "best: document.querySelectorAll('#table-results td.best').length}); document.body.append(box); })"
+        "best: document.querySelectorAll('#table-results .best').length}); document.body.append(box); })"
     )
     probe.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--proxy-server=127.0.0.1:9", "--window-size=500,900"]
@@ -213,15 +213,6 @@ def test_of_binary_tasks_results_show_what_matters_and_tables_everything(tmp_pat
     assert rows_of(sweep, "runs")["equal-1"]["test/sarcasm/confusion/true_positives"] == "31.0"
     assert 'id="table-validation-1"' in text, "each task should have a table of its own where one were too wide"
     assert "Thresholds:" in text
-
-
-def test_bold_is_what_the_seeds_can_tell_apart():
-    clear, close, far = Spread(0.90, 0.01, 4), Spread(0.895, 0.01, 4), Spread(0.80, 0.01, 4)
-    assert leaders([far, clear, close], "max") == {1, 2}
-    assert leaders([far, clear, close], "min") == {0}
-    lucky = Spread(0.99, float("nan"), 1)
-    assert leaders([far, clear, lucky], "max") == set(), "one seed may have been lucky"
-    assert leaders([far, clear, Spread(0.895, float("nan"), 1)], "max") == {1}
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_setting(tmp_path):

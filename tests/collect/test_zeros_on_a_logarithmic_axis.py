@@ -23,7 +23,7 @@ def drawn(*losses: Any) -> tuple[Axes, str]:
         made = history(method(), 0, varied={"model.x": i}, epochs=30, points=30, tasks=TASKS[:1])
         made["series"]["validation/left/loss"]["value"] = np.asarray(values, dtype=float)
         runs.append(finished_run(f"run-{i}", made))
-    table = Table("results", "", [], [], [], set())
+    table = Table("results", "", [], [], [])
     figure, caption = Figures(group_runs(runs), runs[0].tasks, table).validation_losses() or pytest.fail("none")
     figure.canvas.draw()
     return figure.axes[0], caption

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rig.synthetic_sweep import TASKS, add_run, history, make_sweep, method
 
 from mtlcluster.collect.read_histories import read_histories
 from mtlcluster.collect.run_list import list_runs
@@ -16,7 +17,6 @@ from mtlcluster.collect.verdict.verdict import make_verdict
 from mtlcluster.sweep.choices import Candidate, Choice, write_choices
 from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.trials import Search, SearchedMethod, Trial, write_search
-from tests.rig.synthetic_sweep import TASKS, add_run, history, make_sweep, method
 
 TWO = [TASKS[0], TASKS[3]]  # left: accuracy, ink: mae
 

@@ -16,8 +16,8 @@ def choices_section(contest: Contest) -> list[str]:
     better = "lower" if contest.rows.direction == "min" else "higher"
     about = (
         f"The setting of each method is the trial with the best validation/{contest.rows.value} ({better} is better), "
-        f"as the mean over its tuning seeds ({seeds}). A pruned trial can't be chosen; its value is the one at which it "
-        "stopped. A method with nothing to search has one trial."
+        f"as the mean over its tuning seeds ({seeds}). A pruned trial can't be chosen; its value is the one at which "
+        "it stopped. A method with nothing to search has one trial."
     )
     parts = ['<h2 id="choices">What was chosen from what</h2>', f"<p class='soft'>{in_html(about)}</p>"]
     return parts + [_trials(row) for row in searched]

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from rig.contests import Contestants, verdict_of
+from rig.synthetic_sweep import method
 
 from mtlcluster.collect import figures
 from mtlcluster.collect.inference.compare import compare
 from mtlcluster.collect.make_report import make_report
 from mtlcluster.sweep.trials import SearchedMethod, Trial
-from tests.rig.contests import Contestants, verdict_of
-from tests.rig.synthetic_sweep import method
 
 METHODS = ["equal", "pcgrad", "cagrad", "upgrad", "imtl_g", "mgda", "nash_mtl", "aligned_mtl", "graddrop", "gradvac"]
 SPREAD = 3.0  # points of z: large against δ, so that no difference counts as too small to matter

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from rig.contests import Contestants, verdict_of
 
 from mtlcluster.collect import figures
 from mtlcluster.collect.make_report import make_report
 from mtlcluster.errors import UserError
-from tests.rig.contests import Contestants, verdict_of
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 import math
 
 import pytest
+from rig.contests import Contestants, verdict_of
+from rig.synthetic_sweep import method
 
 from mtlcluster.collect.verdict.verdict_json import verdict_json
 from mtlcluster.sweep.names import hash_of
-from tests.rig.contests import Contestants, verdict_of
-from tests.rig.synthetic_sweep import method
 
 LEFT, INK = ({"name": "single", "task": task} for task in ("left", "ink"))
 
