@@ -2,7 +2,7 @@
 
 import re
 
-from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
+from mtlcluster.collect.verdict.explanations import HALF_WAY, about_table, bold_means
 from mtlcluster.collect.verdict.main_table import MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
 
@@ -14,7 +14,9 @@ SPECIAL = {
     "…": r"\ldots{}", "“": "``", "”": "''",
 }  # fmt: skip
 SIGNED = re.compile(r"(?<![\w.])-(?=\d)")  # a minus before a number
-LEFT_OUT = ("backwards",)
+LEFT_OUT = ("compared", "trials", "backwards")  # columns; the words stand in the caption
+SHORTER = {"95 % interval": r"95\,\%", "P(better)": "$P$"}
+BESIDE, METRICS = 2, 5  # leading metrics beside the other columns; in a table of their own
 
 
 def in_latex(text: str) -> str:
@@ -30,28 +32,43 @@ def verdict_latex(name: str, verdict: Verdict) -> str:
         name: The name of the sweep.
         verdict: The verdict.
     """
-    caption = " ".join([f"{name}:", *verdict.sentences[1:], about_table(verdict)])
-    caption += f" {BOLD_MEANS}" if verdict.strict else ""
+    half_way = "" if verdict.complete else HALF_WAY
+    caption = [f"{name}:", half_way, *verdict.sentences, about_table(verdict), bold_means(verdict)]
     return "\n".join(
         [
             "% \\usepackage{booktabs}",
             r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{in_latex(caption)}}}",
-            *_tabular(main_table(verdict)),
+            r"\centering\small",
+            rf"\caption{{{in_latex(' '.join(filter(None, caption)))}}}",
+            r"\medskip",
+            "\n\n\\medskip\n".join(_tabulars(main_table(verdict))),
             r"\end{table}",
             "",
         ]
     )
 
 
-def _tabular(table: MainTable) -> list[str]:
-    places = [i for i, heading in enumerate(table.headings) if heading not in LEFT_OUT]
+def _tabulars(table: MainTable) -> list[str]:
+    """The table; cut into several, one below the other, where it would be too wide for a page."""
+    first = len(table.headings) - table.metrics
+    metrics = list(range(first, len(table.headings)))
+    places = [i for i in range(first) if table.headings[i] not in LEFT_OUT]
+    if table.metrics <= BESIDE:
+        return [_tabular(table, places + metrics)]
+    parts = [metrics[i : i + METRICS] for i in range(0, table.metrics, METRICS)]
+    return [_tabular(table, part) for part in (places, *parts)]
+
+
+def _tabular(table: MainTable, places: list[int]) -> str:
     lines = [rf"\begin{{tabular}}{{l{'r' * len(places)}}}", r"\toprule"]
-    lines.append(" & ".join(["method", *(in_latex(table.headings[i]) for i in places)]) + r" \\")
+    lines.append(" & ".join(["method", *(_heading(table.headings[i]) for i in places)]) + r" \\")
     lines.append(r"\midrule")
     for row in table.rows:
         name = in_latex(row.name)
         cells = [rf"\textbf{{{name}}}" if row.bold else name, *(in_latex(row.cells[i]) for i in places)]
         lines.append(" & ".join(cells) + r" \\")
-    return [*lines, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _heading(text: str) -> str:
+    return SHORTER.get(text, in_latex("difference" if text.startswith("difference from ") else text))
