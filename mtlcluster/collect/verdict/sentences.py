@@ -23,8 +23,7 @@ def sentences(contest: Contest, verdict: Verdict, compared: Comparison | None) -
     found = [_chosen(contest, verdict)]
     waiting = [m for m in verdict.methods if m.missing and not m.single]
     if waiting:
-        reasons = {m.missing for m in waiting}
-        why = reasons.pop() if len(reasons) == 1 else "their runs have not all ended, or none is done"
+        why = waiting[0].missing if len(waiting) == 1 else "their runs have not all ended, or none is done"
         found.append(f"Not compared: {names(m.name for m in waiting)} ({why}).")
     if compared is None or len(compared_methods(verdict)) < 2:
         return [*found, _nothing_compared(contest, verdict), _varied(contest, verdict)]
