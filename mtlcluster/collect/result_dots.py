@@ -1,6 +1,6 @@
 """The figure of the results: a panel for each column of the table, with a row of dots for each setting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,12 +15,13 @@ from mtlcluster.collect.tables import Table
 ROWS_SHOWN = 40
 
 
-def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
+def draw_dots(table: Table, looks: Sequence[Look], baseline: Mapping[str, float]) -> tuple[Figure, str] | None:
     """Draws every seed, and the mean, for each metric.
 
     Args:
         table: The results.
         looks: The looks of its settings.
+        baseline: By the key of a column the value that its dashed line marks.
 
     Returns:
         The figure, and the sentences about what is left out. None where there is nothing to draw.
@@ -37,6 +38,9 @@ def draw_dots(table: Table, looks: Sequence[Look]) -> tuple[Figure, str] | None:
         axis.remove()
     for axis, place in zip(axes, places, strict=False):
         _draw_column(axis, table, place, rows, looks)
+        if table.columns[place].key in baseline:
+            line = baseline[table.columns[place].key]
+            axis.axvline(line, color=style.EDGE, linewidth=0.6, linestyle=(0, (3, 2)), zorder=1)
     axes[0].set_ylim(len(rows) - 0.4, -0.6)
     for axis in axes[: len(places) : across]:
         axis.set_yticks(rows, wrapped_apart([table.settings[row].label for row in rows], 34, 1))
@@ -61,9 +65,6 @@ def _draw_column(axis: Axes, table: Table, place: int, rows: list[int], looks: S
     lowest, highest = [min(n) for n in numbers.values()], [max(n) for n in numbers.values()]
     axis.hlines(list(numbers), lowest, highest, colours, alpha=0.6)
     axis.scatter([spread(n).mean for n in numbers.values()], list(numbers), 18, colours, linewidths=0, zorder=4)
-    reference = column.reference([row[place] for row in table.rows])
-    if np.isfinite(reference):
-        axis.axvline(reference, color=style.EDGE, linewidth=0.6, linestyle=(0, (3, 2)), zorder=1)
     lines = [wrapped(line, 20, 1) for line in (column.group, column.heading) if line]
     axis.set_title("\n".join(lines), loc="left")
     axis.tick_params(axis="y", length=0)

@@ -7,6 +7,7 @@ from typing import Any
 from mtlcluster.collect.verdict.result import MethodResult, Verdict, Versus
 
 UNKNOWN = "–"
+VALUES_SHOWN = 6  # of a setting; the appendix has all
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class MainTable:
     """The main table.
 
     Attributes:
-        headings: Of the cells. The method's column comes before them.
+        headings: Of the cells. The method's column comes before them, the leading metrics' columns come last.
         rows: Single-task training first, then the reference, then by z.
+        metrics: How many columns are leading metrics.
     """
 
     headings: list[str]
     rows: list[MainRow]
+    metrics: int
 
 
 def main_table(verdict: Verdict) -> MainTable:
@@ -47,27 +50,35 @@ def main_table(verdict: Verdict) -> MainTable:
     compared = any(method.versus_reference for method in verdict.methods)
     headings = ["z"]
     if compared:
-        headings += [f"difference from {verdict.reference}", "95 % interval", "", "P(better)"]
-    headings += [*metrics, "trials", "seeds", "backwards"]
+        headings += [f"difference from {verdict.reference}", "95 % interval", "compared", "P(better)"]
+    headings += ["trials", "seeds", "backwards", *metrics]
     digits = {name: _digits([m.leading[name] for m in verdict.methods if name in m.leading]) for name in metrics}
     rows = []
     for method in verdict.methods:
         cells = [_signed(method.z, verdict)]
         if compared:
             cells += _versus(method.versus_reference, verdict)
-        cells += [_spread(method.leading.get(name), digits[name]) for name in metrics]
         cells += [f"{method.trials}", f"{method.n}", f"{method.backwards:,}"]
+        cells += [_spread(method.leading.get(name), digits[name]) for name in metrics]
         bold = verdict.strict and method.name in verdict.best_group
         rows.append(MainRow(method.name, _setting(method), cells, bold, method.missing))
-    return MainTable(headings, rows)
+    return MainTable(headings, rows, len(metrics))
 
 
 def shown_values(values: dict[str, Any]) -> str:
-    """Such as "lr=0.0012 alpha=1.5": the last part of each key, and its value."""
-    return " ".join(f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in values.items())
+    """Such as "lr=0.0012 alpha=1.5": the last part of each key, and its value. "left: lr=0.0012" keeps its task."""
+    return " ".join(f"{_short(key)}={_plain(value)}" for key, value in values.items())
+
+
+def _short(key: str) -> str:
+    task, colon, option = key.rpartition(": ")
+    return task + colon + option.rpartition(".")[2]
 
 
 def _setting(method: MethodResult) -> str:
+    if len(method.values) > VALUES_SHOWN:
+        whose = "each task's" if method.single else "its"
+        return f"{f'{whose} setting' if method.chosen is None else f'trial {method.chosen}'}: see below"
     values = shown_values(method.values)
     return " ".join(filter(None, ["" if method.chosen is None else f"trial {method.chosen}:", values])).rstrip(":")
 
@@ -81,10 +92,10 @@ def _plain(value: Any) -> str:
 def _versus(versus: Versus | None, verdict: Verdict) -> list[str]:
     if versus is None:
         return [UNKNOWN, "", "", ""]
-    interval = (
-        f"{_signed(versus.low, verdict)} to {_signed(versus.high, verdict)}" if versus.low == versus.low else UNKNOWN
-    )
-    return [_signed(versus.difference, verdict), interval, versus.words, f"{versus.p_better:.2f}"]
+    tested = math.isfinite(versus.low)
+    interval = f"{_signed(versus.low, verdict)} to {_signed(versus.high, verdict)}" if tested else UNKNOWN
+    p_better = f"{versus.p_better:.2f}" if math.isfinite(versus.p_better) else UNKNOWN
+    return [_signed(versus.difference, verdict), interval, versus.words, p_better]
 
 
 def _signed(number: float, verdict: Verdict) -> str:

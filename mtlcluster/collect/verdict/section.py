@@ -1,7 +1,7 @@
 """The verdict on the page: sentences, what is missing, and the main table."""
 
 from mtlcluster.collect.escaping import in_html
-from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
+from mtlcluster.collect.verdict.explanations import HALF_WAY, about_table, bold_means
 from mtlcluster.collect.verdict.main_table import MainRow, MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
 
@@ -12,7 +12,7 @@ def verdict_section(verdict: Verdict) -> list[str]:
     """The HTML of the verdict. All that a user chose, such as names, is escaped."""
     parts = ['<h2 id="verdict">Verdict</h2>']
     if not verdict.complete:
-        parts.append('<p class="soft">Half-way: runs are still to come, and this is no verdict yet.</p>')
+        parts.append(f'<p class="soft">{HALF_WAY}</p>')
     parts.append(f'<p class="verdict">{" ".join(map(in_html, verdict.sentences))}</p>')
     if verdict.missing:
         asked = "".join(f"<li>{in_html(one)}</li>" for one in verdict.missing)
@@ -30,7 +30,7 @@ def _table(table: MainTable, verdict: Verdict) -> list[str]:
     head = "".join(f"<th>{in_html(h).replace('_', '_<wbr>').replace('/', '/<wbr>')}</th>" for h in table.headings)
     body = "\n".join(_row(row) for row in table.rows)
     links = '<a href="verdict.json">JSON</a> · <a href="verdict.md">Markdown</a> · <a href="verdict.tex">LaTeX</a>'
-    explained = " ".join(filter(None, [about_table(verdict), BOLD_MEANS if verdict.strict else ""]))
+    explained = " ".join(filter(None, [about_table(verdict), bold_means(verdict)]))
     return [
         f'<div class="scroll"><table id="table-verdict"{dense}><thead><tr><th>method</th>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>",
