@@ -11,12 +11,15 @@ In status.json each rung that a run has reached stands in `rungs`:
 
     {"at": 0.1, "epoch": 2, "step": 40, "value": 0.53, "seen": {"3f9a1c5e20": 0.51, …}, "kept": true}
 
-`seen` are the values of the others, by the identity of the run. `kept` says whether the run goes on.
+`seen` are the values of the others, by the identity of the run. `kept` says whether the run goes on. Both are missing
+while the run has not decided.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+ROUNDING = 1e-9
 
 
 def due(at: Iterable[float], rungs: Sequence[Mapping[str, Any]], step: int, steps: int) -> list[float]:
@@ -32,7 +35,7 @@ def due(at: Iterable[float], rungs: Sequence[Mapping[str, Any]], step: int, step
     if step >= steps or any(rung.get("kept") is False for rung in rungs):
         return []
     noted = {rung["at"] for rung in rungs}
-    return [share for share in sorted(at) if share not in noted and step >= share * steps]
+    return [share for share in sorted(at) if share not in noted and step >= (share - ROUNDING) * steps]
 
 
 def is_kept(value: float, others: Iterable[float], keep: float, direction: str) -> bool:
@@ -47,4 +50,11 @@ def is_kept(value: float, others: Iterable[float], keep: float, direction: str) 
     numbers, sign = list(others), 1 if direction == "min" else -1
     count = len(numbers) + 1
     better = sum(sign * number < sign * value for number in numbers)
-    return count < 1 / keep - 1e-9 or better < math.ceil(keep * count - 1e-9)
+    return count < 1 / keep - ROUNDING or better < math.ceil(keep * count - ROUNDING)
+
+
+def is_rung(entry: Any) -> bool:
+    """True if an entry of `rungs` is what a worker writes, so that it can be used without further checks."""
+    if not isinstance(entry, dict) or type(entry.get("kept", True)) is not bool:
+        return False
+    return all(isinstance(n, int | float) and math.isfinite(n) for n in (entry.get("at"), entry.get("value")))

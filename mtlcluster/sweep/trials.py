@@ -117,6 +117,8 @@ def read_search(path: Path) -> Search | None:
     try:
         if entry.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}, which this version of mtlcluster reads")
+        if prune := entry.get("prune"):
+            entry["prune"] = {"at": [float(share) for share in prune["at"]], "keep": float(prune["keep"])}
         methods = {name: _method(name, of_method) for name, of_method in entry.pop("methods").items()}
         return Search(**entry, methods=methods)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

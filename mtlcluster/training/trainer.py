@@ -315,7 +315,9 @@ class Trainer:
             self.schedule.observe_validation(found.values)
             self.rate.observe_validation(self._keep_best(found))
         self.epoch, self.batch = self.epoch + 1, 0
-        self._report("epoch", validated=found is not None, gradient_layer=self.update.gradient_layer)
+        self._report(
+            "epoch", validated=found is not None and not self._is_over(), gradient_layer=self.update.gradient_layer
+        )
 
     def _validate(self) -> Evaluation:
         before, data = random_state(), self.problem.validation

@@ -227,7 +227,11 @@ class Attempt:
             if event == "failed":
                 self._first_failed(FAILED, report["error"])
         self.status_file.changed |= event not in ("progress", "saving")
-        if report.get("validated") and not self.stopping and not self.pruning.goes_on():
+        if report.get("validated"):
+            self.pruning.note_rungs()
+        # At the start, too: a worker that was stopped or killed may have noted a rung and not decided.
+        compares = event == "started" or report.get("validated")
+        if compares and not self.stopping and not self.pruning.goes_on():
             self.pruned = True
             self.stop()
 

@@ -8,7 +8,7 @@ ORPHANED seconds the process is then killed. REPORT_FD is an open pipe to the wo
     {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"]}
     {"event": "progress", "step": 95, "seconds_left": 12.0, "latest": {series name: value}}         at most one a second
     {"event": "epoch", "epoch": 4, "step": 120, "seconds_left": 11.0, "latest": {…}, "best": {…} or null,
-     "validated": true,                                                  true if a validation came after this epoch
+     "validated": true,                             true if a validation came after this epoch, and the training goes on
      "gradient_layer": "trunk.2" or null}                                   where GradNorm and at: last_layer look
     {"event": "saving"}                                             a checkpoint is being written, which may take long
     {"event": "saved", "step": 120}                                                                 a checkpoint
