@@ -1,8 +1,10 @@
 """Prunes trials: the worker of a trial compares it, at each rung, with the other trials of its method."""
 
+from collections.abc import Mapping
+
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.names import hash_of
-from mtlcluster.sweep.pruning import due, is_kept
+from mtlcluster.sweep.pruning import due, is_kept, is_stopped
 from mtlcluster.sweep.status import Status, read_status
 from mtlcluster.sweep.trials import Search, read_search
 from mtlcluster.worker.status_file import StatusFile, say
@@ -29,27 +31,35 @@ class Pruning:
             return None
         return search if search and search.prune and search.trial_of(self.identity) else None
 
-    def note_rungs(self) -> None:
-        """Notes the rungs that the run has reached with its last validation, where the other trials see them."""
+    def note_rungs(self, validation: Mapping[str, int]) -> None:
+        """Notes the rungs that the run has reached with its last validation, where the other trials see them.
+
+        Args:
+            validation: The numbers of finished epochs and steps at that validation (`epoch`, `step`).
+        """
         status, search = self.status_file.status, self.search
         if search is None or search.prune is None or status.best is None:
             return
-        new = due(search.prune["at"], status.rungs, status.step, status.steps)
+        new = due(search.prune["at"], status.rungs, validation["step"], status.steps)
         value = float(status.best["number"])
-        status.rungs += [{"at": at, "epoch": status.epoch, "step": status.step, "value": value} for at in new]
+        status.rungs += [{"at": at, **validation, "value": value} for at in new]
         if new:
             self.status_file.write()
 
     def goes_on(self) -> bool:
-        """Decides at the rungs that are noted and not decided. Returns False if the run is pruned."""
-        search, undecided = self.search, [rung for rung in self.status_file.status.rungs if "kept" not in rung]
-        if search is None or search.prune is None or not undecided:
+        """Decides at the rungs that are noted and not decided. Returns False if the run is pruned.
+
+        What was decided before stays: a worker may have been killed before it could stop the run.
+        """
+        search, rungs = self.search, self.status_file.status.rungs
+        if search is None or search.prune is None:
             return True
-        for rung in undecided:
-            rung["seen"] = self._others_at(rung["at"])
-            rung["kept"] = is_kept(rung["value"], rung["seen"].values(), search.prune["keep"], search.direction)
-        self.status_file.changed = True
-        return all(rung["kept"] for rung in undecided)
+        for rung in rungs:
+            if "kept" not in rung:
+                rung["seen"] = self._others_at(rung["at"])
+                rung["kept"] = is_kept(rung["value"], rung["seen"].values(), search.prune["keep"], search.direction)
+                self.status_file.changed = True
+        return not is_stopped(rungs)
 
     def _others_at(self, at: float) -> dict[str, float]:
         """What the other trials of this method and tuning seed had at a rung, by identity."""

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mtlcluster.sweep.pruning import due, is_kept
+from mtlcluster.sweep.pruning import due, is_kept, is_stopped, take_up
 from mtlcluster.sweep.reading import Unreadable
 from mtlcluster.sweep.status import read_status
 
@@ -24,6 +24,15 @@ def test_a_rung_is_due_at_the_first_validation_at_or_after_it():
 def test_a_run_at_its_end_or_pruned_before_has_no_rung_any_more():
     assert due([0.1, 0.3], [], step=100, steps=100) == []
     assert due([0.1, 0.3], [{**KEPT, "kept": False}], step=60, steps=100) == []
+
+
+def test_a_run_that_was_taken_up_again_is_stopped_no_more():
+    rungs = [{**KEPT}, {**KEPT, "at": 0.3, "kept": False}]
+    assert is_stopped(rungs)
+    take_up(rungs)
+    assert not is_stopped(rungs)
+    assert due([0.1, 0.3, 0.5], rungs, step=60, steps=100) == []
+    assert [rung["kept"] for rung in rungs] == [True, False]
 
 
 @pytest.mark.parametrize(
