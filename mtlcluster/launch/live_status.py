@@ -62,7 +62,7 @@ def wait_plainly(look: Look, say: Say, unreachable: Callable[[], dict[str, str]]
         for cluster in before.keys() - silent.keys():
             say(f"{cluster} can be reached again")
         if known is None:
-            known = {run.run for run in runs if run.state in ("done", "cancelled")}  # these had ended before
+            known = {run.run for run in runs if run.state in ("done", "cancelled", "pruned")}  # these had ended before
         for run in runs:
             if run.ended and run.run not in known:
                 known.add(run.run)

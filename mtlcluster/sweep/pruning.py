@@ -11,12 +11,15 @@ In status.json each rung that a run has reached stands in `rungs`:
 
     {"at": 0.1, "epoch": 2, "step": 40, "value": 0.53, "seen": {"3f9a1c5e20": 0.51, …}, "kept": true}
 
-`seen` are the values of the others, by the identity of the run. `kept` says whether the run goes on.
+`seen` are the values of the others, by the identity of the run. `kept` says whether the run goes on. Both are missing
+while the run has not decided. A rung at which it was pruned gets `"taken_up": true` when a user retries the pruned run.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+ROUNDING = 1e-9
 
 
 def due(at: Iterable[float], rungs: Sequence[Mapping[str, Any]], step: int, steps: int) -> list[float]:
@@ -26,13 +29,25 @@ def due(at: Iterable[float], rungs: Sequence[Mapping[str, Any]], step: int, step
         at: The rungs, as shares of the training.
         rungs: What its status.json says of the rungs before. After it was pruned once, none is due any more: whoever
             takes up such a run again wants to see its end.
-        step: Its finished steps.
+        step: Its finished steps at its last validation.
         steps: The number of steps of the whole training.
     """
     if step >= steps or any(rung.get("kept") is False for rung in rungs):
         return []
     noted = {rung["at"] for rung in rungs}
-    return [share for share in sorted(at) if share not in noted and step >= share * steps]
+    return [share for share in sorted(at) if share not in noted and step >= (share - ROUNDING) * steps]
+
+
+def is_stopped(rungs: Iterable[Mapping[str, Any]]) -> bool:
+    """True if a run was pruned, and nobody has taken it up again."""
+    return any(rung.get("kept") is False and not rung.get("taken_up") for rung in rungs)
+
+
+def take_up(rungs: Iterable[dict[str, Any]]) -> None:
+    """Lets a pruned run go on to its end."""
+    for rung in rungs:
+        if rung.get("kept") is False:
+            rung["taken_up"] = True
 
 
 def is_kept(value: float, others: Iterable[float], keep: float, direction: str) -> bool:
@@ -47,4 +62,11 @@ def is_kept(value: float, others: Iterable[float], keep: float, direction: str) 
     numbers, sign = list(others), 1 if direction == "min" else -1
     count = len(numbers) + 1
     better = sum(sign * number < sign * value for number in numbers)
-    return count < 1 / keep - 1e-9 or better < math.ceil(keep * count - 1e-9)
+    return count < 1 / keep - ROUNDING or better < math.ceil(keep * count - ROUNDING)
+
+
+def is_rung(entry: Any) -> bool:
+    """True if an entry of `rungs` is what a worker writes, so that it can be used without further checks."""
+    if not isinstance(entry, dict) or type(entry.get("kept", True)) is not bool:
+        return False
+    return all(isinstance(n, int | float) and math.isfinite(n) for n in (entry.get("at"), entry.get("value")))

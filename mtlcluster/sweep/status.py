@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from mtlcluster.errors import shown
 from mtlcluster.sweep.files import replace_text
+from mtlcluster.sweep.pruning import is_rung
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "pruned", "lost"]
@@ -65,6 +66,8 @@ def read_status(path: Path) -> Status | None:
     known = {key: value for key, value in entry.items() if key in KINDS}
     if wrong := misfit(known, KINDS):
         raise Unreadable(f"{path}: {wrong}")
+    if damaged := [rung for rung in known.get("rungs", []) if not is_rung(rung)]:
+        raise Unreadable(f"{path}: {shown(damaged[0])} in rungs is no value at a rung")
     return Status(**known)
 
 

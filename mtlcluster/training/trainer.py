@@ -174,7 +174,8 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.reporter.begin(self.step)
         self.attempts.append({"host": socket.gethostname(), "started": time.time(), "step": self.step})
-        self._report("started", epochs=self.epochs, steps=self.total_steps, device=device_name(self.device))
+        totals = {"epochs": self.epochs, "steps": self.total_steps}
+        self._report("started", **totals, device=device_name(self.device), last_validation=self._last_validation())
         try:
             while not self._is_over():
                 self._train_epoch()
@@ -315,7 +316,14 @@ class Trainer:
             self.schedule.observe_validation(found.values)
             self.rate.observe_validation(self._keep_best(found))
         self.epoch, self.batch = self.epoch + 1, 0
-        self._report("epoch", validated=found is not None, gradient_layer=self.update.gradient_layer)
+        self._report("epoch", last_validation=self._last_validation(), gradient_layer=self.update.gradient_layer)
+
+    def _last_validation(self) -> dict[str, int] | None:
+        """The numbers of finished epochs and steps at the last validation; None if the training is over."""
+        if self._is_over():
+            return None
+        epoch = self.epoch - self.epoch % self.config.validate_every
+        return {"epoch": epoch, "step": epoch * self.steps_per_epoch}
 
     def _validate(self) -> Evaluation:
         before, data = random_state(), self.problem.validation

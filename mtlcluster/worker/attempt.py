@@ -227,7 +227,17 @@ class Attempt:
             if event == "failed":
                 self._first_failed(FAILED, report["error"])
         self.status_file.changed |= event not in ("progress", "saving")
-        if report.get("validated") and not self.stopping and not self.pruning.goes_on():
+        if validation := report.get("last_validation"):
+            self._look_at_rungs(validation)
+
+    def _look_at_rungs(self, validation: dict[str, int]) -> None:
+        """Stops the run if it is pruned. At its start, too: the worker before may have missed a rung, or not decided.
+
+        Args:
+            validation: The last validation of a training that goes on.
+        """
+        self.pruning.note_rungs(validation)
+        if not self.stopping and not self.pruning.goes_on():
             self.pruned = True
             self.stop()
 

@@ -1,11 +1,10 @@
 """Prunes trials: the worker of a trial compares it, at each rung, with the other trials of its method."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.names import hash_of
-from mtlcluster.sweep.pruning import due, is_kept
+from mtlcluster.sweep.pruning import due, is_kept, is_stopped
 from mtlcluster.sweep.status import Status, read_status
 from mtlcluster.sweep.trials import Search, read_search
 from mtlcluster.worker.status_file import StatusFile, say
@@ -35,27 +34,39 @@ class Pruning:
         found = search.trial_of(self.identity) if search and search.prune else None
         return None if found is None or STATIC_WEIGHTS in found[0].searched else search
 
-    def goes_on(self) -> bool:
-        """Notes the rungs that the run has reached with its last validation. Returns False if it is pruned."""
+    def note_rungs(self, validation: Mapping[str, int]) -> None:
+        """Notes the rungs that the run has reached with its last validation, where the other trials see them.
+
+        Args:
+            validation: The numbers of finished epochs and steps at that validation (`epoch`, `step`).
+        """
         status, search = self.status_file.status, self.search
         if search is None or search.prune is None or status.best is None:
-            return True
-        new = due(search.prune["at"], status.rungs, status.step, status.steps)
+            return
+        new = due(search.prune["at"], status.rungs, validation["step"], status.steps)
         value = float(status.best["number"])
-        status.rungs += [{"at": at, "epoch": status.epoch, "step": status.step, "value": value} for at in new]
-        undecided = [rung for rung in status.rungs if "kept" not in rung]
-        if not undecided:
+        status.rungs += [{"at": at, **validation, "value": value} for at in new]
+        if new:
+            self.status_file.write()
+
+    def goes_on(self) -> bool:
+        """Decides at the rungs that are noted and not decided. Returns False if the run is pruned.
+
+        What was decided before stays: a worker may have been killed before it could stop the run.
+        """
+        search, rungs = self.search, self.status_file.status.rungs
+        if search is None or search.prune is None:
             return True
-        self.status_file.write()  # the others see it, whatever happens next
-        for rung in undecided:
-            rung["seen"] = self._others_at(rung["at"])
-            rung["kept"] = is_kept(rung["value"], rung["seen"].values(), search.prune["keep"], search.direction)
-        self.status_file.changed = True
-        return all(rung["kept"] for rung in undecided)
+        for rung in rungs:
+            if "kept" not in rung:
+                rung["seen"] = self._others_at(rung["at"])
+                rung["kept"] = is_kept(rung["value"], rung["seen"].values(), search.prune["keep"], search.direction)
+                self.status_file.changed = True
+        return not is_stopped(rungs)
 
     def _others_at(self, at: float) -> dict[str, float]:
         """What the other trials of this method and tuning seed had at a rung, by identity."""
-        search = read_search(self.sweep.trials) or self.search  # it may have grown
+        search = self._search()  # it may have grown
         found = search.trial_of(self.identity) if search else None
         if found is None:
             return {}
@@ -66,10 +77,9 @@ class Pruning:
 
 
 def _at(run: Run, at: float) -> float | None:
-    """The value that a run had at a rung; None if it has not come there."""
+    """The value that a run had at a rung; None if it has not come there, or if its status can't be read."""
     try:
         status = read_status(run.status) or Status()
-        rung: Mapping[str, Any] = next(rung for rung in status.rungs if rung["at"] == at)
-        return float(rung["value"])
-    except (OSError, ValueError, StopIteration, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
+    return next((float(rung["value"]) for rung in status.rungs if rung["at"] == at), None)

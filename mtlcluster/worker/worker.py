@@ -27,6 +27,7 @@ from mtlcluster.sweep.files import make_folder
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.locks import is_replaced, try_lock
 from mtlcluster.sweep.names import PLACEHOLDER, fits
+from mtlcluster.sweep.pruning import take_up
 from mtlcluster.sweep.reading import open_regular
 from mtlcluster.sweep.status import ENDED, State, Status, read_status
 from mtlcluster.sweep.submissions import Submission
@@ -143,6 +144,8 @@ class Worker:
         except ValueError as error:
             status = Status(notes=[f"status.json was started again: {error}"])
         if status.submission != self.submission.id:
+            if status.state == "pruned":
+                take_up(status.rungs)
             status.state, status.error, status.stops_without_progress = "queued", "", 0
         status.submission, status.job_id = self.submission.id, self.job_id
         return status

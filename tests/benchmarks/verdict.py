@@ -74,7 +74,9 @@ def make(sweep: Sweep, numbers: range) -> None:
         setting, seed = divmod(number, SEEDS)
         if setting < len(TASKS):
             name = TASKS[setting]["name"]
-            made = history(method(schedule={"name": "single", "task": name}), seed, **shape(), varied={"optimizer.lr": 1.0})
+            made = history(
+                method(schedule={"name": "single", "task": name}), seed, **shape(), varied={"optimizer.lr": 1.0}
+            )
         else:
             row, kind = divmod(setting - len(TASKS), METHODS)
             full = method(weighting=WEIGHTINGS[kind % 5], gradient=GRADIENTS[kind // 5])

@@ -5,10 +5,12 @@ Standard output and error go to the run's log.txt. The worker writes to standard
 checkpoint at the next step boundary and to end. The end of input, when the worker is dead, asks the same; after
 ORPHANED seconds the process is then killed. REPORT_FD is an open pipe to the worker, one JSON object a line:
 
-    {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"]}
+    {"event": "started", "epoch": 3, "epochs": 20, "step": 90, "steps": 600, "device": "cpu", "notes": ["…"],
+     "best": {…} or null, "last_validation": {…} or null}                    of a run that goes on: from its checkpoint
     {"event": "progress", "step": 95, "seconds_left": 12.0, "latest": {series name: value}}         at most one a second
     {"event": "epoch", "epoch": 4, "step": 120, "seconds_left": 11.0, "latest": {…}, "best": {…} or null,
-     "validated": true,                                                  true if a validation came after this epoch
+     "last_validation": {"epoch": 4, "step": 120} or null,      finished epochs and steps then, 0 before the first one;
+                                                                                       null if the training is over
      "gradient_layer": "trunk.2" or null}                                   where GradNorm and at: last_layer look
     {"event": "saving"}                                             a checkpoint is being written, which may take long
     {"event": "saved", "step": 120}                                                                 a checkpoint
