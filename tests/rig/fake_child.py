@@ -117,6 +117,12 @@ while behaviour in ("endless", "stubborn", "hung"):
             step_file.write_text(str(step + 1))
             report("saved", step=step + 1)
         end("stopped", 3, epoch=0, step=step + 1)
+if behaviour == "rung":  # a validation ends while it is told to stop
+    while not told_to_stop():
+        pass
+    report("epoch", epoch=1, step=15, seconds_left=1.0, latest={}, best=best,
+           last_validation={"epoch": 1, "step": 15})  # fmt: skip
+    end("stopped", 3, epoch=1, step=15)
 print("begin", time.time(), flush=True)
 for epoch in (1, 2, 3):
     if told_to_stop(0.2):
