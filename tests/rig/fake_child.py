@@ -78,7 +78,8 @@ if behaviour == "never-ready":
     time.sleep(60)
 step_file = folder / "step"
 step = int(step_file.read_text()) if step_file.exists() else 0
-report("started", epoch=0, epochs=3, step=step, steps=30, device="cpu", notes=[])
+report("started", epoch=0, epochs=3, step=step, steps=30, device="cpu", notes=[],
+       last_validation={"epoch": 0, "step": 0})  # fmt: skip
 if behaviour.startswith("killed"):
     (folder / "rank-0").write_text(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGKILL)
