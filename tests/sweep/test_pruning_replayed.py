@@ -38,8 +38,7 @@ def pruned(search: list[list[float]], at: list[float], keep: float, rng: np.rand
     while slots:
         now, trial = heapq.heappop(slots)
         curve = search[trial]
-        if taken[trial] < len(curve):
-            taken[trial] += 1
+        taken[trial] += 1
         value, goes_on = curve[taken[trial] - 1], taken[trial] < len(curve)
         for share in due(at, rungs[trial], taken[trial], WHOLE):
             seen = [rung["value"] for other in rungs for rung in other if rung["at"] == share]
