@@ -8,7 +8,7 @@ from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.rows import Row
 
-METHODS_IN_COLOUR = 10  # besides the baselines
+METHODS_IN_COLOUR = 16  # besides the baselines
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def _table(table: MainTable, verdict: Verdict) -> list[str]:
 
 
 def _row(row: MainRow) -> str:
-    name = in_html(row.name)
+    name = in_html(row.name).replace("_", "_<wbr>")
     about = row.missing or row.setting
     soft = f'<br><span class="std">{in_html(about)}</span>' if about else ""
     cells = "".join(f"<td>{_cell(cell)}</td>" for cell in row.cells)
