@@ -69,7 +69,8 @@ def main_table(verdict: Verdict) -> MainTable:
 
 def shown_values(values: dict[str, Any]) -> str:
     """Such as "lr=0.0012 alpha=1.5": the last part of each key, and its value. "left: lr=0.0012" keeps its task."""
-    return " ".join(f"{_short(key)}={_plain(value)}" for key, value in values.items())
+    between = "; " if any(": " in key for key in values) else " "
+    return between.join(f"{_short(key)}={_plain(value)}" for key, value in values.items())
 
 
 def points_decimals(points: Iterable[float]) -> int:
