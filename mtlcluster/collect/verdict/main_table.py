@@ -44,6 +44,19 @@ class MainTable:
     rows: list[MainRow]
     metrics: int
 
+    def parts(self, beside: int, across: int) -> list[list[int]]:
+        """The columns of each of the tables to show: a single one, or first the others, then the leading metrics.
+
+        Args:
+            beside: The most leading metrics that have room beside the other columns.
+            across: The most columns of a table of leading metrics.
+        """
+        every = list(range(len(self.headings)))
+        first = len(every) - self.metrics
+        if self.metrics <= beside:
+            return [every]
+        return [every[:first], *(every[i : i + across] for i in range(first, len(every), across))]
+
 
 def main_table(verdict: Verdict) -> MainTable:
     """The main table of a verdict."""
