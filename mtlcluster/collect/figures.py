@@ -160,7 +160,7 @@ class Figures:
         text = f"The weight of each task's loss. {SMOOTHED} {left_out if moving and constant else ''}"
         if not moving:
             text = "The weight of each task's loss: 1 throughout, in every setting."
-        made = self._lines(panels, "weight", text, log=True, only=moving or self.settings[-1:])
+        made = self._lines(panels, "weight", text, log=True, only=moving or self._in_front()[-1:])
         for axis in made[0].axes if made else []:
             axis.axhline(1.0, color=OTHERS, linewidth=0.8, zorder=1)
         return made
@@ -204,7 +204,10 @@ class Figures:
             panels = [Panel("trunk and heads", trunk)]
         alike = len({run.curves[key].y.tobytes() for run in runs for key in (trunk, heads) if key in run.curves}) == 1
         text = f"The learning rate{', the same in every run' if alike else ''}."
-        return self._lines(panels, "learning rate", text, log=False, only=self.settings[:1] if alike else None)
+        return self._lines(panels, "learning rate", text, log=False, only=self._in_front()[:1] if alike else None)
+
+    def _in_front(self) -> list[Setting]:
+        return [setting for setting, look in zip(self.settings, self.looks, strict=True) if look.in_front]
 
     def _lines(
         self, panels: list[Panel], ylabel: str, text: str, *, log: bool, only: list[Setting] | None = None

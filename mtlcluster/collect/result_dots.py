@@ -28,7 +28,10 @@ def draw_dots(table: Table, looks: Sequence[Look], baseline: Mapping[str, float]
     """
     drawable = [i for i, column in enumerate(table.columns) if column.over_seeds]
     places = sorted(drawable, key=lambda i: bool(table.columns[i].group))[: style.PANELS_SHOWN]  # first: over all tasks
-    rows = list(range(len(table.settings)))[:ROWS_SHOWN]
+    rows = sorted(range(len(table.settings)), key=lambda row: not looks[row].in_front)[:ROWS_SHOWN]
+    if len(table.settings) <= ROWS_SHOWN:
+        rows = list(range(len(table.settings)))
+    labels = wrapped_apart([setting.label for setting in table.settings], 34, 1)
     if not places:
         return None
     across = len(places) if len(places) <= 5 else 4
@@ -43,23 +46,29 @@ def draw_dots(table: Table, looks: Sequence[Look], baseline: Mapping[str, float]
             axis.axvline(line, color=style.EDGE, linewidth=0.6, linestyle=(0, (3, 2)), zorder=1)
     axes[0].set_ylim(len(rows) - 0.4, -0.6)
     for axis in axes[: len(places) : across]:
-        axis.set_yticks(rows, wrapped_apart([table.settings[row].label for row in rows], 34, 1))
+        axis.set_yticks(range(len(rows)), [labels[row] for row in rows])
     notes = (
         style.first_shown_note(len(places), len(drawable), "panels"),
-        style.first_shown_note(len(rows), len(table.settings), "settings"),
+        _settings_note(len(rows), len(table.settings)),
     )
     return figure, " ".join(filter(None, notes))
+
+
+def _settings_note(shown: int, total: int) -> str:
+    if shown == total:
+        return ""
+    return f"{shown} of {total} settings are shown, first those in colour; the tables have every task and setting."
 
 
 def _draw_column(axis: Axes, table: Table, place: int, rows: list[int], looks: Sequence[Look]) -> None:
     column = table.columns[place]
     numbers: dict[int, list[float]] = {}
-    for row in rows:
+    for height, row in enumerate(rows):
         if finite := [n for n in column.numbers(table.settings[row], table.settings) if np.isfinite(n)]:
-            numbers[row] = finite
-    colours = [looks[row].colour if looks[row].in_front else BEHIND for row in numbers]
-    for (row, found), colour in zip(numbers.items(), colours, strict=True):
-        axis.scatter(found, [row] * len(found), 4, color=colour, alpha=0.6, linewidths=0)
+            numbers[height] = finite
+    colours = [looks[rows[height]].colour if looks[rows[height]].in_front else BEHIND for height in numbers]
+    for (height, found), colour in zip(numbers.items(), colours, strict=True):
+        axis.scatter(found, [height] * len(found), 4, color=colour, alpha=0.6, linewidths=0)
     if not numbers:
         style.mark_empty(axis)
     lowest, highest = [min(n) for n in numbers.values()], [max(n) for n in numbers.values()]

@@ -60,13 +60,8 @@ def verdict_latex(name: str, verdict: Verdict) -> str:
 
 def _tabulars(table: MainTable) -> list[str]:
     """The table; cut into several, one below the other, where it would be too wide for a page."""
-    first = len(table.headings) - table.metrics
-    metrics = list(range(first, len(table.headings)))
-    places = [i for i in range(first) if table.headings[i] not in LEFT_OUT]
-    if table.metrics <= BESIDE:
-        return [_tabular(table, places + metrics)]
-    parts = [metrics[i : i + METRICS] for i in range(0, table.metrics, METRICS)]
-    return [_tabular(table, part) for part in (places, *parts)]
+    parts = [[i for i in part if table.headings[i] not in LEFT_OUT] for part in table.parts(BESIDE, METRICS)]
+    return [_tabular(table, part) for part in parts]
 
 
 def _tabular(table: MainTable, places: list[int]) -> str:

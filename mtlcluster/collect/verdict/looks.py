@@ -8,7 +8,7 @@ from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.rows import Row
 
-METHODS_IN_COLOUR = 10  # besides the baselines
+METHODS_IN_COLOUR = 16  # besides the baselines
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def choose_all_looks(contest: Contest, settings: Sequence[Setting]) -> Looks:
     owners = {id(run): row for row in contest.rows.rows for run in _runs(row)}
     rows = [next((owners[id(run)] for run in setting.runs if id(run) in owners), None) for setting in settings]
     names = [setting.method if row is None else row.shown for row, setting in zip(rows, settings, strict=True)]
-    looks = choose_looks(settings, names, _chosen_in_front(settings, rows))
+    looks = choose_looks(settings, names, _chosen_in_front(contest, settings, rows))
     methods = dict.fromkeys((row.name for row in contest.rows.rows), BEHIND_OTHERS)
     for row, look in zip(rows, looks, strict=True):
         if row and look.in_front:
@@ -44,20 +44,14 @@ def _runs(row: Row) -> list[object]:
     return [*row.runs.values(), *(run for one in row.tried for run in one.runs.values())]
 
 
-def _chosen_in_front(settings: Sequence[Setting], rows: Sequence[Row | None]) -> list[bool]:
+def _chosen_in_front(contest: Contest, settings: Sequence[Setting], rows: Sequence[Row | None]) -> list[bool]:
     """For each setting, true if it is in front: of each method the chosen one; the best one where none is chosen yet.
 
     Settings come in the order of `group_runs`, the best first.
     """
-    chosen: dict[int, int] = {}
-    for i, (setting, row) in enumerate(zip(settings, rows, strict=True)):
-        if row is not None and (id(row) not in chosen or _is_chosen(setting, row)):
-            chosen[id(row)] = i
-    places = sorted({*chosen.values()})
-    others = [i for i in places if not settings[i].baseline][:METHODS_IN_COLOUR]
-    shown = {*others, *(i for i in places if settings[i].baseline)}
-    return [i in shown for i in range(len(settings))]
-
-
-def _is_chosen(setting: Setting, row: Row) -> bool:
-    return not {*map(id, setting.runs)}.isdisjoint(map(id, row.runs.values()))
+    chosen = {id(run) for row in contest.rows.rows for run in row.runs.values()}
+    places = {i for i, setting in enumerate(settings) if not chosen.isdisjoint(map(id, setting.runs))}
+    open_rows = [row for row in contest.rows.rows if not row.runs]
+    places |= {next((i for i, owner in enumerate(rows) if owner is row), -1) for row in open_rows}
+    others = [i for i in sorted(places - {-1}) if not settings[i].baseline][:METHODS_IN_COLOUR]
+    return [i in others or (i in places and setting.baseline) for i, setting in enumerate(settings)]

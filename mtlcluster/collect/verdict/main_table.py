@@ -1,6 +1,7 @@
 """The main table of the verdict as texts: a row for each method with its chosen setting."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,19 @@ class MainTable:
     rows: list[MainRow]
     metrics: int
 
+    def parts(self, beside: int, across: int) -> list[list[int]]:
+        """The columns of each of the tables to show: a single one, or first the others, then the leading metrics.
+
+        Args:
+            beside: The most leading metrics that have room beside the other columns.
+            across: The most columns of a table of leading metrics.
+        """
+        every = list(range(len(self.headings)))
+        first = len(every) - self.metrics
+        if self.metrics <= beside:
+            return [every]
+        return [every[:first], *(every[i : i + across] for i in range(first, len(every), across))]
+
 
 def main_table(verdict: Verdict) -> MainTable:
     """The main table of a verdict."""
@@ -53,11 +67,12 @@ def main_table(verdict: Verdict) -> MainTable:
         headings += [f"difference from {verdict.reference}", "95 % interval", "compared", "P(better)"]
     headings += ["trials", "seeds", "backwards", *metrics]
     digits = {name: _digits([m.leading[name] for m in verdict.methods if name in m.leading]) for name in metrics}
+    decimals = points_decimals(method.z for method in verdict.methods)
     rows = []
     for method in verdict.methods:
-        cells = [_signed(method.z, verdict)]
+        cells = [signed(method.z, decimals)]
         if compared:
-            cells += _versus(method.versus_reference, verdict)
+            cells += _versus(method.versus_reference, decimals)
         cells += [f"{method.trials}", f"{method.n}", f"{method.backwards:,}"]
         cells += [_spread(method.leading.get(name), digits[name]) for name in metrics]
         bold = verdict.strict and method.name in verdict.best_group
@@ -67,7 +82,26 @@ def main_table(verdict: Verdict) -> MainTable:
 
 def shown_values(values: dict[str, Any]) -> str:
     """Such as "lr=0.0012 alpha=1.5": the last part of each key, and its value. "left: lr=0.0012" keeps its task."""
-    return " ".join(f"{_short(key)}={_plain(value)}" for key, value in values.items())
+    between = "; " if any(": " in key for key in values) else " "
+    return between.join(f"{_short(key)}={_plain(value)}" for key, value in values.items())
+
+
+def points_decimals(points: Iterable[float]) -> int:
+    """The number of decimals of points: one, or two where all are small."""
+    return 1 if max((abs(one) for one in points if math.isfinite(one)), default=0) >= 2 else 2
+
+
+def signed(number: float, decimals: int) -> str:
+    """Such as "+1.2"; a zero has no sign."""
+    if not math.isfinite(number):
+        return UNKNOWN
+    text = f"{number:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def interval(low: float, high: float, decimals: int) -> str:
+    """Such as "-0.3 to +1.2"."""
+    return f"{signed(low, decimals)} to {signed(high, decimals)}" if math.isfinite(low) else UNKNOWN
 
 
 def _short(key: str) -> str:
@@ -89,22 +123,11 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _versus(versus: Versus | None, verdict: Verdict) -> list[str]:
+def _versus(versus: Versus | None, decimals: int) -> list[str]:
     if versus is None:
         return [UNKNOWN, "", "", ""]
-    tested = math.isfinite(versus.low)
-    interval = f"{_signed(versus.low, verdict)} to {_signed(versus.high, verdict)}" if tested else UNKNOWN
     p_better = f"{versus.p_better:.2f}" if math.isfinite(versus.p_better) else UNKNOWN
-    return [_signed(versus.difference, verdict), interval, versus.words, p_better]
-
-
-def _signed(number: float, verdict: Verdict) -> str:
-    """Points of z with one decimal, or two where differences are small."""
-    if not math.isfinite(number):
-        return UNKNOWN
-    known = [abs(m.z) for m in verdict.methods if math.isfinite(m.z)]
-    text = f"{number:+.{1 if max(known, default=0) >= 2 else 2}f}"
-    return text[1:] if float(text) == 0 else text
+    return [signed(versus.difference, decimals), interval(versus.low, versus.high, decimals), versus.words, p_better]
 
 
 def _digits(cells: list[tuple[float, float]]) -> int:

@@ -5,6 +5,7 @@ from mtlcluster.collect.verdict.explanations import HALF_WAY, about_table, bold_
 from mtlcluster.collect.verdict.main_table import MainRow, MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
 
+BESIDE, METRICS = 3, 8  # leading metrics beside the other columns; in a table of their own
 DENSE = 7  # columns; in a wider table they stand closer together
 
 
@@ -26,23 +27,29 @@ def verdict_section(verdict: Verdict) -> list[str]:
 
 
 def _table(table: MainTable, verdict: Verdict) -> list[str]:
-    dense = " class=dense" if len(table.headings) > DENSE else ""
-    head = "".join(f"<th>{in_html(h).replace('_', '_<wbr>').replace('/', '/<wbr>')}</th>" for h in table.headings)
-    body = "\n".join(_row(row) for row in table.rows)
     links = '<a href="verdict.json">JSON</a> · <a href="verdict.md">Markdown</a> · <a href="verdict.tex">LaTeX</a>'
     explained = " ".join(filter(None, [about_table(verdict), bold_means(verdict)]))
-    return [
-        f'<div class="scroll"><table id="table-verdict"{dense}><thead><tr><th>method</th>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>",
-        f'<p class="soft">{in_html(explained)} {links}</p>',
-    ]
+    main, *others = (_part(table, part, number) for number, part in enumerate(table.parts(BESIDE, METRICS)))
+    return [main, f'<p class="soft">{in_html(explained)} {links}</p>', *others]
 
 
-def _row(row: MainRow) -> str:
-    name = in_html(row.name)
-    about = row.missing or row.setting
-    soft = f'<br><span class="std">{in_html(about)}</span>' if about else ""
-    cells = "".join(f"<td>{_cell(cell)}</td>" for cell in row.cells)
+def _part(table: MainTable, places: list[int], number: int) -> str:
+    dense = " class=dense" if len(places) > DENSE else ""
+    headings = [in_html(table.headings[i]).replace("_", "_<wbr>").replace("/", "/<wbr>") for i in places]
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    body = "\n".join(_row(row, places, about=number == 0) for row in table.rows)
+    name = f"table-verdict{f'-{number}' if number else ''}"
+    return (
+        f'<div class="scroll"><table id="{name}"{dense}><thead><tr><th>method</th>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(row: MainRow, places: list[int], about: bool) -> str:
+    name = in_html(row.name).replace("_", "_<wbr>")
+    more = (row.missing or row.setting) if about else ""
+    soft = f'<br><span class="std">{in_html(more)}</span>' if more else ""
+    cells = "".join(f"<td>{_cell(row.cells[i])}</td>" for i in places)
     return f"<tr{' class=best' if row.bold else ''}><th scope=row><span>{name}</span>{soft}</th>{cells}</tr>"
 
 
