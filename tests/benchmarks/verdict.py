@@ -2,9 +2,9 @@
 
     python tests/benchmarks/verdict.py [RUNS ...]
 
-makes RUNS (1,000 and 10,000) histories in a temporary folder: 20 epochs, 300 points, 20 methods, 5 seeds, single-task
-training of each of the 5 tasks, and a learning rate for every setting. The first setting of each method is the best
-one and is compared. `collect` runs in a process of its own each time:
+makes a search with RUNS (1,000 and 10,000) histories in a temporary folder: 5 tasks, 20 epochs, 300 points, 20 methods
+with their trials of the learning rate, and 5 confirming seeds of each method and of single-task training of each task.
+`collect` runs in a process of its own each time:
 
 - all histories for the first time;
 - again with 10 new ones;
@@ -30,9 +30,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from rig.synthetic_sweep import add_run, history, make_sweep, method  # noqa: E402
 
 from mtlcluster.collect.sample_metrics import weighted_metric  # noqa: E402
+from mtlcluster.methods.catalog import method_label  # noqa: E402
+from mtlcluster.sweep.choices import Candidate, Choice, write_choices  # noqa: E402
 from mtlcluster.sweep.folder import Sweep  # noqa: E402
 from mtlcluster.sweep.history import read_history, write_history  # noqa: E402
 from mtlcluster.sweep.predictions import Predictions, TaskPredictions, write_predictions  # noqa: E402
+from mtlcluster.sweep.trials import Search, SearchedMethod, Trial, write_search  # noqa: E402
 
 BINARY = ("accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "roc_auc", "average_precision")
 TASKS: list[dict[str, Any]] = [
@@ -42,10 +45,14 @@ TASKS: list[dict[str, Any]] = [
     {"name": "author", "kind": "classification", "metrics": {"accuracy": "max", "f1": "max"}},
     {"name": "length", "kind": "regression", "metrics": {"mae": "min", "r2": "max"}},
 ]
-METHODS, SEEDS, EPOCHS, POINTS, SAMPLES, CLASSES, NEW = 20, 5, 20, 300, 1000, 10, 10
-SINGLES = len(TASKS) * SEEDS
+SEEDS, EPOCHS, POINTS, SAMPLES, CLASSES, NEW = 5, 20, 300, 1000, 10, 10
 WEIGHTINGS = ("equal", "uncertainty", "gradnorm", "dwa", "imtl_l")
 GRADIENTS = ("sum", "pcgrad", "cagrad", "imtl_g")
+NAMES = [task["name"] for task in TASKS]
+METHODS = {
+    method_label(full): full for g in GRADIENTS for w in WEIGHTINGS for full in [method(weighting=w, gradient=g)]
+}
+CONFIRMING = (len(TASKS) + len(METHODS)) * SEEDS
 COLLECT = """
 import json
 import re
@@ -64,27 +71,47 @@ print(json.dumps([used.ru_utime + used.ru_stime, peak]))
 """
 
 
-def name_of(number: int) -> str:
-    return f"run-{number:05d}"
-
-
 def make(sweep: Sweep, numbers: range) -> None:
-    """Writes the histories of these numbers: first those of single-task training, then setting after setting."""
+    """Writes the histories of these runs."""
     for number in numbers:
-        setting, seed = divmod(number, SEEDS)
-        if setting < len(TASKS):
-            name = TASKS[setting]["name"]
-            made = history(
-                method(schedule={"name": "single", "task": name}), seed, **shape(), varied={"optimizer.lr": 1.0}
-            )
-        else:
-            row, kind = divmod(setting - len(TASKS), METHODS)
-            full = method(weighting=WEIGHTINGS[kind % 5], gradient=GRADIENTS[kind // 5])
-            varied = {"optimizer.lr": 1.0 + row}
-            made = history(full, number, varied=varied, quality=0.0 if row else 20.0, **shape())
-            made["info"]["seed"] = made["info"]["config"]["seed"] = made["info"]["varied"]["seed"] = seed
+        kind, trial, seed = place(number)
+        full = method(schedule={"name": "single", "task": kind}) if kind in NAMES else METHODS[kind]
+        varied = {"optimizer.lr": 1.0 + trial}
+        made = history(full, number, varied=varied, quality=20.0 if trial == 0 else 0.0, **shape())
+        made["info"]["seed"] = made["info"]["config"]["seed"] = made["info"]["varied"]["seed"] = seed
+        made["info"]["backwards"] = 1000
         add_confusions(made)
         add_run(sweep, name_of(number), made)
+
+
+def place(number: int) -> tuple[str, int, int]:
+    """The method (or the task of single-task training), the trial and the seed of a run: confirming runs first."""
+    kinds = [*NAMES, *METHODS]
+    if number < len(kinds) * SEEDS:
+        return kinds[number // SEEDS], 0, 1 + number % SEEDS
+    trial, kind = divmod(number - len(kinds) * SEEDS, len(METHODS))
+    return list(METHODS)[kind], trial, 0
+
+
+def name_of(number: int) -> str:
+    kind, trial, seed = place(number)
+    return f"{kind}-trial={trial:03d}-seed={seed}-{number:010x}"
+
+
+def make_search(sweep: Sweep, runs: int) -> None:
+    """Writes trials.json and the choices: trial 0 of each method is chosen and confirmed."""
+    methods = {name: SearchedMethod(name, {}, [], name, [Trial(0, {}, {})]) for name in NAMES}
+    methods |= {name: SearchedMethod(name, {}, ["optimizer.lr"]) for name in METHODS}
+    for number in range(CONFIRMING, runs):
+        kind, trial, seed = place(number)
+        methods[kind].trials.append(Trial(trial, {"optimizer.lr": 1.0 + trial}, {seed: f"{number:010x}"}))
+    seeds = list(range(1, SEEDS + 1))
+    write_search(sweep.trials, Search(0, "mean_loss", "min", [0], seeds, None, ["optimizer.lr"], methods))
+    for name, entry in methods.items():
+        names = [name_of(number) for number in range(CONFIRMING) if place(number)[0] == name]
+        candidates = [Candidate(one.trial, 1.0 + one.trial) for one in entry.trials]
+        chosen = Choice(1, 0, entry.trials[0].values, 0.0, candidates, dict(zip(seeds, names, strict=True)))
+        write_choices(sweep.folder, name, [chosen])
 
 
 def shape() -> dict[str, Any]:
@@ -102,7 +129,7 @@ def add_confusions(made: dict[str, Any]) -> None:
 
 def add_predictions(sweep: Sweep) -> None:
     """Writes predictions for the runs that are compared, and their metrics into the histories."""
-    for number in range(SINGLES, SINGLES + METHODS * SEEDS):
+    for number in range(len(NAMES) * SEEDS, CONFIRMING):
         run, numbers = sweep.run(name_of(number)), np.random.default_rng(number)
         made, tasks = read_history(run.history), [predicted(task, numbers) for task in TASKS]
         write_predictions(run.predictions, Predictions([f"sample-{i}" for i in range(SAMPLES)], None, tasks))
@@ -143,15 +170,17 @@ def main(sizes: list[int]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             sweep = make_sweep(Path(folder) / "benchmark")
             make(sweep, range(runs))
+            make_search(sweep, runs)
             print(f"{runs:,} runs", flush=True)
             collect("first", sweep)
             make(sweep, range(runs, runs + NEW))
+            make_search(sweep, runs + NEW)
             collect(f"with {NEW} new ones", sweep)
             if runs == sizes[0]:
                 add_predictions(sweep)
                 collect("with the bootstrap", sweep)
                 verdict = json.loads((sweep.report / "verdict.json").read_text())
-                assert sum(one["versus_reference"] is not None for one in verdict["methods"]) == METHODS - 1
+                assert sum(one["versus_reference"] is not None for one in verdict["methods"]) == len(METHODS) - 1
                 assert not any("own error" in warning for warning in verdict["warnings"]), verdict["warnings"]
 
 

@@ -60,6 +60,14 @@ def test_a_method_that_is_much_noisier_than_the_others_is_named():
     assert np.mean([named == [2] for named in found]) > 0.95
 
 
+@pytest.mark.parametrize(("times", "share"), [(3, 0.6), (4, 0.8)])
+def test_a_method_of_three_or_four_times_the_noise_is_mostly_named(times, share):
+    rng = np.random.default_rng(0)
+    scale = np.where(np.arange(10) == 2, times, 1)[:, None]
+    found = [noisy(rng.standard_normal((10, 5)) * scale) for _ in range(300)]
+    assert np.mean([2 in named for named in found]) > share
+
+
 @pytest.mark.parametrize(("methods", "seeds"), [(3, 3), (3, 5), (5, 3), (5, 5), (10, 3)])
 def test_chance_alone_rarely_names_a_noisy_method(methods, seeds):
     rng = np.random.default_rng(0)
