@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "losses": "",
     "problem": "errors losses",
     "processes": "errors",
-    "sweep": "errors printable",
+    "sweep": "defaults errors printable",
     # One job's side: small and quick to start, so that it can be started from any version's snapshot.
     "worker": "_entry errors processes sweep",
     # One run: torch.

@@ -49,10 +49,6 @@ class Column:
     def has_finite(self, settings: Sequence[Setting]) -> bool:
         return any(spread(self.numbers(setting, settings)).n for setting in settings)
 
-    def reference(self, cells: Sequence[Spread]) -> float:
-        """The number that a figure compares the cells with: the mean of the first one."""
-        return cells[0].mean
-
 
 @dataclass(frozen=True)
 class DeltaColumn(Column):
@@ -69,9 +65,6 @@ class DeltaColumn(Column):
         if self.scale is None or setting.single:
             return []
         return [-z for z in (self.scale.z(run.values) for run in setting.runs) if math.isfinite(z)]
-
-    def reference(self, cells: Sequence[Spread]) -> float:
-        return 0.0
 
 
 @dataclass(frozen=True)

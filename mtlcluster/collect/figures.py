@@ -3,15 +3,16 @@
 A new figure is a line in FIGURES and a method of Figures.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mtlcluster.collect import style
-from mtlcluster.collect.colours import OTHERS, choose_looks
+from mtlcluster.collect.colours import OTHERS, Look
 from mtlcluster.collect.columns import ARROWS, leading_metrics, overall_columns
 from mtlcluster.collect.fonts import families
 from mtlcluster.collect.line_panels import Panel, draw_panels
@@ -54,15 +55,32 @@ class Drawn:
 class Figures:
     """All figures of one sweep. A setting looks the same in each of them.
 
+    Args:
+        settings: The settings.
+        tasks: The tasks.
+        results: The table of the results.
+        looks: The looks of the settings.
+        baseline: By column of the results the value of the verdict's baseline.
+        relative_to: What the baseline is, such as "single-task training"; "" without one.
+
     Attributes:
         boxes: The characters of names that no installed font has.
     """
 
-    def __init__(self, settings: Sequence[Setting], tasks: Sequence[TaskInfo], results: Table) -> None:
+    def __init__(
+        self,
+        settings: Sequence[Setting],
+        tasks: Sequence[TaskInfo],
+        results: Table,
+        looks: Sequence[Look],
+        baseline: Mapping[str, float] = MappingProxyType({}),
+        relative_to: str = "",
+    ) -> None:
         self.settings = list(settings)
         self.tasks = list(tasks)
         self.table = results
-        self.looks = choose_looks(settings)
+        self.looks = looks
+        self.baseline, self.relative_to = baseline, relative_to
         self.fonts, self.boxes = families("".join(self._names()))
 
     def _names(self) -> Iterator[str]:
@@ -84,15 +102,15 @@ class Figures:
         return drawn
 
     def results(self) -> Captioned | None:
-        made = draw_dots(self.table, self.looks)
+        made = draw_dots(self.table, self.looks, self.baseline)
         if made is None:
             return None
         figure, left_out = made
         data = DATA["test" if any(series.kind(c.key) == "test" for c in self.table.columns) else "validation"]
+        line = f"The dashed line is the baseline of the verdict, {self.relative_to}. " if self.relative_to else ""
         return figure, (
             f"Each metric on {data} at the best validation epoch: small dots are seeds, the large one is their mean, "
-            "the bar goes from the lowest to the highest seed. The dashed line is the first row's mean, or 0 for Δm. "
-            f"{left_out}"
+            f"the bar goes from the lowest to the highest seed. {line}{left_out}"
         )
 
     def metrics(self) -> Captioned | None:
@@ -142,7 +160,7 @@ class Figures:
         text = f"The weight of each task's loss. {SMOOTHED} {left_out if moving and constant else ''}"
         if not moving:
             text = "The weight of each task's loss: 1 throughout, in every setting."
-        made = self._lines(panels, "weight", text, log=True, only=moving or self.settings[-1:])
+        made = self._lines(panels, "weight", text, log=True, only=moving or self._in_front()[-1:])
         for axis in made[0].axes if made else []:
             axis.axhline(1.0, color=OTHERS, linewidth=0.8, zorder=1)
         return made
@@ -186,7 +204,10 @@ class Figures:
             panels = [Panel("trunk and heads", trunk)]
         alike = len({run.curves[key].y.tobytes() for run in runs for key in (trunk, heads) if key in run.curves}) == 1
         text = f"The learning rate{', the same in every run' if alike else ''}."
-        return self._lines(panels, "learning rate", text, log=False, only=self.settings[:1] if alike else None)
+        return self._lines(panels, "learning rate", text, log=False, only=self._in_front()[:1] if alike else None)
+
+    def _in_front(self) -> list[Setting]:
+        return [setting for setting, look in zip(self.settings, self.looks, strict=True) if look.in_front]
 
     def _lines(
         self, panels: list[Panel], ylabel: str, text: str, *, log: bool, only: list[Setting] | None = None

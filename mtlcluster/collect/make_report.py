@@ -116,6 +116,17 @@ def _decide(contest: "Contest", sweep: Sweep) -> "Verdict":
     return make_verdict(contest, samples)
 
 
+def _dashed_lines(verdict: "Verdict") -> dict[str, float]:
+    """By column of the results the value of the verdict's baseline."""
+    from mtlcluster.collect.columns import DELTA_M
+    from mtlcluster.sweep import series
+
+    found = {DELTA_M: 0.0}
+    for task, baseline in verdict.baseline.items():
+        found |= {series.evaluated(verdict.data, metric, task): mean for metric, mean in baseline.mean.items()}
+    return found
+
+
 def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRun]", folder: Path) -> list[str]:
     """Writes the whole report into `folder`. Returns lines for the user."""
     from mtlcluster.collect import figures, page, table_text, tables
@@ -124,6 +135,7 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     from mtlcluster.collect.verdict.baseline import SINGLE_TASK
     from mtlcluster.collect.verdict.contest import make_contest
     from mtlcluster.collect.verdict.latex import verdict_latex
+    from mtlcluster.collect.verdict.looks import choose_all_looks
     from mtlcluster.collect.verdict.markdown import verdict_markdown
     from mtlcluster.collect.verdict.verdict_json import verdict_json
 
@@ -134,9 +146,10 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     contest = make_contest(sweep, settings, tasks, finished, omitted)
     verdict = _decide(contest, sweep)
     made = tables.make_tables(settings, tasks, contest.scales if contest.relative_to == SINGLE_TASK else {})
-    drawing = figures.Figures(settings, tasks, made[0])
+    looks = choose_all_looks(contest, settings)
+    drawing = figures.Figures(settings, tasks, made[0], looks.settings, _dashed_lines(verdict), verdict.relative_to)
     with progress("drawing figures", len(verdict_figures.FIGURES) + len(figures.FIGURES)) as advance:
-        of_verdict = verdict_figures.draw_verdict(contest, verdict, folder / "figures", advance)
+        of_verdict = verdict_figures.draw_verdict(contest, verdict, looks.methods, folder / "figures", advance)
         drawn = drawing.draw(folder / "figures", advance)
     texts = {PAGE: page.make_page(sweep.name, settings, omitted, contest, verdict, of_verdict, made, drawn)}
     texts["tables/runs.csv"] = table_text.runs_csv(settings)

@@ -14,7 +14,7 @@ from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
 from mtlcluster.collect.settings import Setting, best_epoch_rule
 from mtlcluster.collect.table_text import CellText, cell_texts, seeds_shown
 from mtlcluster.collect.tables import Table, side_by_side
-from mtlcluster.collect.verdict.appendix import choices_section
+from mtlcluster.collect.verdict.appendix import choices_section, tasks_section
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.result import Verdict
 from mtlcluster.collect.verdict.section import verdict_section
@@ -72,6 +72,7 @@ def make_page(
         *map(_figure, figures),
         '<h2 id="tables">All values</h2>',
         *(f"<h3>{in_html(table.title)}</h3>\n" + "\n".join(_table(table)) for table in others),
+        *tasks_section(contest),
         *choices_section(contest),
         '<h2 id="runs">Runs</h2>',
         _runs(runs),
@@ -95,6 +96,7 @@ def _omitted(omitted: list[OmittedRun]) -> str:
     if not omitted:
         return ""
     lines = []
+    box = "soft" if all(run.state == "pruned" for run in omitted) else "warn"
     ordered = sorted(omitted, key=lambda run: (run.state, run.name))
     for state, runs in groupby(ordered, key=lambda run: run.state):
         of_state = list(runs)
@@ -103,7 +105,7 @@ def _omitted(omitted: list[OmittedRun]) -> str:
         )
         opened = " open" if len(of_state) <= LISTED and state != "pruned" else ""
         lines.append(f"<details{opened}><summary>{len(of_state)} {in_html(state)}</summary><ul>{names}</ul></details>")
-    return f'<div class="warn"><strong>Not in this report:</strong> {"".join(lines)}</div>'
+    return f'<div class="{box}"><strong>Not in this report:</strong> {"".join(lines)}</div>'
 
 
 def _table(table: Table) -> list[str]:
@@ -163,13 +165,11 @@ def _about_results(settings: list[Setting], results: Table) -> list[str]:
         )
     else:
         texts.append(
-            "Δm % is left out, since it needs single-task baselines: add {schedule: {name: single, task: …}} to the "
-            "grid's methods, once for every task, and submit and collect again."
+            "Δm % is left out: it needs single-task baselines of all tasks. The verdict says what to add to the grid, "
+            "if they are not on their way."
         )
     if MEAN_RANK in keys:
         texts.append("Mean rank: among the multi-task settings, averaged over the tasks' metrics; 1 is best.")
-    if not any(setting.method == "equal" for setting in settings):
-        texts.append("The plain sum of the losses (equal) is missing: without it a comparison of methods means little.")
     if any(not column.group and series.value(column.key) in series.OVER_BINARY_TASKS for column in results.columns):
         texts.append(
             "Over all binary tasks: the mean of their F1; the share of samples whose decisions are all right (exact "

@@ -26,11 +26,6 @@ class Uniform(Checked):
     def _two_bounds(cls, bounds: list[float]) -> list[float]:
         return _checked_bounds(bounds)
 
-    @property
-    def size(self) -> int | None:
-        """The number of different values; None: too many to count."""
-        return None
-
     def at(self, share: float) -> float:
         """The value at a share of the way from the lower to the upper bound, from 0 to 1."""
         low, high = self.uniform
@@ -49,11 +44,6 @@ class Loguniform(Checked):
             raise ValueError(f"should have bounds above 0, found {shown(bounds)}")
         return _checked_bounds(bounds)
 
-    @property
-    def size(self) -> int | None:
-        """See Uniform."""
-        return None
-
     def at(self, share: float) -> float:
         """The value at a share of the way from the logarithm of the lower to that of the upper bound."""
         low, high = self.loguniform
@@ -64,11 +54,6 @@ class Choice(Checked):
     """One of some values, each equally likely: {choice: [value, …]}."""
 
     choice: list[Any] = pydantic.Field(min_length=1)
-
-    @property
-    def size(self) -> int | None:
-        """See Uniform."""
-        return len(self.choice)
 
     def at(self, share: float) -> Any:
         """The value at a share of the way through the list."""

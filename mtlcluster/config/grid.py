@@ -177,8 +177,8 @@ def _refuse_alike(source: YamlFile, job: JobFile, points: list[Point], runs: lis
     for point, run in zip(points, runs, strict=True):
         converted = {key: job.converted(key, value) for key, value in run.varied.items()}
         other = seen.setdefault(_without_type(converted), run)
-        for key, value, where in point if run.hash != other.hash else []:
-            before = other.varied.get(key)
+        for key, _, where in point if run.hash != other.hash else []:
+            value, before = run.varied.get(key), other.varied.get(key)
             if repr(value) != repr(before) and _types(value) != _types(before):
                 source.refuse(
                     where, f"{key}: {shown(before)} and {shown(value)} read alike; write both in the same way"

@@ -5,16 +5,20 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from mtlcluster.config.draws import Choice, Loguniform, Uniform, is_draw, read_draw
+from mtlcluster.config.draws import KINDS, Choice, Loguniform, Uniform, is_draw, read_draw
 from mtlcluster.config.run import Resources
 from mtlcluster.config.search_keys import Confirm, Tune
-from mtlcluster.config.values import Linspace, Logspace, Range, Values, list_or_short_form
+from mtlcluster.config.values import SHORT_FORMS, Linspace, Logspace, Range, Values, list_or_short_form, unknown_form
 from mtlcluster.pydantic_errors import Checked
 from mtlcluster.sweep import names
 
 
 def _values_or_draw(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> Any:
-    return read_draw(value) if is_draw(value) else list_or_short_form(value, _)
+    if is_draw(value):
+        return read_draw(value)
+    if isinstance(value, dict) and not value.keys() & SHORT_FORMS.keys():
+        raise ValueError(unknown_form(value, [*SHORT_FORMS, *KINDS]))
+    return list_or_short_form(value, _)
 
 
 ValuesOrDraw = Annotated[

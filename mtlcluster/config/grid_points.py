@@ -8,10 +8,10 @@ from typing import Any
 from mtlcluster.config.draws import Draw
 from mtlcluster.config.grid_file import GridFile, ValuesOrDraw
 from mtlcluster.config.method_lines import method_lines, plain_methods
-from mtlcluster.config.values import Values, listed
+from mtlcluster.config.values import MOST, Values, length, listed
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.errors import shown
-from mtlcluster.pydantic_errors import Key
+from mtlcluster.pydantic_errors import Key, dotted
 
 Point = list[tuple[str, Any, Key]]  # dotted key, value, and the place of the value in the grid file
 
@@ -31,8 +31,8 @@ def expand(source: YamlFile, file: GridFile, tasks: Sequence[str], max_points: i
     """
     if not file.grid and not file.zip and not file.include:
         source.refuse(("grid",), "the grid is empty: give at least one key with a list of values")
-    given = {key: _values(source, key, value) for key, value in file.grid.items()}
-    count = math.prod(map(_length, given.values()))
+    given = {key: _undrawn(source, key, value) for key, value in file.grid.items()}
+    count = math.prod(map(length, given.values()))
     _refuse_too_many(source, count, max_points)  # before anything of that size is made
     axes = [_grid_axis(source, file, key, values, tasks) for key, values in given.items()]
     axes += [_zip_axis(source, i, group) for i, group in enumerate(file.zip)]
@@ -44,20 +44,32 @@ def expand(source: YamlFile, file: GridFile, tasks: Sequence[str], max_points: i
     return list(_without_excluded(source, file, itertools.chain(combined, included)))
 
 
-def _values(source: YamlFile, key: str, given: ValuesOrDraw) -> Sequence[Any]:
+def _undrawn(source: YamlFile, key: str, given: ValuesOrDraw) -> Sequence[Any]:
     if isinstance(given, Draw):
         source.refuse(("grid", key), f"grid.{key} is drawn, which needs `tune`: add tune: {{trials: 12}}")
+    return some_values(source, ("grid", key), given)
+
+
+def some_values(source: YamlFile, place: Key, given: Values) -> Sequence[Any]:
+    """The values of a list, in any of its forms. Raises UserError if there are none.
+
+    Args:
+        source: The grid file.
+        place: The place of the list in it.
+        given: The list.
+    """
     values = listed(given)
     if not values:
-        source.refuse(("grid", key), f"grid.{key} has no values")
+        source.refuse(place, f"{dotted(place)} has no values")
     return values
 
 
-def _length(values: Sequence[Any]) -> int:
-    """`len`, also of ranges that are too long for it."""
-    if not isinstance(values, range):
-        return len(values)
-    return (values[-1] - values[0]) // values.step + 1
+def few_values(source: YamlFile, place: Key, given: Values) -> list[Any]:
+    """The same as a list that may be copied. Raises UserError if there are too many values for that, too."""
+    values = some_values(source, place, given)
+    if (count := length(values)) > MOST:
+        source.refuse(place, f"{dotted(place)} has {count:,} values; the limit is {MOST:,}")
+    return list(values)
 
 
 def _refuse_too_many(source: YamlFile, count: int, most: int) -> None:
@@ -83,9 +95,11 @@ def _zip_axis(source: YamlFile, number: int, group: dict[str, Values]) -> list[P
 
 
 def zip_rows(source: YamlFile, number: int, group: dict[str, Values]) -> list[tuple[Any, ...]]:
-    """The rows of a group of `zip`: a value for each of its keys. Raises UserError if they differ in number."""
-    columns = [listed(values) for values in group.values()]
-    lengths = {key: _length(values) for key, values in zip(group, columns, strict=True)}
+    """The rows of a group of `zip`: a value for each of its keys. Raises UserError if they differ in number, or if
+    there are none or too many.
+    """
+    columns = [few_values(source, ("zip", number, key), values) for key, values in group.items()]
+    lengths = {key: len(values) for key, values in zip(group, columns, strict=True)}
     if len(set(lengths.values())) != 1:
         source.refuse(("zip", number), f"lists that advance together should be equally long, found {lengths}")
     return list(zip(*columns, strict=True))

@@ -14,6 +14,7 @@ import pydantic
 
 from mtlcluster.config.draws import Draw, is_draw, read_draw, sequence
 from mtlcluster.config.yaml_file import YamlFile
+from mtlcluster.errors import shown
 from mtlcluster.pydantic_errors import Key, first_mistake
 
 FLOOR = 0.05  # the least weight that `static` draws
@@ -106,7 +107,7 @@ def _read(source: YamlFile, method: Any, place: Key) -> MethodLine:
         weights = weighting["draws"]
         inner = (*place, "weighting", "draws")
         if type(weights) is not int or not 1 <= weights <= MOST_WEIGHTS:
-            source.refuse(inner, f"draws should be a count from 1 to {MOST_WEIGHTS:,}, found {weights!r}")
+            source.refuse(inner, f"draws should be a count from 1 to {MOST_WEIGHTS:,}, found {shown(weights)}")
         if "weights" in weighting:
             source.refuse(inner, "give static either `draws` or `weights`")
         method = {**method, "weighting": {key: value for key, value in weighting.items() if key != "draws"}}
@@ -122,6 +123,9 @@ def _without_draws(source: YamlFile, value: Any, place: Key, dotted_key: str, dr
     kept = {}
     for key, inner in value.items():
         if is_draw(inner):
+            if dotted_key == "method" or key == "name":
+                words = f"{dotted_key}.{key} can't be drawn: every method is tuned; name each of them in the list"
+                source.refuse((*place, key), words)
             try:
                 draws[f"{dotted_key}.{key}"] = read_draw(inner)
             except pydantic.ValidationError as error:
@@ -140,6 +144,8 @@ def _by_task(source: YamlFile, line: MethodLine, tasks: Sequence[str]) -> Iterat
     if not isinstance(options, dict):
         options = {"name": options}
     single = options.get("name") == "single"
+    if "method.schedule.task" in line.draws and single:
+        source.refuse(line.place, "the task of single can't be drawn; without it, single is a baseline for each task")
     if ((single and "task" not in options) or line.weights) and not tasks:
         what = "static with `draws`" if line.weights else "single without a task"
         words = f"{what} needs the names of the tasks; add to the grid: set: {{tasks: [first task, second task, …]}}"

@@ -1,6 +1,7 @@
 """The configuration of one point of a grid, from the base, `set`, `resources` and the point's own settings."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -11,11 +12,12 @@ from mtlcluster.config.grid_points import Point
 from mtlcluster.config.job_file import JobFile
 from mtlcluster.config.run import PLACED, RunConfig, placed
 from mtlcluster.config.yaml_file import YamlFile
-from mtlcluster.errors import shown
+from mtlcluster.errors import nearest, shown
 from mtlcluster.methods.catalog import by_slot, placed_method
 from mtlcluster.pydantic_errors import Key, first_mistake
 
-LARGER_IS_BETTER = ("mean_f1", "exact_match", "hamming_score")  # of the values over all tasks
+SMALLER_IS_BETTER = ("relative_loss", "mean_loss")  # of the values over all tasks
+LARGER_IS_BETTER = ("mean_f1", "exact_match", "hamming_score")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _settings(source: GridSource, point: Point) -> list[tuple[str, Any, _Place]]
     settings += [(key, value, _Place(grid, ("set", key))) for key, value in file.set.items()]
     if file.tune and file.tune.value and not any(key.split(".")[0] == "best" for key, _, _ in settings):
         place = _Place(grid, ("tune", "value"))
-        settings.append(("best", _best(place, file.tune.value), place))
+        settings.append(("best", _best(place, file.tune.value, source.tasks), place))
     if "resources" in file.model_fields_set:
         settings.append(("resources", file.resources.model_dump(exclude_unset=True), _Place(grid, ("resources",))))
     # A shallow key before a deeper one: `method` before `method.weighting`.
@@ -100,11 +102,19 @@ def _settings(source: GridSource, point: Point) -> list[tuple[str, Any, _Place]]
     return settings + [(key, value, _Place(grid, where)) for key, value, where in by_depth]
 
 
-def _best(place: _Place, value: str) -> dict[str, str]:
-    """The setting `best` for the value that chooses. Refuses a value whose better direction is not known."""
+def _best(place: _Place, value: str, tasks: Sequence[str]) -> dict[str, str]:
+    """The setting `best` for the value that chooses. Refuses a value that there can't be, or whose better direction is
+    not known.
+    """
     if value in LARGER_IS_BETTER:
         return {"value": value, "direction": "max"}
-    if re.fullmatch(r"(.*[/_])?loss", value):
+    task, slash, _ = value.rpartition("/")
+    if not slash and value not in SMALLER_IS_BETTER:
+        over_all = [*SMALLER_IS_BETTER, *LARGER_IS_BETTER]
+        place.file.refuse(place.key, f"there is no validation value '{value}' over all tasks{nearest(value, over_all)}")
+    if slash and tasks and task not in tasks:
+        place.file.refuse(place.key, f"'{value}' names the task '{task}', which is not in tasks{nearest(task, tasks)}")
+    if not slash or value.endswith("/loss"):
         return {"value": value, "direction": "min"}
     line = f"set: {{best: {{value: {value}, direction: max}}}}"
     place.file.refuse(place.key, f"which direction of {value} is better? add to the grid, with max or min: {line}")

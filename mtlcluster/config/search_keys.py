@@ -5,21 +5,21 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
-from mtlcluster.config.values import Range, Values, listed
+from mtlcluster.config.values import Range, Values, length, listed
 from mtlcluster.errors import shown
 from mtlcluster.pydantic_errors import Checked
 
 
 class Prune(Checked):
-    """Trials that are behind stop early.
+    """Trials that are behind stop early. tests/sweep/test_pruning_replayed.py measures what the defaults save and lose.
 
     Attributes:
         at: The shares of the training after which a trial is compared with the others.
         keep: The share of the trials that go on.
     """
 
-    at: list[float] = Field(min_length=1)
-    keep: float = Field(default=0.33, gt=0, lt=1)
+    at: list[float] = Field(default=[0.1, 0.2, 0.3], min_length=1)
+    keep: float = Field(default=0.5, gt=0, lt=1)
 
     @pydantic.field_validator("at")
     @classmethod
@@ -86,17 +86,13 @@ class Confirm(Checked):
 
 
 MOST_SEEDS = 10_000
+LARGEST_SEED = 2**63 - MOST_SEEDS  # so many may follow on the largest seed of `tune`
 
 
 def _checked_seeds(seeds: Any) -> Any:
-    if isinstance(seeds, list | Range) and 0 < _count(seeds) <= MOST_SEEDS:
-        found = list(listed(seeds))
-        if all(type(seed) is int and 0 <= seed < 2**63 for seed in found) and len(set(found)) == len(found):
+    if isinstance(seeds, list | Range) and 0 < length(listed(seeds)) <= MOST_SEEDS:
+        each = list(listed(seeds))
+        if all(type(seed) is int and 0 <= seed < LARGEST_SEED for seed in each) and len(set(each)) == len(each):
             return seeds
-    raise ValueError(f"should be a list of different seeds, such as [0, 1], or {{range: 2}}, found {shown(seeds)}")
-
-
-def _count(seeds: list[Any] | Range) -> int:
-    """`len`, also of ranges that are too long for it."""
-    values = listed(seeds)
-    return len(values) if not isinstance(values, range) else max(0, -((values.start - values.stop) // values.step))
+    found = seeds.model_dump() if isinstance(seeds, pydantic.BaseModel) else seeds
+    raise ValueError(f"should be a list of different seeds, such as [0, 1], or {{range: 2}}, found {shown(found)}")

@@ -4,18 +4,19 @@ import copy
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from mtlcluster.config.draws import COLUMNS, Choice, Draw, sequence
 from mtlcluster.config.grid_file import GridFile
-from mtlcluster.config.grid_points import Point, zip_rows
+from mtlcluster.config.grid_points import Point, few_values, zip_rows
 from mtlcluster.config.method_lines import WEIGHTS, MethodLine, number_of_columns, static_weights
 from mtlcluster.config.point_config import GridSource, configure
 from mtlcluster.config.search_keys import Tune
-from mtlcluster.config.values import listed
+from mtlcluster.config.values import Values
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.methods.catalog import by_slot, check_method, placed_method, sparse_label, sparse_method
 from mtlcluster.pydantic_errors import Key
@@ -34,7 +35,7 @@ class Axis:
     Attributes:
         keys: Its dotted keys: one, or those of a group of `zip`.
         place: Its place in the grid file.
-        size: The number of its different values; None: too many to count.
+        rows: All that it can be, each with a value for each key; None: too many to count.
         columns: The columns of the sequence that it takes.
         at: The values of its keys at a row of the sequence, given the row's number and the numbers from 0 to 1 in its
             columns.
@@ -42,7 +43,7 @@ class Axis:
 
     keys: tuple[str, ...]
     place: Key
-    size: int | None
+    rows: Sequence[Sequence[Any]] | None
     columns: int
     at: Callable[[int, Sequence[float]], Sequence[Any]]
 
@@ -73,8 +74,8 @@ class MethodSpace:
     @property
     def size(self) -> int | None:
         """The number of different settings; None: too many to count."""
-        sizes = [axis.size for axis in self.axes]
-        return None if None in sizes else math.prod(size for size in sizes if size is not None)
+        rows = [axis.rows for axis in self.axes]
+        return None if None in rows else math.prod(len(axis) for axis in rows if axis is not None)
 
     def at(self, row: int) -> dict[str, Any]:
         """The values at a row of the sequence, by dotted key."""
@@ -87,9 +88,24 @@ class MethodSpace:
             column += axis.columns
         return values
 
-    def point(self, values: dict[str, Any]) -> Point:
-        """The settings of a trial with their places in the grid file."""
-        places = {key: axis.place for axis in self.axes for key in axis.keys}
+    def can_be(self, values: dict[str, Any]) -> bool:
+        """True if a setting may have these values of some of its keys."""
+        if not values.keys() <= {*self.keys}:
+            return False
+        for axis in self.axes:
+            given = [(place, values[key]) for place, key in enumerate(axis.keys) if key in values]
+            if axis.rows is not None and not any(all(row[i] == value for i, value in given) for row in axis.rows):
+                return False
+        return True
+
+    def point(self, values: dict[str, Any], given: Mapping[str, Key] = MappingProxyType({})) -> Point:
+        """The settings of a trial with their places in the grid file.
+
+        Args:
+            values: The values by dotted key.
+            given: The places of those that are not drawn.
+        """
+        places = {key: axis.place for axis in self.axes for key in axis.keys} | dict(given)
         method: Point = [] if self.line.method is None else [("method", self.line.method, self.line.place)]
         return method + [(key, value, places.get(key, ("tune",))) for key, value in values.items()]
 
@@ -150,14 +166,14 @@ def without_options(sparse: dict[str, Any], keys: Sequence[str]) -> dict[str, An
 def _shared_axes(source: YamlFile, file: GridFile) -> list[Axis]:
     """What is searched for all methods: the keys of `grid` in the order of the file, then the groups of `zip`."""
     axes = [
-        _axis(key, ("grid", key), values if isinstance(values, Draw) else Choice(choice=list(listed(values))))
+        _axis(key, ("grid", key), values if isinstance(values, Draw) else _choice(source, key, values))
         for key, values in file.grid.items()
         if key != "method"
     ]
     for number, group in enumerate(file.zip):
         rows = zip_rows(source, number, group)
         choice = Choice(choice=rows)
-        axes.append(Axis(tuple(group), ("zip", number), choice.size, 1, partial(_value, choice)))
+        axes.append(Axis(tuple(group), ("zip", number), rows, 1, partial(_value, choice)))
     keys = [key for axis in axes for key in axis.keys]
     for axis, key in ((one, key) for one in axes for key in one.keys):
         place = (*axis.place, key) if len(axis.keys) > 1 else axis.place
@@ -169,7 +185,12 @@ def _shared_axes(source: YamlFile, file: GridFile) -> list[Axis]:
 
 
 def _axis(key: str, place: Key, draw: Draw) -> Axis:
-    return Axis((key,), place, draw.size, 1, lambda _, shares: [draw.at(shares[0])])
+    rows = [(value,) for value in draw.choice] if isinstance(draw, Choice) else None
+    return Axis((key,), place, rows, 1, lambda _, shares: [draw.at(shares[0])])
+
+
+def _choice(source: YamlFile, key: str, values: Values) -> Choice:
+    return Choice(choice=few_values(source, ("grid", key), values))
 
 
 def _value(draw: Draw, _: int, shares: Sequence[float]) -> Any:
@@ -192,7 +213,7 @@ def _space(source: GridSource, tune: Tune, line: MethodLine, shared: list[Axis])
             # A second round begins one further, so that the same weights meet other values of the other keys.
             return [weights[(row + row // count) % count]]
 
-        own.append(Axis((WEIGHTS,), line.place, count, len(tasks) - 1, at))
+        own.append(Axis((WEIGHTS,), line.place, [(one,) for one in weights], len(tasks) - 1, at))
     space = MethodSpace(line, shared + own, [key for axis in own for key in axis.keys], tune)
     space.sparse = without_options(sparse_method(configure(source, space.point(space.at(0))).method), space.own)
     return space

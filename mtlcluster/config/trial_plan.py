@@ -13,7 +13,7 @@ from typing import Any
 
 from mtlcluster.config.grid_points import Point
 from mtlcluster.config.method_lines import MethodLine, method_lines
-from mtlcluster.config.point_config import GridSource
+from mtlcluster.config.point_config import GridSource, configure
 from mtlcluster.config.search_keys import Tune
 from mtlcluster.config.search_space import REFUSED, MethodSpace, method_spaces
 from mtlcluster.config.yaml_file import YamlFile
@@ -145,24 +145,38 @@ def _read_given(source: GridSource, spaces: list[MethodSpace]) -> list[_Given]:
             _refuse_keys(source.grid, (section, number), point, spaces)
             if section == "include" and "method" not in point:
                 source.grid.refuse((section, number), "with `tune` a point of `include` needs its `method`")
-            settings = {key: value for key, value in point.items() if key != "method"}
-            if "method" not in point:
-                for given in found:
-                    given.excluded.append(settings)
-                continue
-            place: Key = (section, number, "method")
-            matching = [
-                (given, own)
-                for one in method_lines(source.grid, {place: point["method"]}, source.tasks)
-                for space, given in zip(spaces, found, strict=True)
-                if (own := space.own_values(source, one)) is not None
-            ]
-            if not matching:
-                words = f"{section} names a method that the grid does not have: {shown(point['method'])}"
-                source.grid.refuse(place, words)
-            for given, own in matching:
-                (given.included if section == "include" else given.excluded).append(settings | own)
+            can_match = False
+            for i, own in _methods_of(source, (section, number, "method"), point, spaces):
+                values = {key: value for key, value in point.items() if key != "method"} | own
+                (found[i].included if section == "include" else found[i].excluded).append(values)
+                if values.keys() <= {*spaces[i].keys}:  # a wrong value is refused here, at its own place
+                    places = {key: (section, number, key if key in point else "method") for key in values}
+                    configure(source, spaces[i].point(spaces[i].at(0) | values, places))
+                can_match |= spaces[i].can_be(values)
+            if section == "exclude" and not can_match:
+                source.grid.refuse((section, number), f"exclude matches no setting: {shown(point)}")
     return found
+
+
+def _methods_of(
+    source: GridSource, place: Key, point: dict[str, Any], spaces: list[MethodSpace]
+) -> list[tuple[int, dict[str, Any]]]:
+    """The methods that a point of `include` or `exclude` means: their numbers, and the own options that it fixes.
+
+    Args:
+        source: The grid.
+        place: The place of the point's method in it.
+        point: The point. Without `method` it means all methods.
+        spaces: The methods of the grid.
+    """
+    if "method" not in point:
+        return [(number, {}) for number in range(len(spaces))]
+    lines = method_lines(source.grid, {place: point["method"]}, source.tasks)
+    matching = [(number, space.own_values(source, line)) for line in lines for number, space in enumerate(spaces)]
+    if all(own is None for _, own in matching):
+        words = f"{place[0]} names a method that the grid does not have: {shown(point['method'])}"
+        source.grid.refuse(place, words)
+    return [(number, own) for number, own in matching if own is not None]
 
 
 def _refuse_keys(source: YamlFile, place: Key, point: dict[str, Any], spaces: list[MethodSpace]) -> None:

@@ -1,13 +1,13 @@
 """Lists of values in short forms: {range: …}, {linspace: …} and {logspace: …}."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
 import pydantic
 
-from mtlcluster.errors import shown
+from mtlcluster.errors import nearest, shown
 from mtlcluster.pydantic_errors import Checked
 
 DIGITS = 6  # significant digits of the values of linspace and logspace
@@ -61,7 +61,7 @@ class Logspace(Checked):
     def _two_ends(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> list[float]:
         ends = _ends_and_count(value, check)
         if min(ends[:2]) <= 0:
-            raise ValueError(f"its ends should be above 0, found {shown(value)} (they are numbers, not exponents)")
+            raise ValueError(f"should have ends above 0 (they are numbers, not exponents), found {shown(value)}")
         return ends
 
     def values(self) -> Sequence[float]:
@@ -70,17 +70,27 @@ class Logspace(Checked):
         return [float(first), *(_rounded(math.exp(value), DIGITS) for value in inner), float(last)]
 
 
-SHORT_FORMS: tuple[type[Range | Linspace | Logspace], ...] = (Range, Linspace, Logspace)
+SHORT_FORMS: dict[str, type[Range | Linspace | Logspace]] = {"range": Range, "linspace": Linspace, "logspace": Logspace}
 
 
 def list_or_short_form(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> list[Any] | Range | Linspace | Logspace:
     """Reads a list of values in any of its forms."""
     if isinstance(value, dict):
-        form = next((form for form in SHORT_FORMS if form.__name__.lower() in value), Range)
+        form = next((form for name, form in SHORT_FORMS.items() if name in value), None)
+        if form is None:
+            raise ValueError(unknown_form(value, SHORT_FORMS))
         return form.model_validate(value)
     if isinstance(value, list | Range | Linspace | Logspace):
         return value
     raise ValueError(f"should be a list of values, or {{range: …}}, found {shown(value)}")
+
+
+def unknown_form(value: dict[str, Any], forms: Iterable[str]) -> str:
+    """What is wrong with a mapping that is none of these short forms."""
+    if len(value) == 1:
+        key = str(next(iter(value)))
+        return f"unknown key '{key}'{nearest(key, forms)}"
+    return f"should be a list of values, or one of its short forms ({', '.join(sorted(forms))}), found {shown(value)}"
 
 
 Values = Annotated[list[Any] | Range | Linspace | Logspace, pydantic.WrapValidator(list_or_short_form)]
@@ -89,6 +99,13 @@ Values = Annotated[list[Any] | Range | Linspace | Logspace, pydantic.WrapValidat
 def listed(given: list[Any] | Range | Linspace | Logspace) -> Sequence[Any]:
     """The values that a list stands for, in any of its forms."""
     return given if isinstance(given, list) else given.values()
+
+
+def length(values: Sequence[Any]) -> int:
+    """`len`, also of ranges that are too long for it."""
+    if not isinstance(values, range):
+        return len(values)
+    return (values[-1] - values[0]) // values.step + 1 if values else 0
 
 
 def _ends_and_count(value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> list[float]:

@@ -51,6 +51,8 @@ def cancel(sweep: Sweep, runs: list[RunStatus], say: Say) -> list[RunStatus]:
 
 def _ask(sweep: Sweep, names: set[str], words: str) -> None:
     for run in map(sweep.run, names):
+        if run.folder.parent != sweep.folder:
+            make_folder(run.folder.parent)  # of placeholders
         make_folder(run.folder)  # only a placeholder has none yet; this refuses a link to another folder
         if not run.cancel.exists():
             replace_text(run.cancel, words)

@@ -25,6 +25,7 @@ from mtlcluster.sweep.choices import (
     Candidate,
     Choice,
     best_candidate,
+    choices_file,
     placeholder,
     read_choices,
     write_choices,
@@ -107,7 +108,7 @@ def decide(sweep: Sweep, search: Search, method: SearchedMethod, trials: Trials,
     chosen = best_candidate(found, search.direction)
     if chosen is None:
         return None
-    trial = next(trial for trial in method.trials if trial.trial == chosen.trial)
+    trial = method.trials[chosen.trial]
     configs = confirming_configs(sweep, method, trial, search.confirming_seeds)
     return Choice(number, trial.trial, trial.values, time.time(), found, {seed: name for seed, (name, _) in configs})
 
@@ -139,6 +140,14 @@ def confirming_configs(
     return found
 
 
+def chosen_trial(sweep: Sweep, method: SearchedMethod, choice: Choice) -> Trial:
+    """The trial of a choice. Raises UserError if trials.json does not have it."""
+    if choice.trial >= len(method.trials):
+        path = choices_file(sweep.folder, method.name)
+        raise UserError(f"{path}: trial {choice.trial} is chosen, and {sweep.trials} does not have it")
+    return method.trials[choice.trial]
+
+
 def make_runs(sweep: Sweep, method: SearchedMethod, choice: Choice) -> list[str]:
     """Makes the folders of a choice's runs that have none. The sweep is locked.
 
@@ -150,7 +159,7 @@ def make_runs(sweep: Sweep, method: SearchedMethod, choice: Choice) -> list[str]
     missing = {seed for seed, name in choice.runs.items() if not sweep.run(name).folder.exists()}
     if not missing:
         return []
-    trial = next(trial for trial in method.trials if trial.trial == choice.trial)
+    trial = chosen_trial(sweep, method, choice)
     configs = dict(confirming_configs(sweep, method, trial, sorted(missing)))
     with new_folder(sweep.folder) as hidden:
         for seed, (name, config) in configs.items():
@@ -197,6 +206,8 @@ def main() -> None:
         said = choose(sweep, method, number)
     except (UserError, Unreadable) as error:
         said = {"error": str(error)}
+    except OSError as error:
+        said = {"error": f"{error.filename or 'disk'}: {error.strerror}"}
     print(json.dumps(said), flush=True)
 
 

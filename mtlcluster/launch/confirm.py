@@ -120,6 +120,8 @@ class _Confirming:
             parsed[1] for name in self.waiting if (parsed := parse_placeholder(name)) and parsed[0] == method.name
         }
         held = choices[-1] if choices else None
+        if held is not None:
+            choose.chosen_trial(self.sweep, method, held)  # it may be missing in files of somebody else
         number = max(pending, default=0)
         has_new = any(run in new for trial in method.trials for run in trial.runs.values())
         if pending and self._is_alive(method, number):  # it chooses from the new trials, too
@@ -160,7 +162,7 @@ class _Confirming:
         """The choice with a run for each confirming seed."""
         missing = [seed for seed in self.search.confirming_seeds if seed not in choice.runs]
         if missing:
-            trial = next(trial for trial in method.trials if trial.trial == choice.trial)
+            trial = choose.chosen_trial(self.sweep, method, choice)
             configs = choose.confirming_configs(self.sweep, method, trial, missing)
             choice.runs |= {seed: name for seed, (name, _) in configs}
         return choice

@@ -3,7 +3,8 @@
 `python -m mtlcluster.remote.agent ROOT VERB` reads one JSON object and prints one. It works on the runs in ROOT/runs
 with the same functions as the verbs on that machine.
 
-    look    {"sweep"}: "" for all                       -> {"version", "runs", "job_files": {sweep: …}}
+    look    {"sweep"}: "" for all                       -> {"version", "runs", "job_files": {sweep: …},
+                                                            "defaults": {sweep: version}, "searched": [sweep, …]}
             and {"files"}: names of files of a run      -> the same and {"files": {sweep: {run: sizes and times}}}
     prepare {"sweep", "job", "paths"}                   -> the same and {"missing", "slurm"}
     submit  {"sweep", "cluster", "options", "arriving", "code", "names", "runs_per_job", "at_once"}
@@ -37,7 +38,7 @@ from mtlcluster.sweep.files import replace_text
 from mtlcluster.sweep.folder import Sweep, sweeps
 from mtlcluster.sweep.locks import locked
 from mtlcluster.sweep.names import RUN, SWEEP, fits
-from mtlcluster.sweep.yaml_fields import job_of
+from mtlcluster.sweep.yaml_fields import defaults_of, job_of
 
 if TYPE_CHECKING:  # imported where they are needed: `look`, the most frequent verb, does without
     from mtlcluster.config.cluster import Cluster
@@ -57,6 +58,8 @@ def look(runs_folder: Path, request: Request) -> Reply:
     # A sweep of the same name may belong to another project: the job file tells them apart.
     jobs = {sweep.name: job_of(sweep) for sweep in chosen}
     reply = {"version": library_hash(), "runs": _runs(*chosen), "job_files": jobs}
+    reply["defaults"] = {sweep.name: defaults_of(sweep) for sweep in chosen if sweep.grid.exists()}
+    reply["searched"] = [sweep.name for sweep in chosen if sweep.trials.exists()]
     if names := request.get("files"):
         reply["files"] = {sweep.name: sizes_and_times(sweep, names) for sweep in chosen}
     return reply

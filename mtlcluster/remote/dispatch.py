@@ -165,9 +165,25 @@ def _ask(
             unheard[name] = str(reply)
             continue
         found[name] = reply["runs"]
+        if found[name] and not sweep.grid.exists():
+            _refuse_other_sweep(grid, name, reply)
         if name in paths:
             _refuse_unfit(name, reply, paths[name])
     return found, unheard
+
+
+def _refuse_other_sweep(grid: Grid, cluster: str, reply: dict[str, Any]) -> None:
+    """Refuses to add to a sweep that only a cluster has, if the grid was read without what the sweep's folder keeps:
+    older defaults, and the trials that were drawn.
+    """
+    name, defaults, searched = grid.file.name, reply.get("defaults"), reply.get("searched")
+    version = defaults.get(name) if isinstance(defaults, dict) else None
+    what = f"was submitted under the defaults of version {version!r}" if version not in (None, grid.defaults) else ""
+    if not what and isinstance(searched, list) and name in searched:
+        what = "has trials that are drawn already"
+    if what:
+        words = f"mtlcluster collect {name} brings its files here; then submit again"
+        raise UserError(f"sweep {name}, which is on {cluster} and not here, {what}; {words}")
 
 
 def _refuse_unfit(cluster: str, reply: dict[str, Any], paths: dict[str, str]) -> None:

@@ -14,16 +14,19 @@ say about it: that the user cancelled it, or why nothing could be chosen.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.errors import shown
+from mtlcluster.sweep import json_values as read
 from mtlcluster.sweep.files import make_folder, replace_text
-from mtlcluster.sweep.names import PLACEHOLDER, RUN, fits
+from mtlcluster.sweep.names import HASHED, PLACEHOLDER, RUN, fits
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_json
 
 FORMAT = 1
+MOST = 99_999  # choices of one method
 
 
 @dataclass
@@ -118,11 +121,14 @@ def read_choices(sweep: Path, method: str) -> list[Choice]:
     except FileNotFoundError:
         return []
     try:
-        if entry["format"] != FORMAT:
+        if read.mapping(entry)["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT}, which this version of mtlcluster reads")
-        return [_choice(one) for one in entry["choices"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(f"{path}: is not the choice of a setting ({type(error).__name__}: {error})") from None
+        choices = [_choice(read.mapping(one)) for one in read.listed(entry["choices"])]
+    except KeyError as error:
+        raise Unreadable(f"{path}: is not the choice of a setting (missing key {error})") from None
+    except ValueError as error:
+        raise Unreadable(f"{path}: is not the choice of a setting ({error})") from None
+    return sorted(choices, key=lambda choice: choice.number)
 
 
 def write_choices(sweep: Path, method: str, choices: list[Choice]) -> None:
@@ -133,12 +139,26 @@ def write_choices(sweep: Path, method: str, choices: list[Choice]) -> None:
     replace_text(path, json.dumps(entry, indent=1))
 
 
-def _choice(entry: dict[str, Any]) -> Choice:
-    candidates = [
-        Candidate(**{**one, "by_seed": {int(seed): float(number) for seed, number in one["by_seed"].items()}})
-        for one in entry["candidates"]
-    ]
-    runs = {int(seed): str(run) for seed, run in entry["runs"].items()}
-    if wrong := [run for run in runs.values() if not fits(RUN, run)]:
-        raise ValueError(f"{wrong[0]!r} is no name of a run")
-    return Choice(**{**entry, "candidates": candidates, "runs": runs})
+def _choice(entry: Mapping[str, Any]) -> Choice:
+    runs = {read.seed(of): read.text(run) for of, run in read.mapping(entry["runs"]).items()}
+    if wrong := [run for run in runs.values() if not fits(RUN, run) or not fits(HASHED, run)]:
+        raise ValueError(f"{shown(wrong[0])} is no name of a run")
+    return Choice(
+        number=read.whole(entry["number"], MOST),
+        trial=read.whole(entry["trial"]),
+        values=read.plain(entry["values"]),
+        time=read.number(entry["time"]),
+        candidates=[_candidate(read.mapping(one)) for one in read.listed(entry["candidates"])],
+        runs=runs,
+    )
+
+
+def _candidate(entry: Mapping[str, Any]) -> Candidate:
+    mean, by_seed = entry["number"], read.mapping(entry["by_seed"])
+    return Candidate(
+        trial=read.whole(entry["trial"]),
+        number=None if mean is None else read.number(mean),
+        by_seed={read.seed(of): read.number(value) for of, value in by_seed.items()},
+        backwards=read.whole(entry["backwards"]),
+        state=read.text(entry["state"]),
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 SWEEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # also code/<hash>, a submission's id, a cluster
 RUN = re.compile(r"[A-Za-z0-9_=+,()][A-Za-z0-9._=+,()-]{0,149}")
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:;+-]{0,299}")  # 123_4, local:<host>:<process>:<start time>
+HASH = re.compile(r"[0-9a-f]{10}")  # a run's identity
 HASHED = re.compile(r"(.*-)?[0-9a-f]{10}")  # a run's name, as grids make it: it ends with the run's identity
 # A confirming run whose setting is not chosen yet, see choices.py.
 PLACEHOLDER = re.compile(r"(?P<method>.+)-choice=(?P<number>\d{1,6})-seed=(?P<seed>\d{1,19})")

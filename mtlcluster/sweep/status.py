@@ -80,19 +80,19 @@ def misfit(values: dict[str, Any], admitted: dict[str, tuple[type, ...]]) -> str
     """The mistake in a run's values from JSON: an unknown state or a wrong type. "" if there is none."""
     for key, value in values.items():
         of_kind = isinstance(value, admitted[key]) and (type(value) is not bool or bool in admitted[key])
-        if not of_kind or not _is_plain(value):
+        if not of_kind or not is_plain(value):
             return f"{key} is {shown(value)}"
     known = values.get("state") in get_args(State)
     return "" if known else f"state is {shown(values.get('state'))}, which this version of mtlcluster does not know"
 
 
-def _is_plain(value: Any, deepest: int = 3) -> bool:
+def is_plain(value: Any, deepest: int = 3) -> bool:
     """True for a text, a number of sensible size, or lists and mappings of these, at most `deepest` levels deep."""
     if isinstance(value, str | float | bool | None):
         return True
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value
-        return deepest > 0 and all(_is_plain(v, deepest - 1) for v in inner)
+        return deepest > 0 and all(is_plain(v, deepest - 1) for v in inner)
     return type(value) is int and abs(value) <= LARGEST
 
 

@@ -12,12 +12,15 @@ the grid as it was last submitted.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.errors import shown
+from mtlcluster.sweep import json_values as read
 from mtlcluster.sweep.files import replace_text
-from mtlcluster.sweep.names import SWEEP, fits
+from mtlcluster.sweep.names import HASH, SWEEP, fits
 from mtlcluster.sweep.reading import LARGE, Unreadable, read_json
 
 FORMAT = 1
@@ -115,21 +118,56 @@ def read_search(path: Path) -> Search | None:
     except FileNotFoundError:
         return None
     try:
-        if entry.pop("format") != FORMAT:
+        if read.mapping(entry)["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT}, which this version of mtlcluster reads")
-        if prune := entry.get("prune"):
-            entry["prune"] = {"at": [float(share) for share in prune["at"]], "keep": float(prune["keep"])}
-        methods = {name: _method(name, of_method) for name, of_method in entry.pop("methods").items()}
-        return Search(**entry, methods=methods)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(f"{path}: is not the search of a sweep ({type(error).__name__}: {error})") from None
+        return _search(entry)
+    except KeyError as error:
+        raise Unreadable(f"{path}: is not the search of a sweep (missing key {error})") from None
+    except ValueError as error:
+        raise Unreadable(f"{path}: is not the search of a sweep ({error})") from None
 
 
-def _method(name: str, entry: dict[str, Any]) -> SearchedMethod:
+def _search(entry: Mapping[str, Any]) -> Search:
+    if entry["direction"] not in ("min", "max"):
+        raise ValueError(f"direction is {shown(entry['direction'])}")
+    return Search(
+        draw_seed=read.whole(entry["draw_seed"], 2**63 - 1),
+        value=read.text(entry["value"]),
+        direction=entry["direction"],
+        tuning_seeds=[read.seed(one) for one in read.listed(entry["tuning_seeds"])],
+        confirming_seeds=[read.seed(one) for one in read.listed(entry["confirming_seeds"])],
+        prune=None if entry["prune"] is None else _prune(read.mapping(entry["prune"])),
+        columns=[read.text(key) for key in read.listed(entry["columns"])],
+        methods={
+            name: _method(name, read.mapping(of_method)) for name, of_method in read.mapping(entry["methods"]).items()
+        },
+    )
+
+
+def _prune(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"at": [read.number(share) for share in read.listed(entry["at"])], "keep": read.number(entry["keep"])}
+
+
+def _method(name: str, entry: Mapping[str, Any]) -> SearchedMethod:
     if not fits(SWEEP, name):
-        raise ValueError(f"{name!r} is no name of a method")
-    trials = [
-        Trial(int(t["trial"]), dict(t["values"]), {int(seed): str(run) for seed, run in t["runs"].items()})
-        for t in entry.pop("trials")
-    ]
-    return SearchedMethod(name, trials=trials, **entry)
+        raise ValueError(f"{shown(name)} is no name of a method")
+    method = read.plain(entry["method"])
+    for chosen in method.values():
+        read.text(read.mapping(chosen)["name"])
+    task, trials = entry["single_task"], [_trial(read.mapping(trial)) for trial in read.listed(entry["trials"])]
+    if [trial.trial for trial in trials] != list(range(len(trials))):
+        raise ValueError(f"the trials of {name} are not numbered from 0")
+    return SearchedMethod(
+        name=name,
+        method=method,
+        searched=[read.text(key) for key in read.listed(entry["searched"])],
+        single_task=None if task is None else read.text(task),
+        trials=trials,
+    )
+
+
+def _trial(entry: Mapping[str, Any]) -> Trial:
+    runs = {read.seed(of): read.text(run) for of, run in read.mapping(entry["runs"]).items()}
+    if wrong := [run for run in runs.values() if not fits(HASH, run)]:
+        raise ValueError(f"{shown(wrong[0])} is no identity of a run")
+    return Trial(read.whole(entry["trial"]), read.plain(entry["values"]), runs)

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mtlcluster.defaults import FIRST
 from mtlcluster.sweep import names
 from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.reading import SMALL, Unreadable, read_text, read_yaml_text
@@ -17,6 +18,11 @@ from mtlcluster.sweep.reading import SMALL, Unreadable, read_text, read_yaml_tex
 def job_of(sweep: Sweep) -> str:
     """The job file that sweep.yaml names; "" if that is not known."""
     return _found(r"^job: (.*)$", sweep.grid)
+
+
+def defaults_of(sweep: Sweep) -> int:
+    """The version of the defaults that sweep.yaml names. It is the first one if the file names none."""
+    return int(_found(r"^defaults: (\d{1,9})$", sweep.grid) or FIRST)
 
 
 def grid_file_of(sweep: Sweep) -> str:

@@ -9,6 +9,8 @@ from mtlcluster.sweep.status import Status, read_status
 from mtlcluster.sweep.trials import Search, read_search
 from mtlcluster.worker.status_file import StatusFile, say
 
+STATIC_WEIGHTS = "method.weighting.weights"  # trials that differ in them are never pruned: they trace the front
+
 
 class Pruning:
     """Decides for one run whether it goes on. It reads the status files of other runs and writes its own alone."""
@@ -29,7 +31,8 @@ class Pruning:
         except (OSError, ValueError) as error:
             say(f"no trial is pruned: {error}")
             return None
-        return search if search and search.prune and search.trial_of(self.identity) else None
+        found = search.trial_of(self.identity) if search and search.prune else None
+        return None if found is None or STATIC_WEIGHTS in found[0].searched else search
 
     def note_rungs(self, validation: Mapping[str, int]) -> None:
         """Notes the rungs that the run has reached with its last validation, where the other trials see them.

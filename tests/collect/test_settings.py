@@ -3,6 +3,7 @@
 import pytest
 from rig.synthetic_sweep import TASKS, history, method
 
+from mtlcluster.collect.colours import plain_looks
 from mtlcluster.collect.figures import Figures
 from mtlcluster.collect.read_histories import finished_run
 from mtlcluster.collect.settings import group_runs
@@ -77,7 +78,7 @@ def in_figures(choices: list[dict[str, object]]) -> None:
     runs = [history(method(), 0, varied=one, tasks=TASKS[:1], epochs=2, points=4) for one in varied]
     found = group_runs([finished_run(f"run-{i}", made) for i, made in enumerate(runs)])
     tasks = found[0].runs[0].tasks
-    drawing = Figures(found, tasks, make_tables(found, tasks, {})[0])
+    drawing = Figures(found, tasks, make_tables(found, tasks, {})[0], plain_looks(found))
     rows, _ = drawing.results() or pytest.fail("none")
     lines, _ = drawing.total_loss() or pytest.fail("none")
     for labels in (rows.axes[0].get_yticklabels(), lines.legends[0].get_texts()):

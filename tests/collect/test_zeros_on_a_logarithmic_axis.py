@@ -7,6 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from rig.synthetic_sweep import TASKS, history, method
 
+from mtlcluster.collect.colours import plain_looks
 from mtlcluster.collect.figures import Figures
 from mtlcluster.collect.read_histories import finished_run
 from mtlcluster.collect.settings import group_runs
@@ -24,7 +25,9 @@ def drawn(*losses: Any) -> tuple[Axes, str]:
         made["series"]["validation/left/loss"]["value"] = np.asarray(values, dtype=float)
         runs.append(finished_run(f"run-{i}", made))
     table = Table("results", "", [], [], [])
-    figure, caption = Figures(group_runs(runs), runs[0].tasks, table).validation_losses() or pytest.fail("none")
+    settings = group_runs(runs)
+    drawing = Figures(settings, runs[0].tasks, table, plain_looks(settings))
+    figure, caption = drawing.validation_losses() or pytest.fail("none")
     figure.canvas.draw()
     return figure.axes[0], caption
 

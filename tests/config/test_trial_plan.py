@@ -182,7 +182,7 @@ def test_the_value_that_chooses_is_the_one_that_chooses_the_checkpoint(write):
         return grid.search.value, grid.search.direction, grid.runs[0].config.best.value
 
     assert read("{trials: 2, value: mean_f1}") == ("mean_f1", "max", "mean_f1")
-    assert read("{trials: 2, value: left/loss}") == ("left/loss", "min", "left/loss")
+    assert read("{trials: 2, value: a/loss}") == ("a/loss", "min", "a/loss")
     best = "name: s\njob: tiny\nset: {best: {value: a/f1, direction: max}}\n"
     assert read("{trials: 2}", best) == read("{trials: 2, value: a/f1}", best) == ("a/f1", "max", "a/f1")
 
@@ -194,7 +194,11 @@ def test_the_value_that_chooses_is_the_one_that_chooses_the_checkpoint(write):
         ({"tune": "{trials: 2, seed: 1}"}, 12, "unknown key 'seed'; did you mean 'seeds'"),
         ({"tune": "{trials: 2, seeds: [0, 0]}"}, 12, "different seeds"),
         ({"tune": "{trials: 2, seeds: {range: [0, 10000000000000000000000]}}"}, 12, "different seeds"),
-        ({"tune": "{trials: 8, value: left/accuracy}"}, 12, "set: {best: {value: left/accuracy, direction: max}}"),
+        ({"tune": "{trials: 8, value: a/accuracy}"}, 12, "set: {best: {value: a/accuracy, direction: max}}"),
+        ({"tune": "{trials: 2, seeds: {linspace: [0, 1, 2]}}"}, 12, "found {'linspace': [0.0, 1.0, 2.0]}"),
+        ({"tune": "{trials: 2, seeds: [9223372036854775807]}", "more": "confirm: {seeds: 2}\n"}, 12, "different seeds"),
+        ({"tune": "{trials: 8, value: mean_los}"}, 12, "no validation value 'mean_los' over all tasks; did you mean"),
+        ({"tune": "{trials: 8, value: c/loss}"}, 12, "names the task 'c', which is not in tasks (known: a, b)"),
         ({"tune": "{trials: 2, prune: {at: [0.5, 0.1]}}"}, 12, "rising shares"),
         ({"tune": "{trials: 2, prune: {at: [0.5], keep: 1}}"}, 12, "less than 1"),
         ({"tune": "{trials: 20000}"}, 12, "120,000 trial runs; the limit is 10,000"),
@@ -212,7 +216,19 @@ def test_the_value_that_chooses_is_the_one_that_chooses_the_checkpoint(write):
         ({"keys": "  model.width: {uniform: [4, 8]}\n"}, 11, "for whole numbers write {range: [first, end]} or a list"),
         ({"keys": "  best.value: [mean_loss]\n"}, 11, "best.value can't be searched"),
         ({"keys": "  optimizer.lr: {uniform: [2, 1]}\n"}, 11, "low below high"),
-        ({"keys": "  optimizer.lr: {unifrm: [2, 1]}\n"}, 11, "unifrm"),
+        ({"keys": "  optimizer.lr: {unifrm: [2, 1]}\n"}, 11, "unknown key 'unifrm'; did you mean 'uniform'?"),
+        ({"keys": "  optimizer.lr: []\n"}, 11, "grid.optimizer.lr has no values"),
+        ({"keys": "  seed: {range: [3, 1]}\n"}, 11, "grid.seed has no values"),
+        ({"keys": "  model.width: {range: [1, 1000000000000]}\n"}, 11, "999,999,999,999 values; the limit is 100,000"),
+        ({"more": "zip: [{model.width: [], batch_size: []}]\n"}, 13, "zip.0.model.width has no values"),
+        ({"more": "zip: [{model.width: {range: 1000000000000}}]\n"}, 13, "values; the limit is 100,000"),
+        ({"more": "include: [{method: equal, optimizer.lr: abc}]\n"}, 13, "should be a valid number, found 'abc'"),
+        ({"more": "exclude: [{method: equal, optimizer.lr: abc}]\n"}, 13, "should be a valid number, found 'abc'"),
+        ({"more": "exclude: [{model.width: 7}]\n", "keys": "  model.width: [4, 8]\n"}, 13, "exclude matches no"),
+        ({"methods": "[{weighting: {choice: [dwa, rlw]}}]"}, 5, "method.weighting can't be drawn: every method is"),
+        ({"methods": "[{weighting: {name: {choice: [dwa, rlw]}}}]"}, 5, "method.weighting.name can't be drawn"),
+        ({"methods": "[{schedule: {name: single, task: {choice: [a, b]}}}]"}, 5, "the task of single can't be drawn"),
+        ({"keys": "  model.width: [8, '8']\n"}, 11, "model.width: 8 and '8' read alike"),
         ({"methods": "[equal, {weighting: equal}]"}, 5, "the method equal stands twice"),
         ({"methods": "{choice: [equal]}"}, 5, "method can't be drawn"),
     ],

@@ -28,7 +28,7 @@ def test_spaced_numbers_in_zip(write):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("{logspace: [-4, -1, 4]}", "should be above 0"),
+        ("{logspace: [-4, -1, 4]}", "should have ends above 0"),
         ("{logspace: [1e-4, 1e-1]}", "[first, last, count]"),
         ("{linspace: [0, 1, 2.5]}", "[first, last, count]"),
         ("{linspace: [1, 1, 3]}", "two different numbers"),

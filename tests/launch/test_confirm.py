@@ -10,6 +10,7 @@ from rig.search import as_search
 
 from mtlcluster import _entry
 from mtlcluster.config.run import read_run_config, run_hash
+from mtlcluster.errors import UserError
 from mtlcluster.launch import cancel, choose, confirm
 from mtlcluster.launch import submit as submitting
 from mtlcluster.launch.retry import resubmit
@@ -283,3 +284,24 @@ def test_a_confirming_run_has_the_code_of_its_trial(project, submit_search):
     assert submissions.read(sweep.submissions)[-1].code != old.name
     assert read_run_config(run.config).origin.code == old.name
     assert f'"cwd": "{old.name}"' in run.log.read_text()
+
+
+def test_a_choice_of_a_trial_that_is_not_there_is_one_sentence(submit_search):
+    sweep = submit_search(lr=[0.1], confirming=[1]).sweep
+    wait_until_ended(sweep)
+    file = sweep.folder / "choices/equal.json"
+    file.write_text(file.read_text().replace('"trial": 0', '"trial": 9'))
+    with pytest.raises(UserError, match=r"choices/equal\.json: trial 9 is chosen, and .*trials\.json does not have it"):
+        submit_search(lr=[0.1], confirming=[1, 2])
+
+
+def test_cancel_writes_nothing_through_a_link_in_place_of_the_choices(submit_search, tmp_path):
+    sweep = submit_search(lr=[0.1], words=["endless"], confirming=[1]).sweep
+    (tmp_path / "mine").mkdir()
+    (sweep.folder / "choices").symlink_to(tmp_path / "mine")
+    waiting = observe([sweep], {"equal-choice=1-seed=1"})
+    with pytest.raises(OSError, match="symbolic link, which is not followed"):
+        cancel.cancel(sweep, waiting, print)
+    assert list((tmp_path / "mine").iterdir()) == []
+    (sweep.folder / "choices").unlink()
+    cancel.cancel(sweep, observe([sweep]), print)

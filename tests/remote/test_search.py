@@ -1,6 +1,7 @@
 """A grid with `tune` on remote clusters: each method on one of them, from `submit` to the choices brought home."""
 
 import json
+import shutil
 
 from rig.slurm_cluster import wait_for
 
@@ -56,6 +57,26 @@ def test_a_method_lives_on_one_cluster_with_its_confirming_runs(laptop, arnold, 
     assert (len(methods_on(arnold)), len(methods_on(uh))) == (1, 1)
     assert "cancelled 8 runs" in laptop("cancel", "sweep", "--yes")
     assert (arnold.slurm.jobs(), uh.slurm.jobs()) == ({}, {})
+
+
+def test_another_laptop_first_brings_home_what_the_sweep_keeps(laptop, arnold, project):
+    laptop.describe(arnold={})
+    write_grid(project, confirm=1)
+    laptop("submit", "sweep.yaml", "--cluster", "arnold")
+    there = Sweep(arnold.login.home / "mtlcluster" / "runs" / "sweep")
+    trials, names = there.trials.read_text(), methods_on(arnold)
+    shutil.rmtree(project / "runs")
+    write_grid(project, methods=("equal", "gradnorm", "pcgrad"))
+    refused = laptop("submit", "sweep.yaml", "--cluster", "arnold", code=2)
+    assert "sweep sweep, which is on arnold and not here, has trials that are drawn already" in refused
+    there.grid.write_text(there.grid.read_text().replace("defaults: 2", "defaults: 1"))
+    refused = laptop("submit", "sweep.yaml", "--cluster", "arnold", code=2)
+    assert "which is on arnold and not here, was submitted under the defaults of version 1" in refused
+    assert (there.trials.read_text(), methods_on(arnold), (project / "runs").exists()) == (trials, names, False)
+    laptop.run("collect", "sweep")  # nothing has finished yet, but the files come
+    said = laptop("submit", "sweep.yaml", "--cluster", "arnold", "--yes")
+    assert "was submitted under older defaults and keeps them: best.value mean_loss" in said
+    assert methods_on(arnold) == {*names, "pcgrad"}
 
 
 def test_there_it_tunes_chooses_and_confirms_and_the_choice_comes_home(laptop, arnold, project):

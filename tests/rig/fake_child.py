@@ -78,7 +78,8 @@ if behaviour == "never-ready":
     time.sleep(60)
 step_file = folder / "step"
 step = int(step_file.read_text()) if step_file.exists() else 0
-report("started", epoch=0, epochs=3, step=step, steps=30, device="cpu", notes=[])
+report("started", epoch=0, epochs=3, step=step, steps=30, device="cpu", notes=[],
+       last_validation={"epoch": 0, "step": 0})  # fmt: skip
 if behaviour.startswith("killed"):
     (folder / "rank-0").write_text(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -117,6 +118,12 @@ while behaviour in ("endless", "stubborn", "hung"):
             step_file.write_text(str(step + 1))
             report("saved", step=step + 1)
         end("stopped", 3, epoch=0, step=step + 1)
+if behaviour == "rung":  # a validation ends while it is told to stop
+    while not told_to_stop():
+        pass
+    report("epoch", epoch=1, step=15, seconds_left=1.0, latest={}, best=best,
+           last_validation={"epoch": 1, "step": 15})  # fmt: skip
+    end("stopped", 3, epoch=1, step=15)
 print("begin", time.time(), flush=True)
 for epoch in (1, 2, 3):
     if told_to_stop(0.2):

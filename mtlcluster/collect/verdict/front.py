@@ -10,6 +10,7 @@ from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.result import Beaten, Front, FrontPoint
 from mtlcluster.collect.verdict.rows import Row
 from mtlcluster.collect.verdict.scores import Scale
+from mtlcluster.collect.verdict.words import counted, names
 
 ENOUGH = 8  # static weights; fewer trace no front
 Point = dict[str, float]  # the mean value of each task, in points
@@ -92,21 +93,21 @@ def _beats(one: Point, other: Point, margin: float = 0.0) -> bool:
 
 
 def _sentences(contest: Contest, methods: Mapping[str, Beaten], statics: int) -> list[str]:
-    delta = contest.report.keys.delta
-    found = []
+    within = counted(contest.report.keys.delta, "point")
     plain = {row.name for row in contest.rows.rows if row.plain_sum}  # it is one of the static weights
-    for name, beaten in methods.items():
-        if name in plain:
-            continue
-        if beaten.place == "on":
-            found.append(
-                f"{name} lies on the front of the {statics} static weights, within {delta:g} points: fixed weights do "
-                "the same."
-            )
-        elif beaten.place == "above":
-            found.append(f"{name} lies beyond the front of the {statics} static weights.")
-        if beaten.on_validation:
-            again = f", {beaten.again_on_test} of them again on the test data" if contest.data == "test" else ""
-            beat = f"{beaten.on_validation} of {statics} static weights beat {name} on all tasks on the validation data"
-            found.append(f"{beat}{again}.")
+    held = {name: beaten for name, beaten in methods.items() if name not in plain}
+    on, above = ([name for name, one in held.items() if one.place == place] for place in ("on", "above"))
+    found = []
+    if on:
+        lie = "lies" if len(on) == 1 else "lie"
+        front = f"on the front of the {statics} static weights, within {within}"
+        found.append(f"{names(on)} {lie} {front}: fixed weights do the same.")
+    if above:
+        lie = "lies" if len(above) == 1 else "lie"
+        found.append(f"{names(above)} {lie} beyond the front of the {statics} static weights, by more than {within}.")
+    beaten = sorted((one.on_validation, one.again_on_test, name) for name, one in held.items() if one.on_validation)
+    if beaten:
+        again = ", in brackets how many of them again on the test data" if contest.data == "test" else ""
+        listed = [f"{name} {n}{f' ({m})' if again else ''}" for n, m, name in reversed(beaten)]
+        found.append(f"So many of them beat a method on all tasks on the validation data{again}: {names(listed)}.")
     return found

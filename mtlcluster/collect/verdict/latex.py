@@ -1,8 +1,9 @@
 """report/verdict.tex: the main table for a paper, with the packages booktabs and nothing else."""
 
 import re
+import unicodedata
 
-from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
+from mtlcluster.collect.verdict.explanations import HALF_WAY, about_table, bold_means
 from mtlcluster.collect.verdict.main_table import MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
 
@@ -13,14 +14,25 @@ SPECIAL = {
     "±": r"$\pm$", "–": "--", "−": "$-$", "·": r"$\cdot$", "δ": r"$\delta$", "Δ": r"$\Delta$", "²": r"$^2$",
     "…": r"\ldots{}", "“": "``", "”": "''",
 }  # fmt: skip
+ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
+LETTERS = {"ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}", "æ": r"\ae{}", "Æ": r"\AE{}", "ł": r"\l{}", "Ł": r"\L{}"}
 SIGNED = re.compile(r"(?<![\w.])-(?=\d)")  # a minus before a number
-LEFT_OUT = ("backwards",)
+LEFT_OUT = ("compared", "trials", "seeds", "backwards")  # columns; the caption has the words and the seeds
+SHORTER = {"95 % interval": r"95\,\%", "P(better)": "$P$"}
+BESIDE, METRICS = 2, 4  # leading metrics beside the other columns; in a table of their own
 
 
 def in_latex(text: str) -> str:
     """`text` as LaTeX prints it. Characters that pdflatex's fonts lack become a question mark."""
     text = SIGNED.sub("−", text)
-    return "".join(SPECIAL.get(c, c if c.isascii() and c.isprintable() else "?") for c in text)
+    return "".join(SPECIAL.get(c) or (c if c.isascii() and c.isprintable() else _letter(c)) for c in text)
+
+
+def _letter(character: str) -> str:
+    letter, *accents = [*unicodedata.normalize("NFD", character)]
+    if len(accents) == 1 and accents[0] in ACCENTS and letter.isascii():
+        return rf"\{ACCENTS[accents[0]]}{{{letter}}}"
+    return LETTERS.get(character, "?")
 
 
 def verdict_latex(name: str, verdict: Verdict) -> str:
@@ -30,28 +42,44 @@ def verdict_latex(name: str, verdict: Verdict) -> str:
         name: The name of the sweep.
         verdict: The verdict.
     """
-    caption = " ".join([f"{name}:", *verdict.sentences[1:], about_table(verdict)])
-    caption += f" {BOLD_MEANS}" if verdict.strict else ""
+    half_way = "" if verdict.complete else HALF_WAY
+    caption = [f"{name}:", half_way, *verdict.sentences, about_table(verdict), bold_means(verdict)]
     return "\n".join(
         [
             "% \\usepackage{booktabs}",
             r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{in_latex(caption)}}}",
-            *_tabular(main_table(verdict)),
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{in_latex(' '.join(filter(None, caption)))}}}",
+            r"\medskip",
+            "\n\n\\medskip\n".join(_tabulars(main_table(verdict))),
             r"\end{table}",
             "",
         ]
     )
 
 
-def _tabular(table: MainTable) -> list[str]:
-    places = [i for i, heading in enumerate(table.headings) if heading not in LEFT_OUT]
+def _tabulars(table: MainTable) -> list[str]:
+    """The table; cut into several, one below the other, where it would be too wide for a page."""
+    parts = [[i for i in part if table.headings[i] not in LEFT_OUT] for part in table.parts(BESIDE, METRICS)]
+    return [_tabular(table, part) for part in parts]
+
+
+def _tabular(table: MainTable, places: list[int]) -> str:
     lines = [rf"\begin{{tabular}}{{l{'r' * len(places)}}}", r"\toprule"]
-    lines.append(" & ".join(["method", *(in_latex(table.headings[i]) for i in places)]) + r" \\")
+    above, below = zip(*(_heading(table.headings[i]) for i in places), strict=True)
+    lines += [rf"{' & '.join(['', *above])} \\"] if any(above) else []
+    lines.append(rf"{' & '.join(['method', *below])} \\")
     lines.append(r"\midrule")
     for row in table.rows:
         name = in_latex(row.name)
         cells = [rf"\textbf{{{name}}}" if row.bold else name, *(in_latex(row.cells[i]) for i in places)]
         lines.append(" & ".join(cells) + r" \\")
-    return [*lines, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _heading(text: str) -> tuple[str, str]:
+    """Two lines: of a leading metric its task above it, else the upper one is empty."""
+    if text in SHORTER:
+        return "", SHORTER[text]
+    task, _, name = text.rpartition("/")
+    return in_latex(task), in_latex("difference" if name.startswith("difference from ") else name)

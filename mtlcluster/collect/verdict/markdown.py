@@ -1,7 +1,7 @@
 """report/verdict.md: the verdict and its main table in Markdown."""
 
 from mtlcluster.collect.escaping import in_markdown
-from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
+from mtlcluster.collect.verdict.explanations import HALF_WAY, about_table, bold_means
 from mtlcluster.collect.verdict.main_table import MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
 
@@ -14,13 +14,18 @@ def verdict_markdown(name: str, verdict: Verdict) -> str:
         verdict: The verdict.
     """
     parts = [f"# {in_markdown(name)}", " ".join(map(in_markdown, verdict.sentences))]
-    if verdict.missing:
-        parts.append("Missing:\n\n" + "\n".join(f"- {in_markdown(one)}" for one in verdict.missing))
-    if verdict.warnings:
-        parts.append("\n".join(f"- {in_markdown(one)}" for one in verdict.warnings))
-    parts += [_table(main_table(verdict)), about_table(verdict)]
-    parts += [BOLD_MEANS] if verdict.strict else []
-    return "\n\n".join(parts) + "\n"
+    if not verdict.complete:
+        parts.insert(1, HALF_WAY)
+    parts += [_table(main_table(verdict)), about_table(verdict), bold_means(verdict)]
+    parts.append(_list("Missing for a fair comparison:", verdict.missing))
+    parts.append(_list("What limits the verdict:", verdict.warnings))
+    if verdict.front:
+        parts.append(_list("Trade-offs:", verdict.front.sentences))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _list(title: str, lines: list[str]) -> str:
+    return "\n".join([title, "", *(f"- {in_markdown(line)}" for line in lines)]) if lines else ""
 
 
 def _table(table: MainTable) -> str:

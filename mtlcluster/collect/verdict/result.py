@@ -163,6 +163,7 @@ class Verdict:
         seeds_needed: How many seeds the difference between the best and the next would take; None if unknown.
         p_range: The p-value of the permutation test that all methods are equal; None where it can't reject.
         delta: Differences below it are too small to matter.
+        test: "pooled" (Dunnett and Tukey), "paired" (paired t with Holm, for noisy methods) or "none".
         missing: What is asked for, such as a tuned plain sum, each with the lines to add to the grid.
         sentences: The verdict in words, three to six sentences.
         warnings: What limits the verdict, such as a noisy method.
@@ -187,6 +188,7 @@ class Verdict:
     seeds_needed: int | None
     p_range: float | None
     delta: float
+    test: str = "none"
     missing: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

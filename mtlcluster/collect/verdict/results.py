@@ -30,7 +30,7 @@ def of_method(contest: Contest, row: Row) -> MethodResult:
         name=row.name,
         chosen=row.trial,
         values=row.values,
-        n=len(z),
+        n=len(z) if scale else len(runs),
         z=_mean(z.values()),
         z_by_seed=z,
         per_task={task: _mean(values.values()) for task, values in by_task.items() if values},

@@ -5,6 +5,7 @@ from typing import Any
 
 from mtlcluster.collect.read_histories import FinishedRun, OmittedRun
 from mtlcluster.collect.settings import SINGLE
+from mtlcluster.sweep.choices import Choice
 
 PLAIN_SUM = "equal"
 UNENDED = ("queued", "running")
@@ -47,6 +48,7 @@ class Row:
         value: The mean of the validation value that decides, of the chosen setting; None if there is none.
         spent: Every run of the method that has ended, each once.
         tuning_seeds: The number of tuning seeds; 0 without a search.
+        earlier: The choices that a later one has replaced, the first one first.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Row:
     value: float | None = None
     spent: list[FinishedRun | OmittedRun] = field(default_factory=list)
     tuning_seeds: int = 0
+    earlier: list[Choice] = field(default_factory=list)
 
     @property
     def single(self) -> bool:

@@ -1,10 +1,11 @@
 """The verdict on the page: sentences, what is missing, and the main table."""
 
 from mtlcluster.collect.escaping import in_html
-from mtlcluster.collect.verdict.explanations import BOLD_MEANS, about_table
+from mtlcluster.collect.verdict.explanations import HALF_WAY, about_table, bold_means
 from mtlcluster.collect.verdict.main_table import MainRow, MainTable, main_table
 from mtlcluster.collect.verdict.result import Verdict
 
+BESIDE, METRICS = 3, 8  # leading metrics beside the other columns; in a table of their own
 DENSE = 7  # columns; in a wider table they stand closer together
 
 
@@ -12,7 +13,7 @@ def verdict_section(verdict: Verdict) -> list[str]:
     """The HTML of the verdict. All that a user chose, such as names, is escaped."""
     parts = ['<h2 id="verdict">Verdict</h2>']
     if not verdict.complete:
-        parts.append('<p class="soft">Half-way: runs are still to come, and this is no verdict yet.</p>')
+        parts.append(f'<p class="soft">{HALF_WAY}</p>')
     parts.append(f'<p class="verdict">{" ".join(map(in_html, verdict.sentences))}</p>')
     if verdict.missing:
         asked = "".join(f"<li>{in_html(one)}</li>" for one in verdict.missing)
@@ -26,23 +27,29 @@ def verdict_section(verdict: Verdict) -> list[str]:
 
 
 def _table(table: MainTable, verdict: Verdict) -> list[str]:
-    dense = " class=dense" if len(table.headings) > DENSE else ""
-    head = "".join(f"<th>{in_html(h).replace('_', '_<wbr>').replace('/', '/<wbr>')}</th>" for h in table.headings)
-    body = "\n".join(_row(row) for row in table.rows)
     links = '<a href="verdict.json">JSON</a> · <a href="verdict.md">Markdown</a> · <a href="verdict.tex">LaTeX</a>'
-    explained = " ".join(filter(None, [about_table(verdict), BOLD_MEANS if verdict.strict else ""]))
-    return [
-        f'<div class="scroll"><table id="table-verdict"{dense}><thead><tr><th>method</th>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>",
-        f'<p class="soft">{in_html(explained)} {links}</p>',
-    ]
+    explained = " ".join(filter(None, [about_table(verdict), bold_means(verdict)]))
+    main, *others = (_part(table, part, number) for number, part in enumerate(table.parts(BESIDE, METRICS)))
+    return [main, f'<p class="soft">{in_html(explained)} {links}</p>', *others]
 
 
-def _row(row: MainRow) -> str:
-    name = in_html(row.name)
-    about = row.missing or row.setting
-    soft = f'<br><span class="std">{in_html(about)}</span>' if about else ""
-    cells = "".join(f"<td>{_cell(cell)}</td>" for cell in row.cells)
+def _part(table: MainTable, places: list[int], number: int) -> str:
+    dense = " class=dense" if len(places) > DENSE else ""
+    headings = [in_html(table.headings[i]).replace("_", "_<wbr>").replace("/", "/<wbr>") for i in places]
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    body = "\n".join(_row(row, places, about=number == 0) for row in table.rows)
+    name = f"table-verdict{f'-{number}' if number else ''}"
+    return (
+        f'<div class="scroll"><table id="{name}"{dense}><thead><tr><th>method</th>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(row: MainRow, places: list[int], about: bool) -> str:
+    name = in_html(row.name).replace("_", "_<wbr>")
+    more = (row.missing or row.setting) if about else ""
+    soft = f'<br><span class="std">{in_html(more)}</span>' if more else ""
+    cells = "".join(f"<td>{_cell(row.cells[i])}</td>" for i in places)
     return f"<tr{' class=best' if row.bold else ''}><th scope=row><span>{name}</span>{soft}</th>{cells}</tr>"
 
 

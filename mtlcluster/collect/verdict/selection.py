@@ -59,6 +59,7 @@ def _row(sweep: Sweep, search: Search, method: SearchedMethod, runs: Runs) -> Ro
         value=next((one.value for one in tried if one.trial == trial), None),
         spent=[run for name in dict.fromkeys([*tuning, *confirming]) if has_ended(run := runs.get(name)) and run],
         tuning_seeds=len(search.tuning_seeds),
+        earlier=choices[:-1],
     )
 
 

@@ -23,41 +23,44 @@ def sentences(contest: Contest, verdict: Verdict, compared: Comparison | None) -
     found = [_chosen(contest, verdict)]
     waiting = [m for m in verdict.methods if m.missing and not m.single]
     if waiting:
-        reasons = dict.fromkeys(m.missing for m in waiting)
-        why = next(iter(reasons)) if len(waiting) == 1 else "their runs have not all ended, or none is done"
+        why = waiting[0].missing if len(waiting) == 1 else "their runs have not all ended, or none is done"
         found.append(f"Not compared: {names(m.name for m in waiting)} ({why}).")
-    if compared is None:
-        return [*found, _nothing_compared(verdict), _varied(contest, verdict)]
+    if compared is None or len(compared_methods(verdict)) < 2:
+        return [*found, _nothing_compared(contest, verdict), _varied(contest, verdict)]
     found += _against_reference(verdict)
     found += _told_apart(verdict, compared)
     return [*found, _varied(contest, verdict)]
 
 
 def _chosen(contest: Contest, verdict: Verdict) -> str:
-    compared = len(compared_methods(verdict))
+    methods = [m for m in verdict.methods if not m.single]
     if not verdict.tuned:
-        return f"Nothing was tuned: {counted(compared, 'setting')} of the grid are compared as they are, each a row."
-    numbers = sorted({m.trials for m in verdict.methods if not m.single})
-    many = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}" if numbers else "0"
+        are = "is" if len(methods) == 1 else "are"
+        settings = counted(len(methods), "setting")
+        return f"Nothing was tuned: {settings} of the grid {are} taken as {'it is' if are == 'is' else 'they are'}."
+    numbers = sorted({m.trials for m in methods})
+    many = f"{numbers[0]} to {numbers[-1]} trials" if len(numbers) > 1 else counted(sum(numbers), "trial")
     seeds = counted(len(contest.rows.tuning_seeds), "tuning seed")
-    then = (
-        f"trained again with {counted(len(verdict.seeds), 'fresh seed')}"
-        if verdict.fresh_seeds
-        else "compared on the seeds it was chosen by"
-    )
+    fresh = counted(len(verdict.seeds), "fresh seed") if verdict.seeds else "fresh seeds"
+    then = f"was trained again with {fresh}" if verdict.fresh_seeds else "is compared on the seeds that chose it"
     return (
-        f"{counted(compared, 'method')}: of each, the setting with the best validation/{verdict.value} among {many} "
-        f"trials ({seeds}) is {then}."
+        f"{counted(len(methods), 'method')}: of each, the setting with the best validation/{verdict.value} among "
+        f"{many} ({seeds}) {then}."
     )
 
 
-def _nothing_compared(verdict: Verdict) -> str:
-    if not verdict.relative_to:
+def _nothing_compared(contest: Contest, verdict: Verdict) -> str:
+    if verdict.relative_to:
+        return "No two methods can be compared" + ("." if verdict.complete else " yet.")
+    to_come = any(not row.ended and (row.single or row.plain_sum) for row in contest.rows.rows)
+    if to_come:
         return (
-            "No method can be scored: there are neither single-task baselines of all tasks nor the plain sum that the "
-            "values could be relative to."
+            "No method is scored yet: the values are relative to single-task training or the plain sum, still to come."
         )
-    return "No two methods are compared yet."
+    return (
+        "No method can be scored: there are neither single-task baselines of all tasks nor the plain sum that the "
+        "values could be relative to."
+    )
 
 
 def _against_reference(verdict: Verdict) -> list[str]:
@@ -108,7 +111,8 @@ def _told_apart(verdict: Verdict, compared: Comparison) -> list[str]:
         return [f"{told}; with fewer than {SEEDS_FOR_A_GROUP} no best group is formed."]
     if not compared.strict:
         more = f"; the lead seen would take {counted(verdict.seeds_needed, 'seed')}" if verdict.seeds_needed else ""
-        return [f"{told}. Among {len(methods)} methods none was found{f' ({p})' if p else ''}{more}."]
+        how = ", ".join(filter(None, [_test(compared), p]))
+        return [f"{told}. The best of {len(methods)} methods is told apart from none of the others ({how}){more}."]
     if not verdict.strict:
         return [f"{told}; no best group is formed before all methods are compared."]
     group, how = names(verdict.best_group), ", ".join(filter(None, [_test(compared), p]))
@@ -128,16 +132,15 @@ def _varied(contest: Contest, verdict: Verdict) -> str:
         if halves and None not in halves
         else f"the {verdict.data} data's own error is left out"
     )
-    unit = (
-        "points are per cent of the single-task baselines"
-        if verdict.relative_to == SINGLE_TASK
-        else f"points are per cent, relative to {verdict.relative_to}"
-        if verdict.relative_to
-        else "there are no points"
+    text = (
+        f"Between seeds the initial weights, the order of the samples and dropout vary, the split and the "
+        f"{verdict.data} data do not ({error})"
     )
+    if not verdict.relative_to:
+        return f"{text}."
+    of = "of" if verdict.relative_to == SINGLE_TASK else "relative to"
     return (
-        f"Between seeds the initial weights, the order of the samples and dropout varied, the split and the "
-        f"{verdict.data} data did not ({error}); {unit}, averaged over {counted(len(contest.tasks), 'task')}."
+        f"{text}; points are per cent {of} {verdict.relative_to}, the mean over {counted(len(contest.tasks), 'task')}."
     )
 
 

@@ -54,6 +54,7 @@ def make_verdict(contest: Contest, samples: Mapping[str, float] | None = None, l
         seeds_needed=compared.seeds_needed() if compared else None,
         p_range=compared.p_range if compared else None,
         delta=contest.report.keys.delta,
+        test=compared.test if compared else "none",
         missing=asked_for(contest),
         value=contest.rows.value,
         front=make_front(contest),

@@ -7,6 +7,8 @@ from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.result import Verdict
 from mtlcluster.collect.verdict.words import counted, names
 
+EXPECTED_BEST = 12  # methods in the sentence on unequal budgets
+
 
 def warnings(contest: Contest, verdict: Verdict, compared: Comparison | None, loud: Sequence[str]) -> list[str]:
     """What limits the verdict, one sentence each.
@@ -58,16 +60,20 @@ def _reference_was_selected(contest: Contest) -> bool:
 def _budgets(contest: Contest, verdict: Verdict) -> list[str]:
     """Where the searches had different budgets: the expected best at the smallest one."""
     methods = [m for m in verdict.methods if not m.single]
-    found = []
+    found: list[str] = []
     fewest, most = (limit((m.trials for m in methods), default=0) for limit in (min, max))
     if verdict.tuned and fewest != most:
-        known = [f"{m.name} {m.expected_best:.4g}" for m in methods if m.expected_best is not None]
+        known = [f"{m.name} {m.expected_best:.4g}" for m in methods if m.expected_best is not None][:EXPECTED_BEST]
         at = f" With {counted(fewest, 'trial')} each, the expected best validation/{verdict.value} would be: "
-        compared = at + ", ".join(known) + "." if known else ""
+        more = "" if len(known) < EXPECTED_BEST else ", …; verdict.json has all"
+        compared = f"{at}{', '.join(known)}{more}." if known else ""
         found.append(f"Budgets differ: the methods have {fewest} to {most} trials.{compared}")
-    spent = (run.spent for row in contest.rows.rows for run in row.spent)
-    if any(one.backwards is None and one.steps for one in spent):
-        found.append("Backward passes are not in all histories: where they are unknown, steps are counted.")
+    spent = [run.spent for row in contest.rows.rows for run in row.spent]
+    if older := sum(one.backwards is None and one.steps > 0 for one in spent):
+        found.append(
+            f"{older} of {counted(len(spent), 'run')} were trained by a version that did not count backward passes: "
+            "their steps are counted instead."
+        )
     passes = [m.backwards for m in methods if m.backwards]
     if passes and max(passes) > 1.1 * min(passes):
         found.append(f"Backward passes differ: from {min(passes):,} to {max(passes):,} a method.")

@@ -16,9 +16,9 @@ def names(found: Iterable[str]) -> str:
     return " and ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
 
 
-def counted(number: int, what: str) -> str:
-    """Such as "1 seed" or "3 seeds"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def counted(number: float, what: str) -> str:
+    """Such as "1 seed", "3 seeds" or "0.5 points"."""
+    return f"{int(number) if number == int(number) else number:,} {what}{'' if number == 1 else 's'}"
 
 
 def compared_methods(verdict: Verdict) -> list[MethodResult]:
