@@ -21,6 +21,9 @@ METHODS = """
     - {schedule: dsg, gradient: pcgrad}"""
 LR = "  optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}\n"
 
+# As its identity has it: without what stands at its first default. That of `layer` is another one since version 2.
+GRADNORM = {"weighting": {"name": "gradnorm", "layer": "used_last"}}
+
 
 def grid_text(methods=METHODS, keys=LR, tune="{trials: 8}", more=""):
     return f"{HEAD}grid:\n  method: {methods}\n{keys}tune: {tune}\n{more}"
@@ -59,7 +62,7 @@ def test_every_method_has_the_same_trials_and_shares_their_values(search_of):
     assert len({*values(methods["equal"], "optimizer.lr")}) == 8
     assert sorted(values(methods["equal"], "model.width")) == [4] * 4 + [8] * 4
     assert methods["gradnorm"].searched == ["optimizer.lr", "model.width", "method.weighting.alpha"]
-    assert methods["gradnorm"].method == {"weighting": {"name": "gradnorm"}}
+    assert methods["gradnorm"].method == GRADNORM
 
 
 def test_runs_have_the_drawn_values_their_roles_and_names(write):
@@ -68,7 +71,7 @@ def test_runs_have_the_drawn_values_their_roles_and_names(write):
     run = next(run for run in grid.runs if run.method == "gradnorm" and run.varied["seed"] == 1)
     trial = grid.search.methods["gradnorm"].trials[0]
     assert run.name == f"gradnorm-trial=00-seed=1-{run.hash}"
-    assert run.varied == {"method": {"weighting": {"name": "gradnorm"}}, **trial.values, "seed": 1}
+    assert run.varied == {"method": GRADNORM, **trial.values, "seed": 1}
     assert run.config.method["weighting"]["alpha"] == trial.values["method.weighting.alpha"]
     assert (run.config.optimizer.lr, run.config.seed) == (trial.values["optimizer.lr"], 1)
     assert trial.runs[1] == run.hash

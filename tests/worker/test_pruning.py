@@ -86,7 +86,9 @@ def test_every_decision_can_be_made_again_from_the_files(pruned):
             for other, value in rung["seen"].items():
                 there = next(s for n, s in pruned.statuses().items() if hash_of(n) == other)
                 assert value in [r["value"] for r in there.rungs if r["at"] == rung["at"]]
-        assert (status.state == "pruned") is any(not rung["kept"] for rung in status.rungs)
+        # A short run may end before it hears that it was to stop.
+        stopped = any(not rung["kept"] for rung in status.rungs)
+        assert status.state in (("pruned", "done") if stopped else ("done",))
 
 
 def test_a_pruned_trial_is_no_failure_and_is_not_chosen(pruned):
