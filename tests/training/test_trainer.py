@@ -287,8 +287,10 @@ def test_gradnorm_says_when_the_last_shared_layer_is_none(tmp_path):
         problem.model.unused = nn.Linear(6, 6)
         return problem
 
+    train(build, {"method": "gradnorm", "epochs": 1}, tmp_path / "used last")
+    registered_last = {"weighting": {"name": "gradnorm", "layer": None}}
     with pytest.raises(ValueError, match="the last shared layer gets no gradient"):
-        train(build, {"method": "gradnorm", "epochs": 1}, tmp_path)
+        train(build, {"method": registered_last, "epochs": 1}, tmp_path / "registered last")
 
 
 def test_in_fp16_an_overflow_leaves_out_a_step_and_endless_ones_end_the_run(tmp_path):
