@@ -23,6 +23,14 @@ from mtlcluster.sweep.names import PLACEHOLDER, fits, hash_of
 from mtlcluster.sweep.trials import Search, SearchedMethod, Trial, read_search
 
 
+def refuse_damaged(sweep: Sweep) -> None:
+    """Raises UserError if a choice can't be read, or is one of a trial that is not there."""
+    search = read_search(sweep.trials)
+    for method in search.methods.values() if search else ():
+        for choice in read_choices(sweep.folder, method.name):
+            choose.chosen_trial(sweep, method, choice)
+
+
 def units(sweep: Sweep, cluster: str, new: Collection[str], result: Submitted) -> list[Unit]:
     """The confirming runs that need a job on this cluster. The sweep is locked, and the trials have their folders.
 
@@ -120,8 +128,6 @@ class _Confirming:
             parsed[1] for name in self.waiting if (parsed := parse_placeholder(name)) and parsed[0] == method.name
         }
         held = choices[-1] if choices else None
-        if held is not None:
-            choose.chosen_trial(self.sweep, method, held)  # it may be missing in files of somebody else
         number = max(pending, default=0)
         has_new = any(run in new for trial in method.trials for run in trial.runs.values())
         if pending and self._is_alive(method, number):  # it chooses from the new trials, too

@@ -45,6 +45,7 @@ def submit(grid: Grid, runs_folder: Path, cluster: str | None, say: Say) -> Subm
 def submit_grid(sweep: Sweep, grid: Grid, cluster: Cluster, say: Say) -> Submitted:
     """Writes the new runs of a grid into its locked sweep, and submits every run that has no job."""
     sweep_file.refuse_other_job(sweep, grid.job.reference)
+    confirm.refuse_damaged(sweep)
     submitted_here.remember(sweep.folder, grid.path.parent)
     close_interrupted(sweep)
     found = run_folders.sort(sweep, grid)
@@ -74,6 +75,7 @@ def submit_runs(sweep: Sweep, names: list[str], cluster: Cluster, packing: Packi
 
     Their folders and code are there, and their sweep is locked.
     """
+    confirm.refuse_damaged(sweep)
     close_interrupted(sweep)
     waiting = run_folders.without_job(sweep, submissions.read(sweep.submissions))
     result = Submitted(sweep, cluster.name)

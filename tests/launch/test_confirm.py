@@ -292,7 +292,8 @@ def test_a_choice_of_a_trial_that_is_not_there_is_one_sentence(submit_search):
     file = sweep.folder / "choices/equal.json"
     file.write_text(file.read_text().replace('"trial": 0', '"trial": 9'))
     with pytest.raises(UserError, match=r"choices/equal\.json: trial 9 is chosen, and .*trials\.json does not have it"):
-        submit_search(lr=[0.1], confirming=[1, 2])
+        submit_search(lr=[0.1, 0.2], confirming=[1, 2])
+    assert len(sweep.runs()) == 2  # nothing was begun
 
 
 def test_cancel_writes_nothing_through_a_link_in_place_of_the_choices(submit_search, tmp_path):

@@ -72,12 +72,13 @@ def _chosen_now(search: Search, method: SearchedMethod, runs: Runs) -> int | Non
 
 
 def _waiting(search: Search, method: SearchedMethod, last: Choice | None, runs: Runs) -> str:
-    """What is still to come of a method's runs; "" if all have ended."""
+    """What is still to come of a method's runs; "" if nothing is: all have ended, or no trial of it is done."""
     if last is None:
         trials = sum(len(trial.runs) for trial in method.trials)
         if unended := _unended(method, runs):
             return f"{unended} of the {trials} runs of its trials have not ended"
-        return "its setting is not chosen yet" if search.confirming_seeds else ""
+        can_choose = best_candidate([_candidate(trial, runs) for trial in method.trials], search.direction)
+        return "its setting is not chosen yet" if search.confirming_seeds and can_choose else ""
     unended = sum(not has_ended(runs.get(hash_of(name))) for name in last.runs.values())
     if unended:
         return f"{unended} of {len(last.runs)} confirming runs have not ended"

@@ -177,6 +177,22 @@ def test_a_method_of_a_plain_grid_that_still_runs_waits_and_one_of_which_nothing
     assert not verdict.complete
 
 
+def test_a_method_without_a_trial_that_is_done_is_named_and_keeps_no_verdict_waiting(sweep):
+    values = {seed: {"left/accuracy": 0.8, "ink/mae": 2.0} for seed in (1, 2)}
+    sweep.tried("equal", method(), [0.5])
+    sweep.confirmed("equal", method(), 0, values)
+    sweep.tried("pcgrad", method(gradient="pcgrad"), [0.5])
+    sweep.tried("cagrad", method(gradient="cagrad"), [None])
+    sweep.search([1, 2])
+    verdict = verdict_of(sweep.sweep)
+    assert {m.name: m.missing for m in verdict.methods if m.missing} == {
+        "pcgrad": "its setting is not chosen yet",
+        "cagrad": "no trial of it is done",
+    }
+    sweep.confirmed("pcgrad", method(gradient="pcgrad"), 0, values)
+    assert verdict_of(sweep.sweep).complete
+
+
 def test_methods_are_compared_on_the_seeds_that_all_have(sweep):
     sweep.singles()
     sweep.plain("equal", [0.80, 0.81, 0.83])
