@@ -16,6 +16,7 @@ from mtlcluster.collect.statistics import BINS, band
 from mtlcluster.sweep import series
 
 STRIPS_SHOWN = 10
+LABELS_SHOWN = 8  # above a strip
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def draw_strips(settings: Sequence[Setting], tasks: Sequence[TaskInfo]) -> tuple
         return None
     shown = strips[:STRIPS_SHOWN]
     names = wrapped_apart([task.name for task in tasks[: style.PANELS_SHOWN]], 20, 1)
-    height = (0.3 + 0.12 * len(names)) * len(shown) + 0.65
+    height = (0.35 + 0.14 * len(names)) * len(shown) + 0.75
     figure, axes = style.new_figure(style.PAGE * 0.75, height, len(shown), 1, sharex=True)
     images = [_draw_strip(axis, strip, names, end) for axis, strip in zip(axes, shown, strict=True)]
     style.set_horizontal_axis(axes[-1], "step", end)
@@ -54,11 +55,17 @@ def _draw_strip(axis: Axes, strip: Strip, names: Sequence[str], end: float) -> A
     image = axis.imshow(strip.activity[:tasks], style.SHARES, aspect="auto", interpolation="none", extent=place)
     image.set_clim(0, 1)
     axis.set_yticks(np.arange(tasks) + 0.5, names)
-    axis.set_title(wrapped(", ".join(strip.labels), 76), loc="left")
+    axis.set_title(_title(strip.labels), loc="left")
     axis.grid(False)
     axis.hlines(np.arange(1, tasks), 0, end, color="white", linewidth=0.8)
     axis.tick_params(axis="y", length=0)
     return image
+
+
+def _title(labels: Sequence[str]) -> str:
+    more = len(labels) - LABELS_SHOWN
+    named = ", ".join(labels[:LABELS_SHOWN] if more > 0 else labels)
+    return wrapped(named, 76) + (f"\nand {more} other settings" if more > 0 else "")
 
 
 def _strips(settings: Sequence[Setting], names: Sequence[str]) -> tuple[list[Strip], float]:

@@ -42,7 +42,7 @@ def _chosen(contest: Contest, verdict: Verdict) -> str:
     many = f"{numbers[0]} to {numbers[-1]} trials" if len(numbers) > 1 else counted(sum(numbers), "trial")
     seeds = counted(len(contest.rows.tuning_seeds), "tuning seed")
     fresh = counted(len(verdict.seeds), "fresh seed") if verdict.seeds else "fresh seeds"
-    then = f"was trained again with {fresh}" if verdict.fresh_seeds else "is compared on the seeds that chose it"
+    then = f"is trained again with {fresh}" if verdict.fresh_seeds else "is compared on the seeds that chose it"
     return (
         f"{counted(len(methods), 'method')}: of each, the setting with the best validation/{verdict.value} among "
         f"{many} ({seeds}) {then}."

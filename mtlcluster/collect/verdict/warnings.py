@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from mtlcluster.collect.inference.compare import SEEDS_FOR_A_GROUP, SEEDS_FOR_PAIRED, Comparison
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.result import Verdict
+from mtlcluster.collect.verdict.rows import Row
 from mtlcluster.collect.verdict.words import counted, names
 
+AS_DEAR = 1.2  # times the backward passes of the plain sum: less makes no difference
 EXPECTED_BEST = 12  # methods in the sentence on unequal budgets
 
 
@@ -77,4 +79,30 @@ def _budgets(contest: Contest, verdict: Verdict) -> list[str]:
     passes = [m.backwards for m in methods if m.backwards]
     if passes and max(passes) > 1.1 * min(passes):
         found.append(f"Backward passes differ: from {min(passes):,} to {max(passes):,} a method.")
-    return found
+    return [*found, *_plain_sum_as_dear(contest)]
+
+
+def _plain_sum_as_dear(contest: Contest) -> list[str]:
+    """Whether a plain sum has as many backward passes a run as the dearest method, and else how to add one."""
+    costs = {row.name: cost for row in contest.rows.rows if not row.single and (cost := _backwards_a_run(row))}
+    plain = [row for row in contest.rows.rows if row.plain_sum and row.name in costs]
+    if not plain:
+        return []
+    dearest, own = max(costs, key=costs.__getitem__), max(plain, key=lambda row: costs[row.name])
+    times = costs[dearest] / costs[own.name]
+    if times < AS_DEAR:
+        return [f"{own.name} has as many backward passes as the dearest method."] if len(plain) > 1 else []
+    epochs = max(int(run.config["epochs"]) for run in own.runs.values())
+    longer = f"epochs: {round(times * epochs)}"
+    how = (
+        f"train {own.name} in a sweep of its own with set: {{{longer}}}"
+        if contest.rows.tuned
+        else f"add to the grid, for every seed: include: [{{method: equal, {longer}, seed: …}}]"
+    )
+    return [f"A run of {dearest} takes {times:.1f} times the backward passes of {own.name}. For an equal cost, {how}."]
+
+
+def _backwards_a_run(row: Row) -> float:
+    """The mean over the runs that count; 0 where it is not known."""
+    known = [run.spent.backwards for run in row.runs.values() if run.spent.backwards]
+    return sum(known) / len(known) if known else 0.0

@@ -213,6 +213,22 @@ def test_unequal_budgets_are_said_and_compared_at_the_smallest(sweep):
     assert any(text.startswith("Budgets differ: the methods have 2 to 3 trials.") for text in verdict.warnings)
 
 
+def test_a_method_that_is_dearer_than_the_plain_sum_is_named_with_the_lines_for_an_equal_cost(sweep):
+    for name, passes in (("equal", 100), ("pcgrad", 300)):
+        full = method() if name == "equal" else method(gradient=name)
+        for seed in range(2):
+            sweep.run(name, seed, full, {"left/accuracy": 0.8 + 0.01 * seed, "ink/mae": 2.0}, backwards=passes)
+    assert any(
+        text.startswith("A run of pcgrad takes 3.0 times the backward passes of equal.")
+        and "include: [{method: equal, epochs: 6, seed: …}]" in text
+        for text in verdict_of(sweep.sweep).warnings
+    )
+    varied = {"epochs": 6}
+    for seed in range(2):
+        sweep.run("long", seed, method(), {"left/accuracy": 0.8, "ink/mae": 2.0}, backwards=300, varied=varied)
+    assert any("as many backward passes as the dearest" in text for text in verdict_of(sweep.sweep).warnings)
+
+
 def test_a_static_weight_disguised_as_a_method_lies_on_the_front(sweep):
     sweep.singles()
     weights = [0.2 * i for i in range(1, 10)]
