@@ -76,6 +76,7 @@ def change(entry, **parts):
     [
         lambda e: change(e, seed="0"),
         lambda e: change(e, method="a\x1b[31m"),
+        lambda e: change(e, method="a\u202eb"),
         lambda e: change(e, best={"value": "v", "direction": "min", "number": "x", "epoch": 1}),
         lambda e: change(e, config={}),
         lambda e: change(e, tasks=[{"name": "t", "kind": "k", "metrics": {"m": "up"}}]),
