@@ -7,6 +7,7 @@ drawn. Every method is evaluated on the same draws, so that what they have in co
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ def difference_sd(method: Sequence[Array], reference: Sequence[Array]) -> float:
     return float(np.nanstd(difference, ddof=1))
 
 
-def draw_weights(samples: int, clusters: Sequence[str] | None, start: int, stop: int) -> Array:
+@lru_cache(maxsize=1)  # all metrics of all runs are evaluated on the same draws
+def draw_weights(samples: int, clusters: tuple[str, ...] | None, start: int, stop: int) -> Array:
     """How often each sample counts in the draws number `start` to `stop` [stop − start, samples].
 
     Each draw has a generator of its own, so that a draw does not depend on how many are made together.
@@ -85,7 +87,9 @@ def draw_weights(samples: int, clusters: Sequence[str] | None, start: int, stop:
     drawn = [np.bincount(np.random.default_rng((VERSION, k)).integers(count, size=count), minlength=count)
              for k in range(start, stop)]  # fmt: skip
     weights = np.array(drawn, dtype=np.float64).reshape(stop - start, count)
-    return weights if members is None else weights[:, members]
+    weights = weights if members is None else weights[:, members]
+    weights.flags.writeable = False
+    return weights
 
 
 def _metric_draws(predictions: Predictions, task: str, metric: str, in_history: float) -> Array:
@@ -103,9 +107,10 @@ def _metric_draws(predictions: Predictions, task: str, metric: str, in_history: 
             "is another metric than the built-in one of this name"
         )
     step = max(1, WEIGHTS // max(count, 1))
+    clusters = None if predictions.clusters is None else tuple(predictions.clusters)
     parts = []
     for start in range(0, DRAWS, step):
-        weights = draw_weights(count, predictions.clusters, start, min(start + step, DRAWS))
+        weights = draw_weights(count, clusters, start, min(start + step, DRAWS))
         part = weighted_metric(found, metric, weights)
         assert part is not None
         parts.append(part)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # needs numpy; a collect with nothing new does without
     from mtlcluster.collect.verdict.result import Verdict
 
 NAMED = 10  # runs, or characters, that are named in a message
+KEPT = ".histories"
 BOXES = "no installed font has {}: figures show boxes instead; to fix that, install a font and remove report/"
 
 
@@ -70,11 +71,11 @@ def _nothing_yet(sweep: Sweep, states: Counter[str]) -> str:
 
 def _make(sweep: Sweep, listed: list[ListedRun], former: list[str]) -> list[str]:
     """Makes the report and returns the lines for the user. former: the files of the last report."""
-    from mtlcluster.collect.read_histories import read_histories
+    from mtlcluster.collect.kept_histories import read_new
 
     decided_by = sources(sweep)
     with progress("collecting", len(listed)) as advance:
-        finished, omitted = read_histories(listed, advance)
+        finished, omitted = read_new(listed, sweep.report / KEPT, report_folder.drawing_code(), advance)
     lines = _about_runs(finished, omitted)
     if not finished:
         raise UserError(f"sweep '{sweep.name}': no history can be read; {'; '.join(lines[1:])}")

@@ -127,15 +127,31 @@ def read_histories(
         listed: All runs of the sweep.
         advance: Called after each run.
     """
-    finished, omitted, entries = [], [], list(listed)
-    points = POINTS if len(entries) <= MANY else FEWER_POINTS
-    for entry in entries:
-        found = _finished_or_omitted(entry, points)
-        if isinstance(found, FinishedRun):
-            finished.append(found)
+    entries = list(listed)
+    points = points_of(len(entries))
+    return split(read_run(entry, points, advance) for entry in entries)
+
+
+def points_of(runs: int) -> int:
+    """How many points are kept of each curve of so many runs."""
+    return POINTS if runs <= MANY else FEWER_POINTS
+
+
+def read_run(listed: ListedRun, points: int, advance: Callable[[], object]) -> FinishedRun | OmittedRun:
+    """Reads one history, see `read_histories`."""
+    found = _finished_or_omitted(listed, points)
+    advance()
+    return found
+
+
+def split(found: Iterable[FinishedRun | OmittedRun]) -> tuple[list[FinishedRun], list[OmittedRun]]:
+    """The finished and the omitted ones."""
+    finished, omitted = [], []
+    for run in found:
+        if isinstance(run, FinishedRun):
+            finished.append(run)
         else:
-            omitted.append(found)
-        advance()
+            omitted.append(run)
     return finished, omitted
 
 

@@ -50,7 +50,8 @@ WEIGHTINGS = ("equal", "uncertainty", "gradnorm", "dwa", "imtl_l")
 GRADIENTS = ("sum", "pcgrad", "cagrad", "imtl_g")
 NAMES = [task["name"] for task in TASKS]
 METHODS = {
-    method_label(full): full for g in GRADIENTS for w in WEIGHTINGS for full in [method(weighting=w, gradient=g)]
+    method_label(full).replace("+", "-"): full
+    for full in (method(weighting=w, gradient=g) for g in GRADIENTS for w in WEIGHTINGS)
 }
 CONFIRMING = (len(TASKS) + len(METHODS)) * SEEDS
 COLLECT = """

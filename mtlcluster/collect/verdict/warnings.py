@@ -44,7 +44,7 @@ def warnings(contest: Contest, verdict: Verdict, compared: Comparison | None, lo
 def _about_tests(verdict: Verdict, compared: Comparison, loud: Sequence[str]) -> list[str]:
     found = []
     if loud:
-        then = f"false alarms may rise to 10 %. With {SEEDS_FOR_PAIRED} seeds paired tests could be used."
+        then = f"false alarms may rise to 20 %. With {SEEDS_FOR_PAIRED} seeds paired tests could be used."
         if compared.test == "paired":
             then = "the methods are compared by paired t-tests with Holm's correction instead."
         found.append(f"Much noisier than the others over the seeds: {names(loud)}; {then}")
