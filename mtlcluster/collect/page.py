@@ -161,7 +161,8 @@ def _about_results(settings: list[Setting], results: Table) -> list[str]:
     if DELTA_M in keys:
         texts.append(
             "Δm % is the mean relative change of the tasks' metrics in this table against the single-task baselines "
-            "(their mean over seeds); negative is better than single-task training."
+            "(their mean over seeds); negative is better than single-task training. This table counts all seeds of a "
+            "setting, those of a search among them; z in the verdict counts fresh seeds alone, so −z may differ."
         )
     else:
         texts.append(

@@ -30,7 +30,11 @@ def choose_all_looks(contest: Contest, settings: Sequence[Setting]) -> Looks:
         looks = plain_looks(settings)
         return Looks(looks, {setting.label: look for setting, look in zip(settings, looks, strict=True)})
     owners = {id(run): row for row in contest.rows.rows for run in _runs(row)}
-    rows = [next((owners[id(run)] for run in setting.runs if id(run) in owners), None) for setting in settings]
+    chosen = {id(run) for row in contest.rows.rows for run in row.runs.values()}
+    rows = []
+    for setting in settings:  # a setting of several rows, such as single tasks, belongs to one that chose it
+        known = sorted((run for run in setting.runs if id(run) in owners), key=lambda run: id(run) not in chosen)
+        rows.append(owners[id(known[0])] if known else None)
     names = [setting.method if row is None else row.shown for row, setting in zip(rows, settings, strict=True)]
     looks = choose_looks(settings, names, _chosen_in_front(contest, settings, rows))
     methods = dict.fromkeys((row.name for row in contest.rows.rows), BEHIND_OTHERS)

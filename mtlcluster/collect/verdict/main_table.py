@@ -65,7 +65,7 @@ def main_table(verdict: Verdict) -> MainTable:
     headings = ["z"]
     if compared:
         headings += [f"difference from {verdict.reference}", "95 % interval", "compared", "P(better)"]
-    headings += ["trials", "seeds", "backwards", *metrics]
+    headings += ["trials", "fresh seeds" if verdict.fresh_seeds else "seeds", "backwards", *metrics]
     digits = {name: _digits([m.leading[name] for m in verdict.methods if name in m.leading]) for name in metrics}
     decimals = points_decimals(method.z for method in verdict.methods)
     rows = []

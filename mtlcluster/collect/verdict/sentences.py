@@ -43,9 +43,11 @@ def _chosen(contest: Contest, verdict: Verdict) -> str:
     seeds = counted(len(contest.rows.tuning_seeds), "tuning seed")
     fresh = counted(len(verdict.seeds), "fresh seed") if verdict.seeds else "fresh seeds"
     then = f"is trained again with {fresh}" if verdict.fresh_seeds else "is compared on the seeds that chose it"
+    pruned = sorted({m.pruned for m in methods})
+    stopped = f"; {' to '.join(map(str, dict.fromkeys((pruned[0], pruned[-1]))))} stopped early" if any(pruned) else ""
     return (
         f"{counted(len(methods), 'method')}: of each, the setting with the best validation/{verdict.value} among "
-        f"{many} ({seeds}) {then}."
+        f"{many} ({seeds}{stopped}) {then}."
     )
 
 
@@ -87,15 +89,26 @@ def _against_reference(verdict: Verdict) -> list[str]:
 def _than_reference(verdict: Verdict, word: str, which: Sequence[MethodResult], tested: str) -> str:
     if not which:
         return ""
-    sizes = sorted(abs(m.versus_reference.difference) for m in which if m.versus_reference)
-    low, high = number(sizes[0]), number(sizes[-1])
-    by = f"{low} to {high}" if low != high else low
+    ends = sorted(which, key=lambda m: abs(m.versus_reference.difference) if m.versus_reference else 0.0)
+    if len(which) == 1:
+        by = f"by {_size(ends[0])} (simultaneous {tested})"
+    else:
+        by = f"by {_size(ends[0], named=True)} to {_size(ends[-1], named=True)} (simultaneous {tested})"
     verb = "is" if len(which) == 1 else "are"
-    text = f"{names(m.name for m in which)} {verb} {word} than {_reference(verdict)} by {by} points ({tested})"
+    text = f"{names(m.name for m in which)} {verb} {word} than {_reference(verdict)} {by}"
     apart = not verdict.strict or {m.name for m in which} <= {*verdict.best_group}
     if word == BETTER and len(which) > 1 and apart:
         text += "; they are not told apart from each other"
     return text + "."
+
+
+def _size(method: MethodResult, named: bool = False) -> str:
+    """Such as "3.2 points (cagrad, 1.0 to 5.3)": a difference and its interval, without their signs."""
+    versus = method.versus_reference
+    assert versus is not None
+    low, high = (versus.low, versus.high) if versus.difference > 0 else (-versus.high, -versus.low)
+    name = f"{method.name}, " if named else ""
+    return f"{number(abs(versus.difference))} points ({name}{number(low)} to {number(high)})"
 
 
 def _told_apart(verdict: Verdict, compared: Comparison) -> list[str]:
@@ -103,10 +116,10 @@ def _told_apart(verdict: Verdict, compared: Comparison) -> list[str]:
     if len(methods) < 2 or math.isnan(verdict.smallest_difference):
         return []
     told = (
-        f"With {counted(len(verdict.seeds), 'seed')} differences under {number(verdict.smallest_difference)} points "
-        "cannot be told apart"
+        f"With {counted(len(verdict.seeds), 'seed')} differences seen of under {number(verdict.smallest_difference)} "
+        "points cannot be told apart"
     )
-    p = "" if verdict.p_range is None else f"p = {verdict.p_range:.2g}"
+    p = "" if verdict.p_range is None else f"permutation p = {verdict.p_range:.2g}"
     if len(verdict.seeds) < SEEDS_FOR_A_GROUP:
         return [f"{told}; with fewer than {SEEDS_FOR_A_GROUP} no best group is formed."]
     if not compared.strict:
@@ -115,10 +128,15 @@ def _told_apart(verdict: Verdict, compared: Comparison) -> list[str]:
         return [f"{told}. The best of {len(methods)} methods is told apart from none of the others ({how}){more}."]
     if not verdict.strict:
         return [f"{told}; no best group is formed before all methods are compared."]
-    group, how = names(verdict.best_group), ", ".join(filter(None, [_test(compared), p]))
-    if len(verdict.best_group) == 1:
-        return [f"{told}. {group} is told apart from all {len(methods) - 1} others ({how})."]
-    return [f"{told}. Not told apart from the best of {len(methods)}: {group} ({how})."]
+    best = max((m for m in methods if m.name in verdict.best_group), key=lambda m: m.z).name
+    others = [name for name in verdict.best_group if name != best]
+    if not others:
+        how = ", ".join(filter(None, [_test(compared), p]))
+        return [f"{told}. {best} is told apart from all {len(methods) - 1} others ({how})."]
+    are = "is" if len(others) == 1 else "are"
+    equal = f"; that all {len(methods)} are equal is rejected ({p})" if p else ""
+    text = f"{told}. {best} has the highest mean; {names(others)} {are} not told apart from it ({_test(compared)})"
+    return [f"{text}{equal}."]
 
 
 def _test(compared: Comparison) -> str:
@@ -133,15 +151,13 @@ def _varied(contest: Contest, verdict: Verdict) -> str:
         else f"the {verdict.data} data's own error is left out"
     )
     text = (
-        f"Between seeds the initial weights, the order of the samples and dropout vary, the split and the "
-        f"{verdict.data} data do not ({error})"
+        f"Between seeds the initial weights, the order of the samples and dropout vary; the split, the "
+        f"{verdict.data} data and the settings do not ({error})"
     )
     if not verdict.relative_to:
         return f"{text}."
-    of = "of" if verdict.relative_to == SINGLE_TASK else "relative to"
-    return (
-        f"{text}; points are per cent {of} {verdict.relative_to}, the mean over {counted(len(contest.tasks), 'task')}."
-    )
+    to = f"tuned {SINGLE_TASK}" if verdict.tuned and verdict.relative_to == SINGLE_TASK else verdict.relative_to
+    return f"{text}; points are per cent, relative to {to}, the mean over {counted(len(contest.tasks), 'task')}."
 
 
 def _reference(verdict: Verdict) -> str:

@@ -1,5 +1,6 @@
 """What limits a verdict: one sentence each."""
 
+import math
 from collections.abc import Sequence
 
 from mtlcluster.collect.inference.compare import SEEDS_FOR_A_GROUP, SEEDS_FOR_PAIRED, Comparison
@@ -7,7 +8,9 @@ from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.result import Verdict
 from mtlcluster.collect.verdict.rows import Row
 from mtlcluster.collect.verdict.words import counted, names
+from mtlcluster.sweep.series import VALIDATION
 
+STATIC_WEIGHTS = "method.weighting.weights"
 AS_DEAR = 1.2  # times the backward passes of the plain sum: less makes no difference
 EXPECTED_BEST = 12  # methods in the sentence on unequal budgets
 
@@ -38,7 +41,46 @@ def warnings(contest: Contest, verdict: Verdict, compared: Comparison | None, lo
         for m in verdict.methods
         if m.worst_put_in
     ]
+    found += _about_choices(contest)
     return [*found, *(_about_tests(verdict, compared, loud) if compared else []), *_budgets(contest, verdict)]
+
+
+def _about_choices(contest: Contest) -> list[str]:
+    """Where the searches may have missed a better setting."""
+    found = [
+        f"{row.name}: its trials vary the weights and other keys at once, so that each weighting was tried with one "
+        "setting of these keys."
+        for row in contest.rows.rows
+        if row.static and len(row.tried) > 1 and _vary(row, besides=STATIC_WEIGHTS)
+    ]
+    others = [row.name for row in contest.rows.rows if not row.single and _best_by_z(contest, row) != row.trial]
+    if others:
+        found.append(
+            f"By validation z another trial is the best one of {names(others)}: validation/{contest.rows.value}, which "
+            "chooses the settings, is not what is compared. tune.value can name another value."
+        )
+    return found
+
+
+def _vary(row: Row, besides: str) -> bool:
+    """True if the trials of a row differ in another key, too."""
+    return any(
+        one.values[key] != row.tried[0].values.get(key) for one in row.tried for key in one.values if key != besides
+    )
+
+
+def _best_by_z(contest: Contest, row: Row) -> int | None:
+    """The trial with the best mean of z on validation data; the chosen one if that is unknown."""
+    scale = contest.scales[VALIDATION]
+    if scale is None or row.trial is None:
+        return row.trial
+    z = {
+        one.trial: sum(map(scale.z, (run.values for run in one.runs.values()))) / len(one.runs)
+        for one in row.tried
+        if one.runs
+    }
+    known = {trial: value for trial, value in z.items() if math.isfinite(value)}
+    return max(known, key=lambda trial: (known[trial], trial == row.trial)) if row.trial in known else row.trial
 
 
 def _about_tests(verdict: Verdict, compared: Comparison, loud: Sequence[str]) -> list[str]:
