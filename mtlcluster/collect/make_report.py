@@ -117,20 +117,9 @@ def _decide(contest: "Contest", sweep: Sweep) -> "Verdict":
     return make_verdict(contest, samples)
 
 
-def _dashed_lines(verdict: "Verdict") -> dict[str, float]:
-    """By column of the results the value of the verdict's baseline."""
-    from mtlcluster.collect.columns import DELTA_M
-    from mtlcluster.sweep import series
-
-    found = {DELTA_M: 0.0}
-    for task, baseline in verdict.baseline.items():
-        found |= {series.evaluated(verdict.data, metric, task): mean for metric, mean in baseline.mean.items()}
-    return found
-
-
 def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRun]", folder: Path) -> list[str]:
     """Writes the whole report into `folder`. Returns lines for the user."""
-    from mtlcluster.collect import figures, page, table_text, tables
+    from mtlcluster.collect import figures, page, result_dots, table_text, tables
     from mtlcluster.collect.settings import group_runs, trained_tasks
     from mtlcluster.collect.verdict import verdict_figures
     from mtlcluster.collect.verdict.baseline import SINGLE_TASK
@@ -148,7 +137,8 @@ def _write(sweep: Sweep, finished: "list[FinishedRun]", omitted: "list[OmittedRu
     verdict = _decide(contest, sweep)
     made = tables.make_tables(settings, tasks, contest.scales if contest.relative_to == SINGLE_TASK else {})
     looks = choose_all_looks(contest, settings)
-    drawing = figures.Figures(settings, tasks, made[0], looks.settings, _dashed_lines(verdict), verdict.relative_to)
+    lines = result_dots.baseline_lines(verdict)
+    drawing = figures.Figures(settings, tasks, made[0], looks.settings, lines, verdict.relative_to)
     with progress("drawing figures", len(verdict_figures.FIGURES) + len(figures.FIGURES)) as advance:
         of_verdict = verdict_figures.draw_verdict(contest, verdict, looks.methods, folder / "figures", advance)
         drawn = drawing.draw(folder / "figures", advance)

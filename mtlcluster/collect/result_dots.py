@@ -8,11 +8,22 @@ from matplotlib.figure import Figure
 
 from mtlcluster.collect import style
 from mtlcluster.collect.colours import BEHIND, Look
+from mtlcluster.collect.columns import DELTA_M
 from mtlcluster.collect.labels import wrapped, wrapped_apart
 from mtlcluster.collect.statistics import spread
 from mtlcluster.collect.tables import Table
+from mtlcluster.collect.verdict.result import Verdict
+from mtlcluster.sweep import series
 
 ROWS_SHOWN = 40
+
+
+def baseline_lines(verdict: Verdict) -> dict[str, float]:
+    """By column the value of the verdict's baseline, the ONE that every value of a task is relative to."""
+    found = {DELTA_M: 0.0}
+    for task, baseline in verdict.baseline.items():
+        found |= {series.evaluated(verdict.data, metric, task): mean for metric, mean in baseline.mean.items()}
+    return found
 
 
 def draw_dots(table: Table, looks: Sequence[Look], baseline: Mapping[str, float]) -> tuple[Figure, str] | None:

@@ -16,7 +16,7 @@ from mtlcluster.collect.statistics import BINS, band
 from mtlcluster.sweep import series
 
 STRIPS_SHOWN = 10
-LABELS_SHOWN = 8  # above a strip
+ROOM = 76  # characters of a title
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ def _draw_strip(axis: Axes, strip: Strip, names: Sequence[str], end: float) -> A
 
 
 def _title(labels: Sequence[str]) -> str:
-    more = len(labels) - LABELS_SHOWN
-    named = ", ".join(labels[:LABELS_SHOWN] if more > 0 else labels)
-    return wrapped(named, 76) + (f"\nand {more} other settings" if more > 0 else "")
+    """As many labels as have room in two lines; the others are counted."""
+    lengths = np.cumsum([len(label) + 2 for label in labels])
+    shown = max(1, int((lengths <= 2 * ROOM).sum()))
+    more = len(labels) - shown
+    return wrapped(", ".join(labels[:shown]), ROOM) + (f"\nand {more} other settings" if more else "")
 
 
 def _strips(settings: Sequence[Setting], names: Sequence[str]) -> tuple[list[Strip], float]:

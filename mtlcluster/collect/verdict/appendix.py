@@ -68,7 +68,7 @@ def _earlier(choices: Sequence[Choice]) -> str:
     """The choices that a later one has replaced."""
     lines = [
         [f"earlier choice {one.number}", f"trial {one.trial}: {shown_values(one.values)}".rstrip(": "),
-         f"of {len(one.candidates)} trials", ", ".join(one.runs.values())]
+         counted(len(one.candidates), "trial"), ", ".join(one.runs.values())]
         for one in choices
     ]  # fmt: skip
     return plain_table(["", "setting", "chosen from", "confirming runs, which no longer count"], lines) if lines else ""

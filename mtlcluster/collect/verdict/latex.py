@@ -67,10 +67,11 @@ def verdict_latex(name: str, verdict: Verdict) -> str:
 def _tabulars(table: MainTable) -> list[str]:
     """The table; cut into several, one below the other, where it would be too wide for a page."""
     parts = [[i for i in part if table.headings[i] not in LEFT_OUT] for part in table.parts(BESIDE, METRICS)]
-    return [_tabular(table, part) for part in parts]
+    return [_tabular(table, part, bold=number == 0) for number, part in enumerate(parts)]
 
 
-def _tabular(table: MainTable, places: list[int]) -> str:
+def _tabular(table: MainTable, places: list[int], bold: bool) -> str:
+    """One table. bold: whether names may be bold, which speaks of z, not of single tasks."""
     lines = [rf"\begin{{tabular}}{{l{'r' * len(places)}}}", r"\toprule"]
     above, below = zip(*(_heading(table.headings[i]) for i in places), strict=True)
     lines += [rf"{' & '.join(['', *above])} \\"] if any(above) else []
@@ -78,7 +79,7 @@ def _tabular(table: MainTable, places: list[int]) -> str:
     lines.append(r"\midrule")
     for row in table.rows:
         name = in_latex(row.name)
-        cells = [rf"\textbf{{{name}}}" if row.bold else name, *(in_latex(row.cells[i]) for i in places)]
+        cells = [rf"\textbf{{{name}}}" if row.bold and bold else name, *(in_latex(row.cells[i]) for i in places)]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 

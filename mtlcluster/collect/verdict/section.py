@@ -37,7 +37,7 @@ def _part(table: MainTable, places: list[int], number: int) -> str:
     dense = " class=dense" if len(places) > DENSE else ""
     headings = [in_html(table.headings[i]).replace("_", "_<wbr>").replace("/", "/<wbr>") for i in places]
     head = "".join(f"<th>{heading}</th>" for heading in headings)
-    body = "\n".join(_row(row, places, about=number == 0) for row in table.rows)
+    body = "\n".join(_row(row, places, main=number == 0) for row in table.rows)
     name = f"table-verdict{f'-{number}' if number else ''}"
     return (
         f'<div class="scroll"><table id="{name}"{dense}><thead><tr><th>method</th>{head}</tr></thead>\n'
@@ -45,12 +45,13 @@ def _part(table: MainTable, places: list[int], number: int) -> str:
     )
 
 
-def _row(row: MainRow, places: list[int], about: bool) -> str:
+def _row(row: MainRow, places: list[int], main: bool) -> str:
+    """Bold speaks of z, not of single tasks: it stands in the main table alone."""
     name = in_html(row.name).replace("_", "_<wbr>")
-    more = (row.missing or row.setting) if about else ""
+    more = (row.missing or row.setting) if main else ""
     soft = f'<br><span class="std">{in_html(more)}</span>' if more else ""
     cells = "".join(f"<td>{_cell(row.cells[i])}</td>" for i in places)
-    return f"<tr{' class=best' if row.bold else ''}><th scope=row><span>{name}</span>{soft}</th>{cells}</tr>"
+    return f"<tr{' class=best' if row.bold and main else ''}><th scope=row><span>{name}</span>{soft}</th>{cells}</tr>"
 
 
 def _cell(text: str) -> str:
