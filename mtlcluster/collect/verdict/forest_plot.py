@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 
 from mtlcluster.collect import style
 from mtlcluster.collect.labels import wrapped_apart
+from mtlcluster.collect.verdict.explanations import intervals_by
 from mtlcluster.collect.verdict.result import MethodResult, Verdict
 
 ROWS_SHOWN = 40
@@ -71,7 +72,7 @@ def _add_legend(figure: Figure, rows: list[MethodResult]) -> None:
 def _caption(verdict: Verdict, rows: list[MethodResult]) -> str:
     text = (
         f"The difference of each method from {verdict.reference}: its mean over {len(verdict.seeds)} seeds and an "
-        f"interval; all {len(rows)} intervals hold at once with 95 % (Dunnett). "
+        f"interval; all {len(rows)} intervals hold at once with 95 % ({intervals_by(verdict)}). "
     )
     if all(m.versus_reference and m.versus_reference.half_samples is not None for m in rows):
         text += "The thick part is what the seeds alone make; the whole also holds the test data's own error. "
