@@ -68,4 +68,7 @@ def test_they_also_do_in_sections_of_the_jobs_own_types(built):
 def test_identities_have_not_changed():
     """So that finished runs are not trained again."""
     nested = {"files": {"train": "~/x.npy", "more": ["$S/y", {"z": "./z"}]}, "file": "~/data/x.npy", "n": 3}
-    assert run_hash(RunConfig(job="jobs/a.py:build", data=nested, epochs=2)) == "2f823d119c"
+    values = {"job": "jobs/a.py:build", "data": nested, "epochs": 2}
+    first_defaults = RunConfig.model_validate(values, context={"defaults": 1})
+    assert run_hash(first_defaults) == "2f823d119c"
+    assert run_hash(RunConfig(**values)) == "5a47dc17c7"  # with the defaults of version 2
