@@ -171,6 +171,6 @@ def test_methods_lists_all_of_them_and_explains_one():
         assert words in listed
     one = CliRunner().invoke(app, ["methods", "gradnorm"]).stdout
     assert "alpha: number ≥ 0, default 1.5" in one
-    assert "method: {weighting: {name: gradnorm, alpha: 1.5, lr: 0.025}}" in one
+    assert "method: {weighting: {name: gradnorm, alpha: 1.5, lr: 0.025, layer: used_last}}" in one
     wrong = CliRunner().invoke(app, ["methods", "gradnrom"])
     assert (wrong.exit_code, wrong.stderr) == (2, "mtlcluster: no method 'gradnrom'; did you mean 'gradnorm'?\n")
