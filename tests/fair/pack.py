@@ -66,11 +66,11 @@ def without_places(text: str) -> str:
 
 
 def small_history(history: dict[str, Any]) -> dict[str, Any]:
-    """The history without the series of single steps."""
+    """The history without the series of single steps, and without the places of the machine that trained the run."""
     series = {name: entry for name, entry in history["series"].items() if "epoch" in entry}
     for attempt in history["info"]["attempts"]:
         attempt["host"] = "somewhere"
-    return {**history, "series": series}
+    return {**history, "series": series, "info": {**history["info"], "command": ""}}
 
 
 def write_small_predictions(source: Path, target: Path) -> None:
