@@ -45,12 +45,13 @@ def test_what_hangs_is_killed_and_what_saves_or_was_not_meant_goes_on(make_grid,
     """Submits on two cores. With the fake child the worker waits 2 seconds where it otherwise waits 60."""
     monkeypatch.setattr(cancel, "GRACE", 1.0)
     found = submit_locally(make_grid(grid={"data.path": ["deaf", "slow-save", "frozen", "endless"]}))
+    asked = "it will be killed 2 seconds later if it goes on"
     for hanging in ("deaf", "frozen"):
         started(found, hanging)
         assert "1 run will end" in call(found.sweep, "cancel", "sweep", hanging, "--yes")
         [seen] = observe([found.sweep], [found.run(hanging)])
         assert (seen.state, seen.cancelling) == ("running", True)
-        assert "it will be killed 2 seconds later if it goes on" in seen.notes[-1]
+        wait_for(lambda name=seen.run: asked in str(observe([found.sweep], [name])[0].notes), "the worker's note")
         found.wait(hanging, "cancelled")
         assert "was killed" in found.status(hanging).notes[-1]
         assert is_gone(pid_of(found, hanging))

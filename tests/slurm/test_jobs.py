@@ -1,5 +1,7 @@
 """Jobs on a real Slurm, with real training: packed, preempted, requeued, timed out, cancelled."""
 
+import time
+
 import numpy as np
 import pytest
 from rig.slurm_cluster import wait_for
@@ -95,6 +97,7 @@ def test_signalled_while_importing_and_twice_it_is_requeued(slurm, make_grid, su
     [job] = sweep.submitted.job_ids
     for _ in range(2):
         wait_for(lambda: f"{job}.0" in slurm.ask("squeue", "-h", "-s", "-o", "%i"), f"{job} to have a step")
+        time.sleep(0.2)  # a step is listed a moment before it can be signalled
         for _ in range(3):
             slurm.ask("scancel", "-s", "USR2", job)
         slurm.release(job)
