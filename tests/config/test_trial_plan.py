@@ -231,7 +231,7 @@ def test_the_value_that_chooses_is_the_one_that_chooses_the_checkpoint(write):
         ({"methods": "[{weighting: {choice: [dwa, rlw]}}]"}, 5, "method.weighting can't be drawn: every method is"),
         ({"methods": "[{weighting: {name: {choice: [dwa, rlw]}}}]"}, 5, "method.weighting.name can't be drawn"),
         ({"methods": "[{schedule: {name: single, task: {choice: [a, b]}}}]"}, 5, "the task of single can't be drawn"),
-        ({"keys": "  model.width: [8, '8']\n"}, 11, "model.width: 8 and '8' read alike"),
+        ({"keys": "  model.width: [8, '8']\n"}, 11, "read alike; write both in the same way"),
         ({"methods": "[equal, {weighting: equal}]"}, 5, "the method equal stands twice"),
         ({"methods": "{choice: [equal]}"}, 5, "method can't be drawn"),
     ],
