@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlcluster.collect.report_folder import make_cache_folder
 from mtlcluster.collect.sample_metrics import weighted_metric
 from mtlcluster.sweep.checksums import checksum_file, sha256
-from mtlcluster.sweep.files import make_folder, replace
+from mtlcluster.sweep.files import replace
 from mtlcluster.sweep.predictions import BROKEN, Predictions, read_predictions
 from mtlcluster.sweep.reading import SMALL, read_text
 
@@ -56,7 +57,7 @@ def run_draws(path: Path, wanted: Mapping[str, tuple[str, str, float]], cache: P
             raise LeftOut(str(error)) from None
         samples = _identity(predictions)
         known |= {name: _metric_draws(predictions, *one) for name, one in missing.items()}
-        make_folder(cache)
+        make_cache_folder(cache)
         arrays = {name: array.astype(np.float32) for name, array in known.items()}
         replace(place, lambda file: np.savez(file, about=np.array(json.dumps([samples, [*arrays]])), *arrays.values()))  # noqa: B026
     return samples, {key: known[name] for key, name in names.items()}

@@ -24,8 +24,9 @@ from mtlcluster.collect.read_histories import (
     read_run,
     split,
 )
+from mtlcluster.collect.report_folder import make_cache_folder
 from mtlcluster.collect.run_list import ListedRun
-from mtlcluster.sweep.files import make_folder, replace, replace_text
+from mtlcluster.sweep.files import replace, replace_text
 from mtlcluster.sweep.reading import open_regular, read_bytes
 
 RUNS, POINTS = "runs.json", "points.npy"
@@ -184,7 +185,7 @@ def write_kept(folder: Path, key: str, entries: Iterable[tuple[ListedRun, Finish
             {"seen": _seen(listed), "curves": places, "finished": plain if finished else None,
              "omitted": None if finished else plain}
         )  # fmt: skip
-    make_folder(folder)
+    make_cache_folder(folder)
     (folder / RUNS).unlink(missing_ok=True)  # a kill before the end leaves nothing that does not fit together
     whole = np.concatenate(arrays) if arrays else np.zeros(0)
     replace(folder / POINTS, lambda file: np.save(file, whole))

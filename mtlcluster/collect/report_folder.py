@@ -62,6 +62,16 @@ def read_record(sweep: Sweep) -> Record | None:
         return None
 
 
+def make_cache_folder(folder: Path) -> None:
+    """Makes a folder inside the report, to keep results for the next `collect`.
+
+    Raises:
+        OSError: The folder or the report itself is a link, which may lead out of the sweep.
+    """
+    make_folder(folder.parent)
+    make_folder(folder)
+
+
 def write_record(report: Path, record: Record) -> None:
     seen = [[entry.run.name, entry.state, entry.error, entry.status, entry.history] for entry in record.runs]
     entry: dict[str, object] = {"code": record.code, "seen": seen, "lines": record.lines, "files": record.files}

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rig.synthetic_sweep import add_run, history, make_sweep, method
 
@@ -11,6 +12,7 @@ from mtlcluster.collect.make_report import make_report
 from mtlcluster.collect.report_folder import RECORD
 from mtlcluster.errors import UserError
 from mtlcluster.sweep.folder import Sweep
+from mtlcluster.sweep.predictions import Predictions, TaskPredictions, write_predictions
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +87,30 @@ def test_a_link_in_place_of_a_part_of_the_report_is_not_followed(home: Path, swe
     place.unlink()
     assert make_report(sweep, print).is_file()  # without the link, a report is made
     assert made.is_file()
+
+
+def test_no_cache_is_written_through_a_link_in_place_of_the_report(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtlcluster.collect.kept_histories.MANY_ENOUGH", 1)
+    tasks = [{"name": "t", "kind": "classification", "metrics": {"accuracy": "max"}}]
+    right = np.array([True, True, True, False])
+    kept = TaskPredictions("t", "classification", None, np.zeros(4), np.eye(2)[1 - right])
+    sent = make_sweep(tmp_path / "sent")
+    for number, (name, full) in enumerate({"equal": method(), "pcgrad": method(gradient="pcgrad")}.items()):
+        for seed in range(2):
+            made = history(full, seed, label=name, tasks=tasks)
+            made["series"]["test/t/accuracy"] = {"epoch": np.array([20]), "value": np.array([0.75])}
+            add_run(sent, run := f"{name}-{number}{seed}aaaaaaaa", made)
+            write_predictions(sent.run(run).predictions, Predictions(list("abcd"), None, [kept]))
+    sent.report.symlink_to(home)
+    before = {*home.rglob("*")}
+    with pytest.raises(UserError, match=r"report: is a symbolic link, which is not followed; no report was made"):
+        make_report(sent, print)
+    assert {*home.rglob("*")} == before
+    sent.report.unlink()
+    make_report(sent, print)
+    assert {path.name for path in sent.report.iterdir() if path.name.startswith(".")} >= {".bootstrap", ".histories"}
 
 
 def test_a_folder_in_place_of_a_file_of_the_report_is_named(home: Path, sweep: Sweep) -> None:
