@@ -178,13 +178,7 @@ def add_legend(figure: Figure, settings: Sequence[Setting], looks: Sequence[Look
     if behind := len(drawn) - len(front):
         handles.append(Line2D([], [], color=OTHERS, linewidth=0.8))
         labels.append(f"{behind} other settings")
-    lines = [label.split("\n") for label in labels]
-    longest = max(breadth(line) for label in lines for line in label)
-    across = max(1, int(figure.get_figwidth() / (CHARACTER * longest + 0.5)))
-    rows = math.ceil(len(labels) / across)
-    columns = math.ceil(len(labels) / rows)
-    figure.set_figheight(figure.get_figheight() + rows * max(map(len, lines)) * 0.145 + 0.1)
-    figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
+    legend_below(figure, handles, labels)
 
 
 def dot(colour: Any, mark: str) -> Line2D:
@@ -193,12 +187,16 @@ def dot(colour: Any, mark: str) -> Line2D:
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """Puts a legend below the panels, in as many columns as fit, and makes the figure higher for it."""
-    longest = max(breadth(label) for label in labels)
+    """Puts a legend below the panels, in as many columns as fit, and makes the figure higher for it.
+
+    A label may have several lines.
+    """
+    lines = [label.split("\n") for label in labels]
+    longest = max(breadth(line) for label in lines for line in label)
     across = max(1, int(figure.get_figwidth() / (CHARACTER * longest + 0.5)))
     rows = math.ceil(len(labels) / across)
-    figure.set_figheight(figure.get_figheight() + rows * 0.145 + 0.1)
     columns = math.ceil(len(labels) / rows)
+    figure.set_figheight(figure.get_figheight() + rows * max(map(len, lines)) * 0.145 + 0.1)
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.4, labelspacing=0.35)
 
 
