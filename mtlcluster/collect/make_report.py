@@ -103,12 +103,10 @@ def _about_runs(finished: "Sequence[FinishedRun]", omitted: "Sequence[OmittedRun
 def _decide(contest: "Contest", sweep: Sweep) -> "Verdict":
     """The verdict, with the test data's own error where the predictions tell it."""
     from mtlcluster.collect.bootstrap import LeftOut
-    from mtlcluster.collect.verdict.comparable import comparable
     from mtlcluster.collect.verdict.samples import compared_runs, samples_error
     from mtlcluster.collect.verdict.verdict import make_verdict
 
-    table = comparable(contest)
-    runs = compared_runs(contest, table.rows, table.seeds)
+    runs = compared_runs(contest)
     try:
         with progress("drawing the test samples anew", len(runs)) as advance:
             samples = samples_error(contest, runs, sweep, advance)

@@ -1,12 +1,12 @@
 """The values that are compared: methods by seeds, without gaps."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mtlcluster.collect.inference.model import Array
-from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.rows import Row
 from mtlcluster.collect.verdict.scores import Scale
 
@@ -28,18 +28,20 @@ class Table:
     put_in: list[list[int]]
 
 
-def comparable(contest: Contest) -> Table:
+def comparable(rows: Iterable[Row], scale: Scale | None) -> Table:
     """The methods whose runs have all ended, with the seeds that all of them have.
 
     A run that failed counts with the worst z of any finished run with its seed. A run without a finite value counts as
     failed.
+
+    Args:
+        rows: All rows.
+        scale: What their values are relative to; None where that is not known.
     """
-    scale = contest.scales[contest.data]
     if scale is None:
         return Table([], [], np.zeros((0, 0)), [])
-    by_row = [(row, z_by_seed(scale, row)) for row in contest.rows.rows if not row.single and not row.missing]
+    by_row = [(row, z_by_seed(scale, row)) for row in rows if not row.single and not row.missing]
     by_row = [(row, found) for row, found in by_row if found]
-    rows = [row for row, _ in by_row]
     worst: dict[int, float] = {}
     for _, found in by_row:
         for seed, number in found.items():
@@ -48,7 +50,7 @@ def comparable(contest: Contest) -> Table:
     shared = [{*found} | lost for (_, found), lost in zip(by_row, failed, strict=True)]
     seeds = sorted(set.intersection(*shared) & {*worst}) if shared else []
     z = np.array([[found.get(seed, worst[seed]) for seed in seeds] for _, found in by_row])
-    return Table(rows, seeds, z, [sorted(lost & {*seeds}) for lost in failed])
+    return Table([row for row, _ in by_row], seeds, z, [sorted(lost & {*seeds}) for lost in failed])
 
 
 def z_by_seed(scale: Scale, row: Row) -> dict[int, float]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mtlcluster.collect.read_histories import FinishedRun, OmittedRun, TaskInfo
 from mtlcluster.collect.settings import Setting
 from mtlcluster.collect.verdict.baseline import baseline_rows, baselines, best_row, make_scale
+from mtlcluster.collect.verdict.comparable import Table, comparable
 from mtlcluster.collect.verdict.plain_grid import plain_rows
 from mtlcluster.collect.verdict.report_file import Report
 from mtlcluster.collect.verdict.result import Baseline
@@ -46,6 +48,11 @@ class Contest:
     baseline: dict[str, Baseline]
     scales: dict[str, Scale | None]
     report: Report
+
+    @cached_property
+    def table(self) -> Table:
+        """The values that are compared: methods by seeds."""
+        return comparable(self.rows.rows, self.scales[self.data])
 
 
 def make_contest(

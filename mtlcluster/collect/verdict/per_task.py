@@ -6,7 +6,7 @@ import numpy as np
 
 from mtlcluster.collect.inference.compare import Comparison, compare_tasks
 from mtlcluster.collect.inference.model import Array
-from mtlcluster.collect.verdict.comparable import Table, comparable
+from mtlcluster.collect.verdict.comparable import Table
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.scores import Scale
 
@@ -30,7 +30,7 @@ class PerTask:
 
 def per_task(contest: Contest) -> PerTask | None:
     """Compares the methods on every task. None with one task, one seed, one method, or without a reference."""
-    table, scale = comparable(contest), contest.scales[contest.data]
+    table, scale = contest.table, contest.scales[contest.data]
     reference = next((i for i, row in enumerate(table.rows) if row is contest.reference), None)
     if scale is None or reference is None or len(contest.leading) < 2 or min(table.z.shape) < 2:
         return None

@@ -14,9 +14,10 @@ from mtlcluster.sweep.folder import Sweep
 from mtlcluster.sweep.series import TEST
 
 
-def compared_runs(contest: Contest, rows: list[Row], seeds: list[int]) -> list[tuple[Row, FinishedRun]]:
+def compared_runs(contest: Contest) -> list[tuple[Row, FinishedRun]]:
     """The runs that `samples_error` looks at, each with its row. None where nothing is compared on test data."""
-    if contest.data != TEST or contest.scales[TEST] is None or contest.reference not in rows:
+    rows, seeds = contest.table.rows, contest.table.seeds
+    if contest.data != TEST or contest.reference not in rows:
         return []
     return [(row, run) for row in rows for seed, run in row.runs.items() if seed in seeds]
 

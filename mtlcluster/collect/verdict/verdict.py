@@ -12,7 +12,7 @@ import numpy as np
 from mtlcluster.collect.inference.compare import Comparison, compare
 from mtlcluster.collect.inference.difference import BETTER, WORSE
 from mtlcluster.collect.verdict.asked_for import asked_for
-from mtlcluster.collect.verdict.comparable import Table, comparable
+from mtlcluster.collect.verdict.comparable import Table
 from mtlcluster.collect.verdict.contest import Contest
 from mtlcluster.collect.verdict.front import make_front
 from mtlcluster.collect.verdict.result import MethodResult, Verdict, Versus
@@ -30,7 +30,7 @@ def make_verdict(contest: Contest, samples: Mapping[str, float] | None = None, l
             makes, in points of z; None where it is not known.
         left_out: Why it is not known, if something can be done about it.
     """
-    table = comparable(contest)
+    table = contest.table
     reference = next((i for i, row in enumerate(table.rows) if row is contest.reference), None)
     compared = _compare(contest, table, reference, samples)
     complete = all(row.ended for row in contest.rows.rows)
