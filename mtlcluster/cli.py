@@ -97,7 +97,6 @@ def submit(
     run failed.
     """
     from mtlcluster.config.grid import read_grid
-    from mtlcluster.defaults import NEWEST, kept
     from mtlcluster.remote.clusters import find_remote_clusters
     from mtlcluster.remote.dispatch import previews, submit_to
 
@@ -105,11 +104,6 @@ def submit(
     targets = chosen_clusters(cluster, split)
     if planned.repeated:
         say(f"points of the grid that repeat the run of another point: {planned.repeated:,}")
-    if planned.defaults < NEWEST:
-        say(
-            f"sweep {planned.file.name} was submitted under older defaults and keeps them: {kept(planned.defaults)}; "
-            "a grid with another name gets the new ones"
-        )
     for remark in planned.remarks:
         say(remark)
     if check:

@@ -45,9 +45,7 @@ MAY_IMPORT = {
     # What a user meets first.
     "__init__": "_version data methods problem training",
     "command_line": "config errors launch printable remote sweep terminal",
-    "cli": (
-        "_version collect command_line config data defaults errors launch methods processes remote terminal training"
-    ),
+    "cli": ("_version collect command_line config data errors launch methods processes remote terminal training"),
     "__main__": "cli",
 }
 EXPORTED = [

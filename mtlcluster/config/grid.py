@@ -18,7 +18,7 @@ from mtlcluster.config.run_name import run_name, trial_run_name
 from mtlcluster.config.trial_plan import PlannedTrial, plan_trials
 from mtlcluster.config.values import listed
 from mtlcluster.config.yaml_file import YamlFile, unquoted
-from mtlcluster.defaults import NEWEST
+from mtlcluster.defaults import NEWEST, kept
 from mtlcluster.errors import UserError, shown
 from mtlcluster.methods.catalog import OWN, own_file, sparse_method
 from mtlcluster.pydantic_errors import Key, first_mistake
@@ -98,7 +98,16 @@ def read_grid(path: Path, max_runs: int = 10_000, runs_folder: Path | None = Non
     if base:
         resolved["base"] = base.data
     repeated = len(planned) - len(runs)
-    return Grid(path, file, job, runs, repeated, resolved, defaults, methods, code, plan.search, plan.remarks)
+    remarks = [*_about_defaults(file.name, defaults), *plan.remarks]
+    return Grid(path, file, job, runs, repeated, resolved, defaults, methods, code, plan.search, remarks)
+
+
+def _about_defaults(name: str, version: int) -> list[str]:
+    """A sentence if the sweep has older defaults."""
+    if version == NEWEST:
+        return []
+    older = f"sweep {name} was submitted under older defaults and keeps them: {kept(version)}"
+    return [f"{older}; a grid with another name gets the new ones"]
 
 
 def _defaults_of(sweep: Sweep) -> int:
