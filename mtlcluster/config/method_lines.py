@@ -20,7 +20,6 @@ from mtlcluster.pydantic_errors import Key, first_mistake
 FLOOR = 0.05  # the least weight that `static` draws
 DIGITS = 4
 MOST_WEIGHTS = 10_000
-WEIGHTS = "method.weighting.weights"
 
 
 @dataclass(frozen=True)

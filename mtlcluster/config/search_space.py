@@ -13,13 +13,14 @@ from typing import Any
 from mtlcluster.config.draws import COLUMNS, Choice, Draw, sequence
 from mtlcluster.config.grid_file import GridFile
 from mtlcluster.config.grid_points import Point, few_values, zip_rows
-from mtlcluster.config.method_lines import WEIGHTS, MethodLine, number_of_columns, static_weights
+from mtlcluster.config.method_lines import MethodLine, number_of_columns, static_weights
 from mtlcluster.config.point_config import GridSource, configure
 from mtlcluster.config.search_keys import Tune
 from mtlcluster.config.values import Values
 from mtlcluster.config.yaml_file import YamlFile
 from mtlcluster.methods.catalog import by_slot, check_method, placed_method, sparse_label, sparse_method
 from mtlcluster.pydantic_errors import Key
+from mtlcluster.sweep.trials import STATIC_WEIGHTS
 
 REFUSED = {
     "seed": "give the seeds in `tune: {seeds: …}` and `confirm: {seeds: …}`, the same for all settings",
@@ -213,7 +214,7 @@ def _space(source: GridSource, tune: Tune, line: MethodLine, shared: list[Axis])
             # A second round begins one further, so that the same weights meet other values of the other keys.
             return [weights[(row + row // count) % count]]
 
-        own.append(Axis((WEIGHTS,), line.place, [(one,) for one in weights], len(tasks) - 1, at))
+        own.append(Axis((STATIC_WEIGHTS,), line.place, [(one,) for one in weights], len(tasks) - 1, at))
     space = MethodSpace(line, shared + own, [key for axis in own for key in axis.keys], tune)
     space.sparse = without_options(sparse_method(configure(source, space.point(space.at(0))).method), space.own)
     return space

@@ -70,7 +70,7 @@ def choose(sweep: Sweep, method: str, number: int) -> dict[str, Any]:
 def look_at_trials(sweep: Sweep, methods: Iterable[SearchedMethod]) -> Trials:
     """The runs of the trials of these methods, as they are now."""
     wanted = {run for method in methods for trial in method.trials for run in trial.runs.values()}
-    names = {run.name for run in sweep.runs() if hash_of(run.name) in wanted}
+    names = {run.name for identity, run in sweep.by_identity().items() if identity in wanted}
     return {hash_of(run.run): run for run in observe([sweep], names)}
 
 
@@ -127,15 +127,15 @@ def confirming_configs(
 
     A run that exists keeps its name. A new one has the code and the cluster of the trial.
     """
-    folders = {hash_of(run.name): run.name for run in sweep.runs()}
-    first = next(iter(trial.runs.values()))
-    config = read_sweep_run_config(sweep.run(folders[first]).config)
+    folders = sweep.by_identity()
+    config = read_sweep_run_config(folders[next(iter(trial.runs.values()))].config)
     found = []
     for seed in seeds:
         origin = config.origin.model_copy(update={"varied": {**config.origin.varied, "seed": seed}})
         confirming = config.model_copy(update={"seed": seed, "origin": origin})
         identity = run_hash(confirming)
-        name = folders.get(identity) or trial_run_name(method.name, trial.trial, seed, identity)
+        existing = folders.get(identity)
+        name = existing.name if existing else trial_run_name(method.name, trial.trial, seed, identity)
         found.append((seed, (name, confirming)))
     return found
 

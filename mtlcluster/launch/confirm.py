@@ -95,7 +95,7 @@ class _Confirming:
 
     def __post_init__(self) -> None:
         self.file: SweepFile = read_sweep_file(self.sweep)
-        self.folders = {hash_of(run.name): run.name for run in self.sweep.runs()}
+        self.folders = self.sweep.by_identity()
         history = submissions.read(self.sweep.submissions)
         self.without_job = run_folders.without_job(self.sweep, history)
         self.waiting = {name for name in submissions.latest(history) if fits(PLACEHOLDER, name)}
@@ -108,7 +108,7 @@ class _Confirming:
         return read_sweep_run_config(self.sweep.run(names[0]).config) if names else None
 
     def _runs(self, trial: Trial) -> list[str]:
-        return [self.folders[run] for run in trial.runs.values() if run in self.folders]
+        return [self.folders[run].name for run in trial.runs.values() if run in self.folders]
 
     def waiting_unit(self, method: SearchedMethod, name: str, config: SweepRunConfig) -> Unit:
         """A placeholder's unit: the resources and the code of the method's newest trial."""

@@ -15,7 +15,6 @@ from mtlcluster.methods.catalog import moved_method, without_younger_options
 from mtlcluster.sweep import submissions
 from mtlcluster.sweep.files import flush, new_folder, replace_text
 from mtlcluster.sweep.folder import Run, Sweep
-from mtlcluster.sweep.names import hash_of
 from mtlcluster.sweep.status import ENDED, read_status
 
 
@@ -44,7 +43,7 @@ class Sorted:
 
 def sort(sweep: Sweep, grid: Grid) -> Sorted:
     """Sorts the runs of a grid by their folders. The hash at the end of a folder's name identifies the run."""
-    folders = {hash_of(run.name): run for run in sweep.runs()}
+    folders = sweep.by_identity()
     history = submissions.read(sweep.submissions)
     taken = submissions.latest(history).keys()
     waiting = without_job(sweep, history)

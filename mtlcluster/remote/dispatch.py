@@ -225,14 +225,17 @@ def _write(
         for remark in (*code.remarks, *snapshot.keep(code, sweep.code)):
             say(remark)
     sweep_file.write_sweep_file(sweep, grid)
-    folders = {hash_of(run.name): run.name for run in sweep.runs()}
+    folders = sweep.by_identity()
     for share in shares:
         result.there += [run.run for run in share.there]
         for run in share.there:
             result.left.setdefault(run.state, []).append(run.run)
     for share in remote:
         planned = [(run.name, adapted[share.cluster.name][run.hash]) for run in share.wanted]
-        share.wanted = [dataclasses.replace(run, name=folders.get(run.hash, name)) for name, run in planned]
+        share.wanted = [
+            dataclasses.replace(run, name=folders[run.hash].name if run.hash in folders else name)
+            for name, run in planned
+        ]
         new = {run.name: run for run in share.wanted if run.hash not in folders}
         unsent = {run.name: run for run in share.wanted if run.hash in folders}
         run_folders.write_runs(sweep, new, code.hash, share.cluster.name)

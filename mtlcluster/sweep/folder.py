@@ -137,6 +137,10 @@ class Sweep:
             chosen = self._without_copies(chosen)
         return [self.run(name) for name in sorted(chosen, key=natural)]
 
+    def by_identity(self) -> dict[str, Run]:
+        """All runs by their identity, the hash at the end of their names."""
+        return {hash_of(run.name): run for run in self.runs()}
+
     def _without_copies(self, names: list[str]) -> list[str]:
         """One folder for each run. If there are copies: the one that was submitted, else one that was trained."""
         submitted, found = submissions.named_runs(self.submissions), dict[str, str]()

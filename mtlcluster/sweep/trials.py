@@ -24,6 +24,7 @@ from mtlcluster.sweep.names import HASH, SWEEP, fits
 from mtlcluster.sweep.reading import LARGE, Unreadable, read_json
 
 FORMAT = 1
+STATIC_WEIGHTS = "method.weighting.weights"  # the key of the weights that `static` with `draws` searches
 
 
 @dataclass

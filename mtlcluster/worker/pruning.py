@@ -6,10 +6,8 @@ from mtlcluster.sweep.folder import Run, Sweep
 from mtlcluster.sweep.names import hash_of
 from mtlcluster.sweep.pruning import due, is_kept, is_stopped
 from mtlcluster.sweep.status import Status, read_status
-from mtlcluster.sweep.trials import Search, read_search
+from mtlcluster.sweep.trials import STATIC_WEIGHTS, Search, read_search
 from mtlcluster.worker.status_file import StatusFile, say
-
-STATIC_WEIGHTS = "method.weighting.weights"  # trials that differ in them are never pruned: they trace the front
 
 
 class Pruning:
@@ -32,6 +30,7 @@ class Pruning:
             say(f"no trial is pruned: {error}")
             return None
         found = search.trial_of(self.identity) if search and search.prune else None
+        # Trials of static weights go on: together they trace the front.
         return None if found is None or STATIC_WEIGHTS in found[0].searched else search
 
     def note_rungs(self, validation: Mapping[str, int]) -> None:
@@ -72,7 +71,7 @@ class Pruning:
             return {}
         method, _, seed = found
         wanted = {trial.runs[seed] for trial in method.trials if seed in trial.runs} - {self.identity}
-        values = {hash_of(run.name): _at(run, at) for run in self.sweep.runs() if hash_of(run.name) in wanted}
+        values = {run: _at(folder, at) for run, folder in self.sweep.by_identity().items() if run in wanted}
         return {identity: value for identity, value in values.items() if value is not None}
 
 

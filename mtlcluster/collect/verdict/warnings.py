@@ -9,8 +9,8 @@ from mtlcluster.collect.verdict.result import Verdict
 from mtlcluster.collect.verdict.rows import Row
 from mtlcluster.collect.verdict.words import counted, names
 from mtlcluster.sweep.series import VALIDATION
+from mtlcluster.sweep.trials import STATIC_WEIGHTS
 
-STATIC_WEIGHTS = "method.weighting.weights"
 AS_DEAR = 1.2  # times the backward passes of the plain sum: less makes no difference
 EXPECTED_BEST = 12  # methods in the sentence on unequal budgets
 
